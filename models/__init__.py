@@ -1,0 +1,1 @@
+"""EB-VLA in PyTorch: backbone, energy head, MCMC sampler, landscape, training."""

@@ -1,0 +1,85 @@
+"""Values that cross between the model and the studio: NumPy at the seams, no torch import.
+
+Shape letters: K MCMC updates, N chains, H chunk horizon, D action dimensions, S image side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.config import SamplerConfig
+
+CAMERAS = ("agentview", "wrist")
+ACTION_NAMES = ("Δx", "Δy", "Δz", "Δroll", "Δpitch", "Δyaw", "gripper")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the policy sees at one control step.
+
+    images: uint8 RGB [S, S, 3] per camera name of `CAMERAS`, upright.
+    proprio: float32 [8]: end-effector position (m), axis-angle (rad), two gripper joints (m).
+    """
+
+    images: Mapping[str, np.ndarray]
+    proprio: np.ndarray
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True)
+class DescentTrace:
+    """K updates of N chains (EB-VLA Eq. 2-3).
+
+    energies[k] = E(actions[k], C): the final point is scored too, so there are K + 1 energies.
+    """
+
+    actions: np.ndarray  # float32 [K+1, N, H, D], normalised
+    energies: np.ndarray  # float32 [K+1, N]
+    timestep_energies: np.ndarray  # float32 [K+1, N, H], e_t; their mean over H is `energies`
+    grad_norms: np.ndarray  # float32 [K, N], L2 norm of the gradient before clipping
+    step_sizes: np.ndarray  # float32 [K, N, H], α·exp(e_t/τ)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One action chunk and everything that explains it.
+
+    `chain` is the chain of lowest final energy; `actions` are its final actions, denormalised to
+    the environment's own scale. `readout` is the regression read-out of the latent queries
+    (normalised) and `energy_gap` = E(readout, C) - E(a^(K), C); both None without a read-out.
+    """
+
+    actions: np.ndarray  # float32 [H, D], environment scale, within [-1, 1]
+    trace: DescentTrace | None  # None when a human drove
+    chain: int
+    sampler: SamplerConfig
+    seed: int
+    observation: Observation
+    latency_s: float
+    readout: np.ndarray | None = None  # float32 [H, D], normalised
+    energy_gap: float | None = None
+
+    @property
+    def initial_energy(self) -> float:
+        """E(a^(0), C) of the chosen chain."""
+        return float(self.trace.energies[0, self.chain])
+
+    @property
+    def final_energy(self) -> float:
+        """E(a^(K), C) of the chosen chain: EB-VLA's anomaly score (§III-C)."""
+        return float(self.trace.energies[-1, self.chain])
+
+
+@dataclass(frozen=True, slots=True)
+class LandscapeSlice:
+    """E over two dimensions of one action of the chunk, all else held (EB-VLA Fig. 2)."""
+
+    timestep: int
+    dims: tuple[int, int]
+    u: np.ndarray  # float32 [G], values of dims[0], normalised
+    v: np.ndarray  # float32 [G], values of dims[1], normalised
+    energies: np.ndarray  # float32 [G, G], energies[i, j] = E at (u[j], v[i])
+    centre: np.ndarray  # float32 [H, D], the chunk that the slice passes through, normalised

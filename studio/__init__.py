@@ -1,0 +1,1 @@
+"""EB-VLA Studio: simulator, control loop, recording and the web page."""
