@@ -1,0 +1,129 @@
+"""Analyst: landscape slices and descents of a session's plans, computed beside the control loop.
+
+One thread per session with a one-slot mailbox: the newest request wins, a superseded one is
+stopped in mid-computation, and its answer is never delivered (each carries the page's stamp).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.policy import EnergyPolicy
+from models.types import LandscapeSlice, Plan
+from studio.feed import Feed
+from studio.viz.descent import descent_figure
+from studio.viz.landscape import slice_figure
+
+log = logging.getLogger(__name__)
+
+MAX_GRID, MAX_SPAN = 120, 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """What the page asks of one plan. `span` is the half-width of the slice, normalised units.
+
+    Raises ValueError when a field is out of range.
+    """
+
+    kind: str  # "slice" | "descent"
+    stamp: int
+    plan: int
+    timestep: int = 0
+    dims: tuple[int, int] = (0, 1)
+    span: float = 1.5
+    grid: int = 50
+    mode: str = "contour"
+    chains: int = 1
+
+    def __post_init__(self) -> None:
+        a, b = self.dims
+        if a == b or not (0 <= a < 7 and 0 <= b < 7):
+            raise ValueError("landscape: choose two different dimensions out of 0-6")
+        if not 2 <= self.grid <= MAX_GRID:
+            raise ValueError(f"landscape: the grid must have 2 to {MAX_GRID} points a side")
+        if not 0 < self.span <= MAX_SPAN:
+            raise ValueError(f"landscape: the range must lie in (0, {MAX_SPAN:g}]")
+        if self.timestep < 0 or not 1 <= self.chains <= 64:
+            raise ValueError("landscape: the action must be >= 0 and the chains 1 to 64")
+
+
+class Analyst:
+    """See the module docstring. `deliver` is called on the analyst's thread."""
+
+    def __init__(self, policy: EnergyPolicy, feed: Feed) -> None:
+        self._policy, self._feed = policy, feed
+        self._pending: dict[str, tuple[AnalysisRequest, Callable[[dict], None]]] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._run, name="analyst", daemon=True).start()
+
+    def submit(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
+        """Compute `request` as soon as the one in hand stops; replaces a waiting one of its kind."""
+        with self._changed:
+            self._pending[request.kind] = (request, deliver)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread; what is in hand is stopped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or self._closed)
+                if self._closed:
+                    return
+                kind = next(iter(self._pending))
+                request, deliver = self._pending.pop(kind)
+            self._answer(request, deliver)
+
+    def _answer(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
+        head = {"type": request.kind, "stamp": request.stamp, "plan": request.plan}
+        stale = lambda: self._closed or request.kind in self._pending  # noqa: E731
+        try:
+            figure = self._figure(request, stale)
+        except Exception as error:  # the page shows it in the pane; the session lives on
+            log.warning("%s of plan %d: %s", request.kind, request.plan, error, exc_info=True)
+            deliver({**head, "error": str(error)})
+            return
+        if not stale():
+            deliver({**head, **figure})
+
+    def _figure(self, request: AnalysisRequest, stop: Callable[[], bool]) -> dict:
+        plans = self._feed.snapshot().plans
+        if not 0 <= request.plan < len(plans):
+            raise ValueError("this plan belongs to an episode that has ended; choose another")
+        plan = plans[request.plan].plan
+        if request.kind == "descent" and request.chains > 1:
+            plan = self._many_chains(plan, request.chains)
+        if request.timestep >= len(plan.actions):
+            raise ValueError(f"landscape: the chunk has {len(plan.actions)} actions")
+        surface = self._slice(plan, request, stop)
+        if request.kind == "slice":
+            return {"figure": slice_figure(surface, plan.trace, plan.chain, request.mode)}
+        figure = descent_figure(surface, plan.trace, plan.chain)
+        return {"figure": figure, "steps": len(plan.trace.energies) - 1}
+
+    def _many_chains(self, plan: Plan, chains: int) -> Plan:
+        sampler = dataclasses.replace(plan.sampler, chains=chains)
+        return self._policy.plan(plan.observation, sampler, plan.seed)
+
+    def _slice(
+        self, plan: Plan, request: AnalysisRequest, stop: Callable[[], bool]
+    ) -> LandscapeSlice:
+        return self._policy.slice_2d(
+            plan.observation,
+            plan.trace.actions[-1, plan.chain],
+            timestep=request.timestep,
+            dims=request.dims,
+            span=request.span,
+            grid=request.grid,
+            stop=stop,
+        )

@@ -1,0 +1,112 @@
+"""Feed: what a page can read of a running loop. A subscriber with a latest-wins mailbox for the
+picture and the state, and the bounded history of the episode's plans and marks.
+
+Readers hold cursors (episode, plans sent, marks sent, frame number) and take what is new; a slow
+reader costs nothing and never holds the loop up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.types import Plan
+from studio.events import EpisodeEvent, Frame, Mark, StepEvent
+from studio.loop import LoopState
+
+MAX_PLANS = 600  # per episode; LIBERO's longest has 520 steps
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """A plan and the control step that it starts at."""
+
+    step: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent look at the feed."""
+
+    state: LoopState
+    episode: int
+    plans: tuple[PlanRecord, ...]
+    marks: tuple[Mark, ...]
+    frame: Frame | None
+    frame_number: int
+
+
+class Feed:
+    """See the module docstring. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = LoopState()
+        self._plans: list[PlanRecord] = []
+        self._marks: list[Mark] = []
+        self._episode = 0
+        self._frame: Frame | None = None
+        self._frame_number = 0
+        self._listeners: set[Callable[[], None]] = set()
+
+    def snapshot(self) -> Snapshot:
+        """The latest state and picture, and the history of the running episode."""
+        with self._lock:
+            return Snapshot(
+                self._state,
+                self._episode,
+                tuple(self._plans),
+                tuple(self._marks),
+                self._frame,
+                self._frame_number,
+            )
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` (from the loop's thread) whenever something is new; returns the undo."""
+        with self._lock:
+            self._listeners.add(callback)
+        return lambda: self._listeners.discard(callback)
+
+    # -- Subscriber ---------------------------------------------------------------------------
+    def on_state(self, state: LoopState) -> None:
+        with self._lock:
+            self._state = state
+        self._notify()
+
+    def on_episode(self, event: EpisodeEvent) -> None:
+        if event.outcome is None:
+            with self._lock:
+                self._plans, self._marks = [], []
+                self._episode += 1
+            self._notify()
+
+    def on_plan(self, step: int, plan: Plan) -> None:
+        with self._lock:
+            if len(self._plans) < MAX_PLANS:
+                self._plans.append(PlanRecord(step, plan))
+        self._notify()
+
+    def on_mark(self, mark: Mark) -> None:
+        """Marks of one kind at one step are one mark: a dragged slider leaves its last value."""
+        with self._lock:
+            last = self._marks[-1] if self._marks else None
+            if last and (last.step, last.kind) == (mark.step, mark.kind):
+                self._marks[-1] = mark
+            else:
+                self._marks.append(mark)
+        self._notify()
+
+    def on_frame(self, frame: Frame) -> None:
+        with self._lock:
+            self._frame = frame
+            self._frame_number += 1
+        self._notify()
+
+    def on_step(self, event: StepEvent) -> None:
+        """Steps reach the page through state, plan and frame."""
+
+    def _notify(self) -> None:
+        for callback in tuple(self._listeners):
+            callback()

@@ -1,0 +1,135 @@
+"""One browser tab = one session: its simulator process, control loop, feed and recorder.
+
+`SessionManager` hands sessions out up to a cap, lets the rest queue, and closes those that nobody
+watches. Nothing is shared between sessions but the policy, which keeps no state of theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from models.policy import EnergyPolicy
+from studio.analysis import Analyst
+from studio.events import Command, LoadScene, SceneSpec
+from studio.feed import Feed
+from studio.loop import ControlLoop
+from studio.record import Recorder
+from studio.sim.process import SimProcess
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 60.0  # a session outlives its last page by this much, so that a reload finds it
+
+
+@dataclass
+class Session:
+    """Everything that belongs to one page."""
+
+    token: str
+    sim: SimProcess
+    loop: ControlLoop
+    feed: Feed
+    recorder: Recorder
+    analyst: Analyst
+    watchers: int = 0
+    unwatched_since: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def open(
+        cls, token: str, policy: EnergyPolicy, provenance: dict[str, object], scene: SceneSpec
+    ) -> Session:
+        """Start the simulator and the loop's thread; the scene loads in the background."""
+        sim, feed, recorder = SimProcess(policy.checkpoint.pixels), Feed(), Recorder(provenance)
+        loop = ControlLoop(sim, policy, [feed, recorder])
+        threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
+        loop.submit(LoadScene(scene))
+        return cls(token, sim, loop, feed, recorder, Analyst(policy, feed))
+
+    def submit(self, command: Command) -> None:
+        """Pass a command to the loop."""
+        self.loop.submit(command)
+
+    def close(self) -> None:
+        """Stop the loop, the analyses and the simulator; safe to call twice."""
+        self.loop.close()
+        self.analyst.close()
+        self.sim.close()
+
+
+class SessionManager:
+    """Sessions by token. Thread-safe."""
+
+    def __init__(
+        self,
+        policy: EnergyPolicy,
+        provenance: dict[str, object],
+        *,
+        cap: int = 4,
+        scene: SceneSpec | None = None,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        """`cap` simulators at most; `scene` is what a new page shows."""
+        self.cap = cap
+        self._policy, self._provenance = policy, provenance
+        self._scene, self._linger_s = scene or SceneSpec(), linger_s
+        self._sessions: dict[str, Session] = {}
+        self._queue: list[str] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        threading.Thread(target=self._reap, name="session-reaper", daemon=True).start()
+
+    def attach(self, token: str) -> Session | int:
+        """The session of `token`, made if there is room; otherwise the place in the queue (1 …)."""
+        with self._lock:
+            if session := self._sessions.get(token):
+                session.watchers += 1
+                return session
+            if token not in self._queue:
+                self._queue.append(token)
+            place = self._queue.index(token) + 1
+            if place > self.cap - len(self._sessions):
+                return place
+            self._queue.remove(token)
+            session = Session.open(token, self._policy, self._provenance, self._scene)
+            session.watchers = 1
+            self._sessions[token] = session
+            return session
+
+    def detach(self, token: str) -> None:
+        """A page of this session closed (or left the queue)."""
+        with self._lock:
+            if token in self._queue:
+                self._queue.remove(token)
+            if session := self._sessions.get(token):
+                session.watchers -= 1
+                session.unwatched_since = time.monotonic()
+
+    def get(self, token: str) -> Session | None:
+        """The running session of `token`, or None."""
+        with self._lock:
+            return self._sessions.get(token)
+
+    def close(self) -> None:
+        """Close every session."""
+        self._stop.set()
+        self._drop(lambda session: True)
+
+    def _reap(self) -> None:
+        while not self._stop.wait(min(5.0, self._linger_s / 4)):
+            now = time.monotonic()
+            self._drop(
+                lambda s: s.watchers <= 0 and now - s.unwatched_since > self._linger_s  # noqa: B023
+            )
+
+    def _drop(self, condition: Callable[[Session], bool]) -> None:
+        with self._lock:
+            gone = [s for s in self._sessions.values() if condition(s)]
+            for session in gone:
+                del self._sessions[session.token]
+        for session in gone:
+            log.info("closing session %s", session.token[:6])
+            session.close()
