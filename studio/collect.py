@@ -1,0 +1,225 @@
+"""Collect scripted demonstrations: `python -m studio.collect --suite libero_object --out DIR`.
+
+Worker processes (spawned; each owns one simulator) run `studio.sim.expert.Expert` under action
+noise and keep what solved its task with a single grasp. Labels stay the expert's clean actions, so
+the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is a
+file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes on
+where it stopped. The initial states 40-49 are left for evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from studio import demos
+from studio.events import SceneSpec
+from studio.sim import catalog
+
+INITS = range(50)  # LIBERO's initial states; 40-44 evaluation, 45-49 acceptance
+
+
+@dataclass(frozen=True, slots=True)
+class CollectConfig:
+    """What to collect. Raises ValueError on values that cannot work."""
+
+    out: Path
+    suite: str = "libero_object"
+    tasks: tuple[int, ...] = tuple(range(10))
+    inits: tuple[int, ...] = tuple(range(40))
+    per_task: int = 25
+    noise: float = 0.12  # standard deviation of the action noise; half of it on rotations
+    noise_fraction: float = 0.67  # of the episodes
+    scene_seeds: int = 1  # fixtures are placed with the seeds 0 ... scene_seeds - 1 in turn
+    attempts: int = 4  # per episode, each from another initial state
+    workers: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        count = len(catalog.tasks(self.suite))
+        if not self.tasks or not set(self.tasks) <= set(range(count)):
+            raise ValueError(f"--tasks: {self.suite} has the tasks 0-{count - 1}")
+        if not self.inits or not set(self.inits) <= set(INITS):
+            raise ValueError(f"--inits: LIBERO has the initial states 0-{INITS[-1]}")
+        for name in ("per_task", "scene_seeds", "attempts", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        if not (0 <= self.noise <= 1 and 0 <= self.noise_fraction <= 1):
+            raise ValueError("--noise and --noise-fraction must lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One demonstration to be made: number `index` of its task."""
+
+    config: CollectConfig
+    task: int
+    index: int
+
+    @property
+    def part(self) -> Path:
+        """Where the finished episode waits until its task is complete."""
+        return _parts_folder(self.config, self.task) / f"demo_{self.index}.hdf5"
+
+    @property
+    def noise(self) -> float:
+        """Noise of this episode: the fraction is met evenly along the indices."""
+        fraction = self.config.noise_fraction
+        noisy = int((self.index + 1) * fraction) > int(self.index * fraction)
+        return self.config.noise if noisy else 0.0
+
+    def scenes(self) -> Iterator[tuple[SceneSpec, tuple[int, ...]]]:
+        """Scene and entropy of the noise, attempt by attempt."""
+        c = self.config
+        for attempt in range(c.attempts):
+            init = c.inits[(self.index + attempt * c.per_task) % len(c.inits)]
+            scene = SceneSpec(c.suite, self.task, init, self.index % c.scene_seeds)
+            yield scene, (c.seed, self.task, self.index, attempt)
+
+
+def collect(config: CollectConfig) -> Counter[str]:
+    """Make what is missing under `config.out`; returns how many attempts ended how.
+
+    Raises BrokenProcessPool when a worker died, or what a worker raised.
+    """
+    wanted = {
+        task: [Episode(config, task, i) for i in range(config.per_task)]
+        for task in config.tasks
+        if demos.count_demos(demo_file(config, task)) < config.per_task
+    }
+    verdicts: Counter[str] = Counter()
+    left = {
+        task: [e for e in episodes if not e.part.is_file()] for task, episodes in wanted.items()
+    }
+    total, missing = sum(map(len, wanted.values())), sum(map(len, left.values()))
+    with tqdm(total=total, initial=total - missing, unit="demo", smoothing=0.05) as progress:
+        for task in [t for t, episodes in left.items() if not episodes]:
+            _finish(config, task)
+        for episode, outcome in _make([e for es in left.values() for e in es], config.workers):
+            verdicts.update(outcome)
+            left[episode.task].remove(episode)
+            if not left[episode.task]:
+                _finish(config, episode.task)
+            progress.set_postfix_str(f"task {episode.task}, {dict(verdicts)}")
+            progress.update()
+    return verdicts
+
+
+def demo_file(config: CollectConfig, task: int) -> Path:
+    """The file that a task's demonstrations end up in."""
+    return config.out / f"{catalog.tasks(config.suite)[task].name}_demo.hdf5"
+
+
+def _parts_folder(config: CollectConfig, task: int) -> Path:
+    return config.out / ".parts" / catalog.tasks(config.suite)[task].name
+
+
+def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, tuple[str, ...]]]:
+    """Make episodes in worker processes; yields each with its attempts' verdicts as it ends."""
+    if not episodes:
+        return
+    from studio import record  # imports the simulator
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the children
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(episodes)), mp_context=context) as pool:
+        futures = {}
+        for episode in episodes:
+            attempts = tuple(
+                record.Attempt(scene, episode.noise, entropy) for scene, entropy in episode.scenes()
+            )
+            futures[pool.submit(record.make_part, episode.part, attempts)] = episode
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finish(config: CollectConfig, task: int) -> None:
+    """Join a task's episodes, however many there are, into LIBERO's file."""
+    folder = _parts_folder(config, task)
+    parts = [Episode(config, task, i).part for i in range(config.per_task)]
+    parts = [p for p in parts if p.is_file()]
+    if not parts:
+        return
+    info = catalog.tasks(config.suite)[task]
+    header = demos.task_header(info.bddl_file, info.instruction)
+    demos.assemble(demo_file(config, task), header, parts)
+    if len(parts) == config.per_task:
+        shutil.rmtree(folder)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers of a list such as "0-3,7"."""
+    numbers: list[int] = []
+    for item in text.split(","):
+        first, _, last = item.partition("-")
+        try:
+            numbers += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no list such as 0-9 or 0,2,5") from None
+    return tuple(dict.fromkeys(numbers))
+
+
+def _workers(text: str) -> int:
+    return max(1, (os.cpu_count() or 1)) if text == "auto" else int(text)
+
+
+def parse(argv: Sequence[str] | None = None) -> CollectConfig:
+    """The configuration on the command line; exits with code 2 and a message when it is wrong."""
+    p = argparse.ArgumentParser(prog="python -m studio.collect", description=__doc__.split("\n")[0])
+    p.add_argument("--suite", default="libero_object", help=", ".join(catalog.SUITES))
+    p.add_argument("--out", type=Path, required=True, help="folder for <task>_demo.hdf5")
+    p.add_argument("--tasks", type=_numbers, help="such as 0-9 (default: all)")
+    p.add_argument("--inits", type=_numbers, default=_numbers("0-39"), help="initial states")
+    p.add_argument("--per-task", type=int, default=25, help="demonstrations per task")
+    p.add_argument("--noise", type=float, default=0.12, help="standard deviation on the actions")
+    p.add_argument("--noise-fraction", type=float, default=0.67, help="of the episodes")
+    p.add_argument("--scene-seeds", type=int, default=1, help="so many placements of fixtures")
+    p.add_argument("--attempts", type=int, default=4, help="per demonstration")
+    p.add_argument("--workers", type=_workers, default="auto", help="processes, or auto")
+    p.add_argument("--seed", type=int, default=0, help="of the noise")
+    arguments = vars(p.parse_args(argv))
+    try:
+        arguments["tasks"] = arguments["tasks"] or tuple(
+            range(len(catalog.tasks(arguments["suite"])))
+        )
+        return CollectConfig(**arguments)
+    except ValueError as error:
+        p.error(str(error))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    config = parse(argv)
+    try:
+        verdicts = collect(config)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except (BrokenProcessPool, OSError, RuntimeError) as error:
+        print(f"collect: {error}; finished episodes are kept, run it again", file=sys.stderr)
+        return 1
+    short = 0
+    for task in config.tasks:
+        count = demos.count_demos(demo_file(config, task))
+        short += count < config.per_task
+        print(f"{count:3d} demonstrations  {demo_file(config, task)}")
+    print(f"attempts: {dict(verdicts)}" if verdicts else "nothing was missing")
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Demonstrations on disk in LIBERO's own HDF5 format, one `<task>_demo.hdf5` per task.
+
+`write_part` saves one episode as a file of its own, `assemble` joins a task's parts into LIBERO's
+file; both write to a temporary name and rename, so that only whole files are ever seen.
+LIBERO stores images upside down and says so (`macros_image_convention` = "opengl"); so do we.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+IMAGE_CONVENTION = "opengl"  # rows bottom to top
+IMAGE_KEYS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
+COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One episode of T steps; row t is what was so before `actions[t]`."""
+
+    images: Mapping[str, np.ndarray]  # uint8 RGB [T, S, S, 3] per camera, upright
+    proprio: np.ndarray  # float32 [T, 8], as Observation.proprio
+    joints: np.ndarray  # float64 [T, 7], rad
+    states: np.ndarray  # float64 [T, state], flattened MuJoCo states
+    actions: np.ndarray  # float64 [T, 7], the clean labels
+    executed_actions: np.ndarray  # float64 [T, 7], what the robot did (labels plus noise)
+    model_xml: str
+    attributes: Mapping[str, object] = field(default_factory=dict)  # seed, init, ...
+
+    def __post_init__(self) -> None:
+        arrays = (self.proprio, self.joints, self.states, self.executed_actions)
+        lengths = {len(a) for a in (*arrays, *self.images.values())} | {len(self.actions)}
+        if lengths == {0} or len(lengths) != 1:
+            raise ValueError(f"demonstration: arrays must be equally long, not {sorted(lengths)}")
+        if set(self.images) != set(IMAGE_KEYS):
+            raise ValueError(f"demonstration: cameras must be {sorted(IMAGE_KEYS)}")
+
+
+def task_header(bddl_file: Path, instruction: str) -> dict[str, str]:
+    """The attributes of the group `data` that describe a task, as LIBERO's own scripts write them.
+
+    Raises ValueError when the file is no BDDL problem.
+    """
+    content = bddl_file.read_text()
+    names = {key: re.search(rf"\({key}\s+(\S+?)\)", content) for key in ("problem", ":domain")}
+    if not all(names.values()):
+        raise ValueError(
+            f"{bddl_file}: not a BDDL problem; it needs (problem ...) and (:domain ...)"
+        )
+    problem, domain = (match.group(1) for match in names.values())
+    problem_info = {
+        "problem_name": problem.lower(),
+        "domain_name": domain.lower(),
+        "language_instruction": instruction,
+    }
+    env_args = {
+        "type": 1,
+        "env_name": problem,
+        "problem_name": problem.lower(),
+        "bddl_file": bddl_file.name,
+        "env_kwargs": {"robots": ["Panda"], "controller": "OSC_POSE", "control_freq": 20},
+    }
+    return {
+        "env_name": problem,
+        "problem_info": json.dumps(problem_info),
+        "bddl_file_name": bddl_file.name,
+        "bddl_file_content": content,
+        "env_args": json.dumps(env_args),
+        "macros_image_convention": IMAGE_CONVENTION,
+    }
+
+
+def demo_path(folder: Path, task_name: str) -> Path:
+    """Where a task's demonstrations belong: `<folder>/<task>_demo.hdf5`."""
+    return folder / f"{task_name}_demo.hdf5"
+
+
+def write_part(path: Path, demo: Demonstration) -> None:
+    """Save one episode as group `demo` of its own file."""
+    with _whole_file(path) as file:
+        _write_demo(file.create_group("demo"), demo)
+
+
+def assemble(path: Path, header: Mapping[str, str], parts: Sequence[Path]) -> None:
+    """Join episodes into LIBERO's file, `data/demo_0` ... in the order of `parts`.
+
+    header: see `task_header`.
+
+    Raises ValueError without parts, OSError when a part cannot be read.
+    """
+    if not parts:
+        raise ValueError(f"{path.name}: no episodes to write; collect some first")
+    with _whole_file(path) as file:
+        data = file.create_group("data")
+        total = 0
+        for i, part in enumerate(parts):
+            with h5py.File(part, "r") as source:
+                source.copy("demo", data, name=f"demo_{i}")
+            total += int(data[f"demo_{i}"].attrs["num_samples"])
+        data.attrs.update(dict(header) | {"num_demos": len(parts), "total": total})
+
+
+def count_demos(path: Path) -> int:
+    """Number of demonstrations in a task's file; 0 when there is no such file."""
+    if not path.is_file():
+        return 0
+    with h5py.File(path, "r") as file:
+        return int(file["data"].attrs["num_demos"])
+
+
+def _write_demo(group: h5py.Group, demo: Demonstration) -> None:
+    steps = len(demo.actions)
+    last = np.zeros(steps, np.uint8)
+    last[-1] = 1
+    position, orientation, gripper = np.split(demo.proprio.astype(np.float64), [3, 6], axis=1)
+    robot = np.concatenate([gripper, position, _quaternions(orientation)], axis=1)
+    arrays = {
+        "actions": demo.actions,
+        "executed_actions": demo.executed_actions,
+        "states": demo.states,
+        "robot_states": robot,
+        "rewards": last,
+        "dones": last,
+        "obs/ee_states": np.concatenate([position, orientation], axis=1),
+        "obs/ee_pos": position,
+        "obs/ee_ori": orientation,
+        "obs/gripper_states": gripper,
+        "obs/joint_states": demo.joints,
+    }
+    for key, values in arrays.items():
+        group.create_dataset(key, data=values)
+    for camera, key in IMAGE_KEYS.items():
+        rows_flipped = demo.images[camera][:, ::-1]
+        group.create_dataset(
+            f"obs/{key}", data=rows_flipped, chunks=(1, *rows_flipped.shape[1:]), **COMPRESSION
+        )
+    group.attrs["num_samples"] = steps
+    group.attrs["model_file"] = demo.model_xml
+    group.attrs["init_state"] = demo.states[0]
+    group.attrs.update(demo.attributes)
+
+
+def _quaternions(axis_angles: np.ndarray) -> np.ndarray:
+    """Quaternions [T, 4] (x, y, z, w) of axis-angle vectors [T, 3]."""
+    angles = np.linalg.norm(axis_angles, axis=1, keepdims=True)
+    half_sinc = 0.5 * np.sinc(angles / (2 * np.pi))  # sin(a/2) / a
+    return np.concatenate([axis_angles * half_sinc, np.cos(angles / 2)], axis=1)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file that appears under `path` only once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

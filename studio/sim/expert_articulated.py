@@ -1,0 +1,122 @@
+"""Open, close, turn on: the skills that move a fixture's joint."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from studio.sim.expert_motion import CLOSE, OPEN, SLOW, Actions, Arm
+from studio.sim.expert_scene import Joint, SceneGeometry
+from studio.sim.rotations import POINTING_DOWN, rotation_about, rotation_z, wrap
+
+TILT = np.deg2rad(75.0)  # of the hand that grips a drawer's handle, from pointing down
+KNOB_RADIUS = 0.01  # m from a knob's axis to where its bar is gripped
+
+
+class Articulation:
+    """Skills on drawers, doors and knobs."""
+
+    def __init__(self, scene: SceneGeometry, arm: Arm) -> None:
+        self.scene, self.arm = scene, arm
+
+    def open(self, joint: Joint) -> Actions:
+        """Pull a drawer open by its handle."""
+        scene, arm = self.scene, self.arm
+        outward = joint.axis * joint.opening_sign
+        handle = self._handle(joint, outward)
+        approach = self._tilt(outward)
+        arm.grip = OPEN
+        start, before = arm.position, handle - approach * 0.11
+        via = np.append((start + before)[:2] / 2 + outward[:2] * 0.05, max(before[2], start[2]))
+        yield from arm.move(via, 0.05, steps=60)
+        yield from arm.move(before, 0.02, steps=70, turn_tolerance=0.15)
+        yield from arm.move(before + approach * 0.05, 0.012, steps=40, turn_tolerance=0.10)
+        yield from arm.move(handle + approach * 0.004, 0.005, speed=SLOW, steps=50)
+        here = arm.position
+        yield from arm.close_fingers(here)
+        travel = max(abs(v) for v in joint.open_range)
+        yield from arm.move(
+            here + outward * (travel + 0.01),
+            0.008,
+            speed=0.7,
+            steps=60,
+            until=lambda: abs(scene.joint_value(joint)) > travel - 0.004,
+        )
+        here = arm.position
+        yield from arm.open_fingers(here)
+        yield from arm.move(here - approach * 0.08 + [0, 0, 0.02], 0.03, steps=25)
+        arm.point_down()
+        return (yield from arm.move(arm.position + [0, 0, 0.12], 0.03, steps=25))
+
+    def close(self, joint: Joint) -> Actions:
+        """Push a drawer shut at its handle with the closed gripper."""
+        scene, arm = self.scene, self.arm
+        outward = joint.axis * joint.opening_sign
+        handle = self._handle(joint, outward)
+        self._tilt(outward)
+        arm.grip = CLOSE
+        before = handle + outward * 0.08 + [0, 0, 0.01]
+        via = np.append(before[:2] + outward[:2] * 0.05, max(arm.position[2], before[2] + 0.12))
+        yield from arm.move(via, 0.04, steps=80)
+        yield from arm.move(before, 0.02, steps=60, turn_tolerance=0.2)
+        yield from arm.move(
+            lambda: handle - outward * (abs(scene.joint_value(joint)) + 0.10),
+            0.005,
+            speed=0.7,
+            steps=60,
+            until=lambda: abs(scene.joint_value(joint)) < 0.001,
+        )
+        yield from arm.move(arm.position + outward * 0.08, 0.03, steps=25)
+        arm.point_down()
+        return True
+
+    def turn_on(self, joint: Joint) -> Actions:
+        """Grip a knob's bar and turn it with the wrist."""
+        scene, arm = self.scene, self.arm
+        points = scene.body_points(joint.body)
+        top = points[:, 2].max()
+        bar = points[points[:, 2] > top - 0.03, :2]
+        yaws = np.deg2rad(np.arange(-90, 90, 3))
+        yaw = float(min(yaws, key=lambda a: np.ptp(bar @ [-np.sin(a), np.cos(a)])))
+        arm.grip = OPEN
+        arm.point_down(yaw)
+        centre = scene.data.xpos[joint.body].copy()
+        arm_of_bar = KNOB_RADIUS * np.array([np.cos(yaw), np.sin(yaw), 0])
+        grip = centre + arm_of_bar
+        grip[2] = max(top - 0.022, points[:, 2].min() + 0.02)
+        yield from arm.move(grip + [0, 0, 0.10], 0.03, steps=80)
+        yield from arm.move(grip + [0, 0, 0.05], 0.012, steps=40, turn_tolerance=0.1)
+        yield from arm.move(grip, 0.007, speed=SLOW, steps=40)
+        here = arm.position
+        yield from arm.close_fingers(here)
+        wanted = joint.on_range[0] + 0.25
+        for _ in range(50):
+            value = scene.joint_value(joint)
+            if value > wanted:
+                break
+            turn = max(value, 0.0) + 0.35
+            arm.point_down(yaw + turn)
+            yield arm.servo(here + rotation_z(turn) @ arm_of_bar - arm_of_bar, 0.5)
+        arm.point_down(yaw + scene.joint_value(joint))
+        here = arm.position
+        yield from arm.open_fingers(here)
+        return (yield from arm.move(here + [0, 0, 0.10], 0.03, steps=25))
+
+    # Parts -------------------------------------------------------------------------------------
+
+    def _handle(self, joint: Joint, outward: np.ndarray) -> np.ndarray:
+        """Centre of what sticks out most along `outward` from the joint's body."""
+        points = self.scene.body_points(joint.body)
+        reach = points @ outward
+        tip = points[reach > reach.max() - 0.016]
+        return (tip.max(0) + tip.min(0)) / 2
+
+    def _tilt(self, outward: np.ndarray) -> np.ndarray:
+        """Pitch the hand so that it points against `outward`; returns where it points.
+
+        The fingers then close in the vertical plane that contains `outward`.
+        """
+        yaw = wrap(np.arctan2(outward[1], outward[0]) - np.pi / 2, np.pi)
+        axis = np.cross([0, 0, 1.0], outward)  # turns -z towards -outward
+        tilt = rotation_about(axis / np.linalg.norm(axis), TILT)
+        self.arm.rotation = tilt @ rotation_z(yaw) @ POINTING_DOWN
+        return tilt @ np.array([0, 0, -1.0])

@@ -1,0 +1,138 @@
+"""Grasps from above planned from collision geometry: across the narrowest width, or at the rim.
+
+A grasp is a position of the finger site and a yaw; yaw 0 closes the fingers along world y. Every
+candidate gets a cost (collisions of fingers and hand, turning, reach); the cheapest is taken, so
+that nearby scenes get the same grasp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from studio.sim.expert_scene import SceneGeometry
+from studio.sim.rotations import gripper_rotation, wrap
+
+FINGER_DEPTH = 0.034  # m below the top of an object; deeper, the palm touches
+MAX_WIDTH = 0.072  # m; the fingers open to 0.08
+LEAN = np.deg2rad(35)  # of a tilted grasp at a rim
+RIM_INSET = 0.006  # m inside the outer radius
+BASE_XY = np.array([-0.6, 0.0])  # the robot's base
+HOLLOW = (  # dishes whose convex outline hides the opening: gripped at the rim
+    "akita_black_bowl",
+    "plate",
+    "glazed",
+    "white_bowl",
+    "porcelain_mug",
+    "red_coffee_mug",
+    "white_yellow_mug",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grasp:
+    """Where the finger site goes and how the hand is turned about the vertical."""
+
+    position: np.ndarray  # float64 [3], m
+    yaw: float  # rad, within [-pi/2, pi/2]
+    tilt: float = 0.0  # rad, lean of the hand's back along the closing direction
+    cost: float = 0.0
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """Orientation [3, 3] of the finger site."""
+        return gripper_rotation(self.yaw, self.tilt)
+
+
+Preference = Callable[[Grasp], float]
+
+
+def closing_direction(yaw: float) -> np.ndarray:
+    """Horizontal unit vector [2] along which the fingers close at this yaw."""
+    return np.array([-np.sin(yaw), np.cos(yaw)])
+
+
+def plan_grasp(scene: SceneGeometry, name: str, prefer: Preference | None = None) -> Grasp:
+    """The cheapest grasp of the named object; `prefer` adds a cost per candidate."""
+    obstacles = scene.obstacles(name)
+    best = None
+    for grasp in _candidates(scene, name):
+        cost = grasp.cost + 0.35 * abs(grasp.yaw) + _collision_cost(grasp, obstacles)
+        cost += 0.15 * float(np.linalg.norm(grasp.position[:2] - BASE_XY))
+        cost += prefer(grasp) if prefer is not None else 0.0
+        if best is None or cost < best.cost:
+            best = replace(grasp, cost=cost)
+    return best
+
+
+def _candidates(scene: SceneGeometry, name: str) -> Iterator[Grasp]:
+    points = scene.points(name)
+    height = float(np.ptp(points[:, 2]))
+    slab, z = _finger_slab(points, height)
+    yaws = np.deg2rad(np.arange(-90, 90, 5.0))
+    spans = [slab[:, :2] @ closing_direction(yaw) for yaw in yaws]
+    narrowest = min(np.ptp(span) for span in spans)
+    if narrowest > 0.068 or (height > 0.03 and name.startswith(HOLLOW)):
+        yield from _rim_grasps(scene, name, points)
+        return
+    for yaw, span in zip(yaws, spans, strict=True):
+        width = float(np.ptp(span))
+        if width <= MAX_WIDTH:
+            u = closing_direction(yaw)
+            v = np.array([u[1], -u[0]])
+            across = slab[:, :2] @ v
+            xy = u * _middle(span) + v * _middle(across)
+            yield Grasp(np.append(xy, z), float(yaw), cost=25 * (width - narrowest))
+
+
+def _finger_slab(points: np.ndarray, height: float) -> tuple[np.ndarray, float]:
+    """The slice of the object that the fingers touch, and the height of the finger site."""
+    bottom, top = points[:, 2].min(), points[:, 2].max()
+    if height <= 0.03:
+        return points, bottom + max(0.5 * height, 0.010)
+    z = max(bottom + min(0.5 * height, 0.020), top - FINGER_DEPTH)
+    near = points[np.abs(points[:, 2] - z) < 0.02]
+    return (near if height > 0.06 and len(near) >= 6 else points), z
+
+
+def _rim_grasps(scene: SceneGeometry, name: str, points: np.ndarray) -> Iterator[Grasp]:
+    """Fingers either side of the wall, around the rim circle of a (perhaps tilted) dish."""
+    origin, rotation = scene.position(name), scene.rotation(name)
+    local = (points - origin) @ rotation
+    axis = int(np.argmax(np.abs(rotation[2])))  # the dish's own axis that points up
+    sign = np.sign(rotation[2, axis])
+    heights = local[:, axis] * sign
+    depth = float(np.ptp(heights))
+    rim = local[heights > heights.max() - 0.25 * depth] if depth > 0.03 else local
+    centre = (rim.max(0) + rim.min(0)) / 2
+    centre[axis] = heights.max() * sign
+    for angle in np.deg2rad(np.arange(0, 360, 15.0)):
+        outward = rotation.T @ np.array([np.cos(angle), np.sin(angle), 0.0])
+        outward[axis] = 0
+        outward /= np.linalg.norm(outward)
+        radius = ((rim - centre) @ outward).max() - RIM_INSET
+        position = origin + rotation @ (centre + outward * radius)
+        position[2] -= 0.020 if depth > 0.03 else 0.006
+        u = rotation @ outward
+        yaw = wrap(np.arctan2(u[1], u[0]) - np.pi / 2, np.pi)
+        cost = 2.0 * abs(float(u[2]))
+        yield Grasp(position, yaw, cost=cost)
+        if depth > 0.03:  # fingers along the flaring wall: for when something hangs over the dish
+            tilt = LEAN * np.sign(u[:2] @ closing_direction(yaw))
+            yield Grasp(position, yaw, float(tilt), cost + 1.0)
+
+
+def _collision_cost(grasp: Grasp, obstacles: np.ndarray) -> float:
+    in_hand = (obstacles - grasp.position) @ grasp.rotation  # closing along x, pointing along z
+    along, across, above = np.abs(in_hand[:, 0]), np.abs(in_hand[:, 1]), -in_hand[:, 2]
+    fingers = (np.abs(along - 0.045) < 0.017) & (across < 0.016) & (above > -0.014)
+    hand = (along < 0.115) & (across < 0.04) & (above > 0.027)
+    near = (along < 0.075) & (across < 0.03) & (above > -0.012)
+    cost = 2.0 + 10 * (above[fingers].max() + 0.014) if fingers.any() else 0.0
+    return float(cost + 1.5 * hand.any() + 0.3 * near.any())
+
+
+def _middle(values: np.ndarray) -> float:
+    return float(values.max() + values.min()) / 2
