@@ -11,7 +11,7 @@ import imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from studio.record import Episode, NothingRecorded, whole_file
+from studio.recorder import Episode, NothingRecorded, whole_file
 
 FPS = 20  # LIBERO's control rate
 HEADER, STRIP, PAD = 32, 128, 12  # pixels

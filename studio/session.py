@@ -17,7 +17,7 @@ from studio.analysis import Analyst
 from studio.events import Command, LoadScene, SceneSpec
 from studio.feed import Feed
 from studio.loop import ControlLoop
-from studio.record import Recorder
+from studio.recorder import Recorder
 from studio.sim.process import SimProcess
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,264 @@
+"""The web server around the page: the live WebSocket and the downloads of an episode.
+
+Each socket keeps cursors into its session's feed and sends what is new; of pictures it sends only
+the newest, and at most `CREDIT` that the page has not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.background import BackgroundTask
+
+from studio import wire
+from studio.feed import Snapshot
+from studio.movie import write_mp4
+from studio.recorder import NothingRecorded, write_zip
+from studio.session import Session
+from studio.studio import Studio
+
+log = logging.getLogger(__name__)
+
+CREDIT = 2  # pictures in flight
+QUEUE_POLL_S = 1.0
+MAX_MESSAGE = 64 * 1024  # bytes from the page
+TOKEN = re.compile(r"[0-9a-f]{32}")
+
+
+def create_app(studio: Studio) -> FastAPI:
+    """The FastAPI application that the page is mounted on."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI):
+        yield
+        studio.close()
+
+    app = FastAPI(title="EB-VLA Studio", lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    @app.websocket("/live/ws")
+    async def live(socket: WebSocket, token: str = "") -> None:
+        await serve_page(studio, socket, token)
+
+    @app.get("/live/export/episode.{kind}")
+    def export(kind: str, token: str = ""):
+        return export_episode(studio, kind, token)
+
+    @app.get("/healthz")
+    def health() -> dict[str, object]:
+        return {"status": "ok", "sessions": len(studio.sessions)}
+
+    return app
+
+
+def same_origin(socket: WebSocket) -> bool:
+    """A browser page of another site must not drive this studio."""
+    origin = socket.headers.get("origin")
+    hosts = (socket.headers.get("host"), socket.headers.get("x-forwarded-host"))
+    return origin is None or urlsplit(origin).netloc in hosts
+
+
+async def serve_page(studio: Studio, socket: WebSocket, token: str) -> None:
+    """One page's socket from hello to goodbye."""
+    await socket.accept()
+    if not same_origin(socket):
+        await socket.close(4403, "this page comes from another site")
+        return
+    if not TOKEN.fullmatch(token):
+        await socket.close(4400, "bad token")
+        return
+    try:
+        session = await _wait_for_place(studio, socket, token)
+        await PageLink(studio, session, socket).serve()
+    except (WebSocketDisconnect, RuntimeError) as gone:
+        log.debug("page %s left: %s", token[:6], gone)
+    finally:
+        studio.sessions.detach(token)
+
+
+async def _wait_for_place(studio: Studio, socket: WebSocket, token: str) -> Session:
+    """Attach to the token's session, telling the page its place in the queue meanwhile."""
+    while True:
+        session = await asyncio.to_thread(studio.sessions.attach, token)
+        if isinstance(session, Session):
+            return session
+        message = {"type": "queue", "position": session, "cap": studio.sessions.cap}
+        await socket.send_text(json.dumps(message))
+        with contextlib.suppress(TimeoutError):  # also notices a page that leaves
+            await asyncio.wait_for(socket.receive_text(), QUEUE_POLL_S)
+
+
+@dataclass
+class Cursors:
+    """What this page has been sent of the feed."""
+
+    episode: int = -1
+    plans: int = 0
+    marks: int = 0
+    frame: int = 0
+    state: object = None
+
+
+class PageLink:
+    """The two directions of one page's socket."""
+
+    def __init__(self, studio: Studio, session: Session, socket: WebSocket) -> None:
+        self._studio, self._session, self._socket = studio, session, socket
+        self._cursors = Cursors()
+        self._in_flight = 0
+        self._policy_view = False
+        self._news = asyncio.Event()
+        self._answers: asyncio.Queue[dict] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    async def serve(self) -> None:
+        """Until the page goes away."""
+        unlisten = self._session.feed.listen(self._wake)
+        sender = asyncio.create_task(self._send())
+        receiver = asyncio.create_task(self._receive())
+        try:
+            done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            unlisten()
+            for task in (sender, receiver):
+                task.cancel()
+            await asyncio.gather(sender, receiver, return_exceptions=True)
+
+    def _wake(self) -> None:
+        """Called on the loop's thread."""
+        with contextlib.suppress(RuntimeError):  # the server is shutting down
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    # -- page -> studio -----------------------------------------------------------------------
+    async def _receive(self) -> None:
+        while True:
+            text = await self._socket.receive_text()
+            try:
+                if len(text) > MAX_MESSAGE:
+                    raise wire.BadMessage("the message is too long")
+                message = json.loads(text)
+                if not isinstance(message, dict):
+                    raise wire.BadMessage("a JSON object is needed")
+                self._handle(message)
+            except ValueError as error:
+                log.info("page %s: %s", self._session.token[:6], error)
+                self._answer({"type": "error", "message": str(error)})
+
+    def _handle(self, message: dict) -> None:
+        if message.get("type") == "ack":
+            self._in_flight = max(0, self._in_flight - 1)
+            self._news.set()
+        elif message.get("type") == "view":
+            self._policy_view = bool(message.get("policy"))
+        elif request := wire.parse_analysis(message):
+            self._session.analyst.submit(
+                request, lambda a: self._loop.call_soon_threadsafe(self._answer, a)
+            )
+        elif command := wire.parse_command(message):
+            self._studio.check(command)
+            self._session.submit(command)
+        else:
+            raise wire.BadMessage(f"unknown request {message.get('type')!r}")
+
+    def _answer(self, message: dict) -> None:
+        self._answers.put_nowait(message)
+        self._news.set()
+
+    # -- studio -> page -----------------------------------------------------------------------
+    async def _send(self) -> None:
+        await self._hello()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while not self._answers.empty():
+                await self._text(self._answers.get_nowait())
+            snapshot = self._session.feed.snapshot()
+            await self._send_history(snapshot)
+            await self._send_state(snapshot)
+            await self._send_frame(snapshot)
+
+    async def _hello(self) -> None:
+        snapshot = self._session.feed.snapshot()
+        plans = [wire.plan_message(i, record) for i, record in enumerate(snapshot.plans)]
+        await self._text(
+            {
+                "type": "hello",
+                "checkpoint": self._studio.checkpoint,
+                "calibration": self._studio.calibration,
+                "versions": self._studio.versions,
+                "state": wire.state_message(snapshot.state),
+                "plans": plans,
+                "marks": [wire.mark_message(mark) for mark in snapshot.marks],
+            }
+        )
+        self._cursors = Cursors(
+            snapshot.episode, len(plans), len(snapshot.marks), 0, snapshot.state
+        )
+        self._news.set()
+
+    async def _send_history(self, snapshot: Snapshot) -> None:
+        cursors = self._cursors
+        if snapshot.episode != cursors.episode:
+            cursors.episode, cursors.plans, cursors.marks = snapshot.episode, 0, 0
+            await self._text({"type": "episode", "episode": snapshot.episode})
+        for index in range(cursors.plans, len(snapshot.plans)):
+            message = wire.plan_message(index, snapshot.plans[index])
+            await self._text({"type": "plan", **message})
+        for mark in snapshot.marks[cursors.marks :]:
+            await self._text({"type": "mark", **wire.mark_message(mark)})
+        cursors.plans, cursors.marks = len(snapshot.plans), len(snapshot.marks)
+
+    async def _send_state(self, snapshot: Snapshot) -> None:
+        if snapshot.state is not self._cursors.state:
+            self._cursors.state = snapshot.state
+            await self._text({"type": "state", **wire.state_message(snapshot.state)})
+
+    async def _send_frame(self, snapshot: Snapshot) -> None:
+        if snapshot.frame is None or snapshot.frame_number == self._cursors.frame:
+            return
+        if self._in_flight >= CREDIT:
+            return
+        self._cursors.frame = snapshot.frame_number
+        self._in_flight += 1
+        seen = None
+        if self._policy_view and snapshot.plans:
+            seen = dict(snapshot.plans[-1].plan.observation.images)
+        await self._socket.send_bytes(wire.frame_message(snapshot.frame, snapshot.episode, seen))
+
+    async def _text(self, message: dict) -> None:
+        await self._socket.send_text(json.dumps(message))
+
+
+# -- downloads ----------------------------------------------------------------------------------
+def export_episode(studio: Studio, kind: str, token: str) -> FileResponse | JSONResponse:
+    """The session's newest episode as an attachment; 404 or 409 with {"error": ...} otherwise."""
+    writers: dict[str, Callable] = {
+        "zip": write_zip,
+        "mp4": lambda episode, path: write_mp4(episode, path, studio.threshold()),
+    }
+    session = studio.sessions.get(token) if TOKEN.fullmatch(token) else None
+    if session is None or kind not in writers:
+        return JSONResponse({"error": "this session has ended; reload the page"}, 404)
+    try:
+        episode = session.recorder.episode()
+        folder = tempfile.TemporaryDirectory(prefix="eb-vla-export-")
+        path = writers[kind](episode, Path(folder.name) / f"episode.{kind}")
+    except NothingRecorded as nothing:
+        return JSONResponse({"error": str(nothing)}, 409)
+    except OSError as error:
+        return JSONResponse({"error": f"the file could not be written: {error}"}, 507)
+    scene = episode.begin.scene
+    name = f"{scene.suite}-{scene.task:02d}-init{scene.init:02d}-seed{scene.seed}.{kind}"
+    return FileResponse(path, filename=name, background=BackgroundTask(folder.cleanup))

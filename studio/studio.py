@@ -1,0 +1,70 @@
+"""The studio as one object: the policy, the sessions and what the page needs to know of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib import metadata
+
+from models.policy import EnergyPolicy
+from studio.events import Command, LoadScene, SceneSpec
+from studio.session import SessionManager
+from studio.sim import catalog
+from studio.wire import state_message
+
+PACKAGES = ("torch", "mujoco", "robosuite", "gradio", "transformers", "numpy")
+DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that a recorded number depends on."""
+    found = {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+class Studio:
+    """What `app.py` builds and the page and the server read."""
+
+    def __init__(self, policy: EnergyPolicy, *, cap: int = 4, scene: SceneSpec | None = None):
+        """`cap` sessions at most; `scene` is shown first."""
+        self.versions = versions()
+        self.checkpoint = dataclasses.asdict(policy.checkpoint) | {
+            "path": str(policy.checkpoint.path),
+            "name": policy.checkpoint.path.name,
+        }
+        self.calibration = dataclasses.asdict(policy.calibration) if policy.calibration else None
+        provenance = {"checkpoint": self.checkpoint, "versions": self.versions}
+        self.sessions = SessionManager(policy, provenance, cap=cap, scene=scene)
+        self.suites = {
+            suite: [task.instruction for task in catalog.tasks(suite)] for suite in catalog.SUITES
+        }
+
+    def threshold(self, k: float = DEFAULT_K) -> float | None:
+        """T = μ_v + k·σ_v (EB-VLA Eq. 5), or None without a calibration."""
+        if self.calibration is None:
+            return None
+        return self.calibration["mu"] + k * self.calibration["sigma"]
+
+    def views(self, suite: str, task: int) -> list[dict[str, float]]:
+        """LIBERO-Plus camera views of a task: camera fields and difficulty."""
+        name = catalog.tasks(suite)[task].name
+        rows = catalog.libero_plus_views()
+        return [
+            {key: value for key, value in row.items() if key not in ("suite", "task")}
+            for row in rows
+            if (row["suite"], row["task"]) == (suite, name)
+        ]
+
+    def snapshot(self, token: str) -> dict | None:
+        """STATE of a running session, or None."""
+        session = self.sessions.get(token)
+        return state_message(session.feed.snapshot().state) if session else None
+
+    def check(self, command: Command) -> None:
+        """Raise ValueError for a scene that does not exist, before the simulator is asked."""
+        if isinstance(command, LoadScene):
+            catalog.check_scene(command.scene)
+
+    def close(self) -> None:
+        """Close every session."""
+        self.sessions.close()

@@ -1,0 +1,167 @@
+"""The page's language: JSON messages to commands, feed contents to JSON messages and frames."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import struct
+
+import cv2
+import numpy as np
+
+from models.config import SamplerConfig
+from studio.analysis import AnalysisRequest
+from studio.events import (
+    Advance,
+    CameraPerturbation,
+    Command,
+    Frame,
+    LoadScene,
+    Mark,
+    Pause,
+    Reset,
+    Run,
+    SceneSpec,
+    SetCamera,
+    SetInstruction,
+    SetSampler,
+    SetSpeed,
+)
+from studio.feed import PlanRecord
+from studio.loop import LoopState
+
+THUMB_WIDTH = 96  # pixels
+
+
+class BadMessage(ValueError):
+    """The page sent something that is no request."""
+
+
+def parse_command(message: dict) -> Command | None:
+    """A page's message as a command, or None when it is none. Raises ValueError on bad values."""
+    kind = message.get("type")
+    fields = {name: value for name, value in message.items() if name != "type"}
+    simple = {"run": Run, "pause": Pause, "reset": Reset}
+    if kind in simple:
+        return simple[kind]()
+    try:
+        match kind:
+            case "load":
+                scene = SceneSpec(
+                    str(fields["suite"]), *(_whole(fields[k]) for k in ("task", "init", "seed"))
+                )
+                return LoadScene(scene)
+            case "advance":
+                return Advance(_whole(fields.get("steps", 1)), bool(fields.get("chunk", False)))
+            case "speed":
+                return SetSpeed(_finite(fields["hz"]))
+            case "instruction":
+                return SetInstruction(str(fields["text"]))
+            case "camera":
+                return SetCamera(_form(CameraPerturbation, fields))
+            case "sampler":
+                return SetSampler(_form(SamplerConfig, fields))
+    except KeyError as missing:
+        raise BadMessage(f"{kind}: the field {missing} is missing") from None
+    return None
+
+
+def parse_analysis(message: dict) -> AnalysisRequest | None:
+    """A page's message as a request for a slice or a descent, or None when it is neither."""
+    if message.get("type") not in ("slice", "descent"):
+        return None
+    known = {f.name for f in dataclasses.fields(AnalysisRequest)} - {"kind"}
+    fields = {name: value for name, value in message.items() if name in known}
+    try:
+        for name in ("stamp", "plan", "timestep", "grid", "chains"):
+            if name in fields:
+                fields[name] = _whole(fields[name])
+        if "dims" in fields:
+            fields["dims"] = tuple(_whole(d) for d in fields["dims"])
+        if "span" in fields:
+            fields["span"] = _finite(fields["span"])
+        return AnalysisRequest(kind=message["type"], **fields)
+    except TypeError as error:
+        raise BadMessage(f"{message['type']}: {error}") from None
+
+
+def _form(form: type, fields: dict) -> object:
+    """A dataclass from fields by name; numbers that are whole become int where it wants int."""
+    values = {}
+    for f in dataclasses.fields(form):
+        value = _finite(fields[f.name]) if f.name in fields else f.default
+        values[f.name] = int(value) if f.type == "int" and value == int(value) else value
+    return form(**values)
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise BadMessage(f"a finite number is needed, not {value!r}")
+    return float(value)
+
+
+def _whole(value: object) -> int:
+    number = _finite(value)
+    if number != int(number):
+        raise BadMessage(f"a whole number is needed, not {value!r}")
+    return int(number)
+
+
+def state_message(state: LoopState) -> dict:
+    """STATE: everything the page's controls show."""
+    plain = dataclasses.asdict(state)
+    pose, nominal = plain.pop("pose"), plain.pop("nominal_pose")
+    if pose and nominal:
+        pose |= {"nominal_position": nominal["position"], "nominal_look": nominal["look"]}
+    return {**plain, "pose": pose}
+
+
+def plan_message(index: int, record: PlanRecord) -> dict:
+    """PLAN: one point of the energy trace and its thumbnail."""
+    plan = record.plan
+    return {
+        "index": index,
+        "step": record.step,
+        "initial": plan.initial_energy,
+        "final": plan.final_energy,
+        "gap": plan.energy_gap,
+        "latency_ms": 1000 * plan.latency_s,
+        "instruction": plan.observation.instruction,
+        "thumb": thumbnail(plan.observation.images["agentview"]),
+    }
+
+
+def mark_message(mark: Mark) -> dict:
+    """MARK: an annotation of the trace."""
+    return dataclasses.asdict(mark)
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """A small JPEG of `image` (uint8 RGB) as a data URI."""
+    scale = THUMB_WIDTH / image.shape[1]
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, 80)).decode()
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+    """JPEG bytes of a uint8 RGB image."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
+
+
+def frame_message(frame: Frame, episode: int, seen: dict[str, np.ndarray] | None) -> bytes:
+    """Length-prefixed JSON header, then the JPEGs; `seen` adds what the policy last saw."""
+    pictures = dict(frame.jpegs)
+    if seen:
+        pictures |= {f"policy_{name}": encode_jpeg(image, 95) for name, image in seen.items()}
+    header = json.dumps(
+        {
+            "step": frame.step,
+            "episode": episode,
+            "time": frame.time,
+            "cameras": list(pictures),
+            "sizes": [len(jpeg) for jpeg in pictures.values()],
+        }
+    ).encode()
+    return b"".join([struct.pack("<I", len(header)), header, *pictures.values()])
