@@ -129,7 +129,7 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
     """Make episodes in worker processes; yields each with its attempts' verdicts as it ends."""
     if not episodes:
         return
-    from studio import record  # imports the simulator
+    from studio import demonstrate  # imports the simulator
 
     os.environ["OMP_NUM_THREADS"] = "1"  # for the children
     context = multiprocessing.get_context("spawn")
@@ -137,9 +137,10 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
         futures = {}
         for episode in episodes:
             attempts = tuple(
-                record.Attempt(scene, episode.noise, entropy) for scene, entropy in episode.scenes()
+                demonstrate.Attempt(scene, episode.noise, entropy)
+                for scene, entropy in episode.scenes()
             )
-            futures[pool.submit(record.make_part, episode.part, attempts)] = episode
+            futures[pool.submit(demonstrate.make_part, episode.part, attempts)] = episode
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()

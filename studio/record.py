@@ -1,118 +1,187 @@
-"""Record one episode of the scripted expert; runs inside a collection's worker processes."""
+"""Keeping an episode: everything that happened, as JSONL + NPZ in one ZIP file.
+
+`Recorder` is a subscriber that gathers the running episode; `write_zip` puts a finished or a
+running one on disk, `studio.movie.write_mp4` makes the film. Files appear whole or not at all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+import dataclasses
+import io
+import json
+import os
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from models.types import Observation
-from studio import demos
-from studio.events import SceneSpec
-from studio.sim.expert import Expert
-from studio.sim.libero_sim import LiberoSim
+from models.types import Plan
+from studio.events import EpisodeEvent, Frame, Mark, StepEvent
+from studio.feed import PlanRecord
+from studio.loop import LoopState
 
-HOLD_STEPS = 5  # successful steps after the expert is done: the policy learns to finish
-NOISE_SCALE = np.array([1, 1, 1, 0.5, 0.5, 0.5, 0])  # the gripper's action stays clean
-IMAGE_SIZE = 128
+MAX_FRAMES = 1200
 
 
-class Verdict(StrEnum):
-    """Why an episode is kept or not."""
-
-    KEPT = "kept"
-    FAILED = "failed"
-    REGRASPED = "regrasped"
-    SLOW = "slow"  # not solved within the suite's steps
+class NothingRecorded(RuntimeError):
+    """There is no episode to write yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try at an episode: a scene, the noise over the expert's actions, and its seed."""
+@dataclass
+class Episode:
+    """One episode as it happened. `frames` are the pictures that were rendered, in order."""
 
-    scene: SceneSpec
-    noise: float  # standard deviation on translations; half of it on rotations
-    entropy: tuple[int, ...]
+    begin: EpisodeEvent
+    provenance: dict[str, object]
+    end: EpisodeEvent | None = None
+    steps: list[StepEvent] = field(default_factory=list)
+    plans: list[PlanRecord] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
 
-
-_sim: LiberoSim | None = None  # one simulator per worker process
-
-
-def make_part(path: Path, attempts: tuple[Attempt, ...]) -> tuple[Verdict, ...]:
-    """Worker entry: write the first attempt worth keeping to `path`; returns all verdicts."""
-    global _sim
-    if _sim is None:
-        _sim = LiberoSim(pixels="fast")
-    verdicts = []
-    for attempt in attempts:
-        verdict, demo = record(_sim, attempt)
-        verdicts.append(verdict)
-        if demo is not None:
-            demos.write_part(path, demo)
-            break
-    return tuple(verdicts)
+    @property
+    def mean_final_energy(self) -> float:
+        """Mean over plans of E(a^(K), C); NaN before the first plan."""
+        energies = [record.plan.final_energy for record in self.plans if record.plan.trace]
+        return float(np.mean(energies)) if energies else float("nan")
 
 
-def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstration | None]:
-    """Run the expert on a scene; the demonstration only when it is worth keeping.
+class Recorder:
+    """Gathers the running episode. `provenance` (checkpoint hash, versions …) goes into its file."""
 
-    Labels are the clean actions; the noise is in `executed_actions` only.
-    """
-    info = sim.load(attempt.scene)
-    rng = np.random.default_rng(attempt.entropy)
-    expert, log, held = Expert(sim, rng), _Log(sim), 0
-    while held < HOLD_STEPS:
-        action = expert.act()
-        if expert.retries:
-            return Verdict.REGRASPED, None
-        if len(log.actions) == info.max_steps:
-            return Verdict.SLOW, None
-        noise = attempt.noise * NOISE_SCALE * rng.standard_normal(7)
-        executed = np.clip(action + noise, -1, 1)
-        log.note(action, executed)
-        success = sim.step(executed).success
-        if expert.done and not success:
-            return Verdict.FAILED, None
-        held += expert.done
-    return Verdict.KEPT, log.demonstration(attempt)
+    def __init__(self, provenance: dict[str, object]) -> None:
+        self._provenance = provenance
+        self._lock = threading.Lock()
+        self._episode: Episode | None = None
+
+    def episode(self) -> Episode:
+        """A copy of the newest episode. Raises NothingRecorded before the first step."""
+        with self._lock:
+            episode = self._episode
+            if episode is None or not episode.steps:
+                raise NothingRecorded("Nothing is recorded yet: run the scene first.")
+            copies = {
+                name: list(getattr(episode, name)) for name in ("steps", "plans", "marks", "frames")
+            }
+            return dataclasses.replace(episode, **copies)
+
+    # -- Subscriber ---------------------------------------------------------------------------
+    def on_episode(self, event: EpisodeEvent) -> None:
+        with self._lock:
+            if event.outcome is None:
+                self._episode = Episode(event, self._provenance)
+            elif self._episode:
+                self._episode.end = event
+
+    def on_step(self, event: StepEvent) -> None:
+        self._append("steps", event)
+
+    def on_plan(self, step: int, plan: Plan) -> None:
+        self._append("plans", PlanRecord(step, plan))
+
+    def on_mark(self, mark: Mark) -> None:
+        self._append("marks", mark)
+
+    def on_frame(self, frame: Frame) -> None:
+        self._append("frames", frame)
+
+    def on_state(self, state: LoopState) -> None:
+        """The state is in the other events already."""
+
+    def _append(self, name: str, item: object) -> None:
+        with self._lock:
+            if self._episode and len(self._episode.frames) < MAX_FRAMES:
+                getattr(self._episode, name).append(item)
 
 
-class _Log:
-    """What was seen and done, step by step."""
+# -- JSONL + NPZ --------------------------------------------------------------------------------
+def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
+    """The episode as JSON-able events in the order of their steps."""
+    yield {"event": "episode", **_plain(episode.begin), "provenance": episode.provenance}
+    rows = [(p.step, 1, _plan_row(i, p)) for i, p in enumerate(episode.plans)]
+    rows += [(m.step, 0, {"event": "mark", **_plain(m)}) for m in episode.marks]
+    rows += [(s.step - 1, 2, _step_row(s)) for s in episode.steps]
+    for *_, row in sorted(rows, key=lambda row: row[:2]):
+        yield row
+    if episode.end:
+        yield {"event": "end", **_plain(episode.end), "mean_final_energy": (
+            episode.mean_final_energy if episode.plans else None
+        )}
 
-    def __init__(self, sim: LiberoSim) -> None:
-        self._sim = sim
-        self.actions: list[np.ndarray] = []
-        self._executed: list[np.ndarray] = []
-        self._seen: list[Observation] = []
-        self._states: list[np.ndarray] = []
-        self._joints: list[np.ndarray] = []
 
-    def note(self, action: np.ndarray, executed: np.ndarray) -> None:
-        """Keep the present state and the actions that follow it."""
-        self._seen.append(self._sim.observe(size=IMAGE_SIZE))
-        self._states.append(self._sim.get_state())
-        self._joints.append(np.array(self._sim.env.robots[0]._joint_positions))
-        self.actions.append(action)
-        self._executed.append(executed)
+def _plan_row(index: int, record: PlanRecord) -> dict[str, object]:
+    plan = record.plan
+    return {
+        "event": "plan",
+        "index": index,
+        "step": record.step,
+        "instruction": plan.observation.instruction,
+        "initial_energy": plan.initial_energy,
+        "final_energy": plan.final_energy,
+        "energy_gap": plan.energy_gap,
+        "chain": plan.chain,
+        "seed": plan.seed,
+        "sampler": _plain(plan.sampler),
+        "latency_s": plan.latency_s,
+    }
 
-    def demonstration(self, attempt: Attempt) -> demos.Demonstration:
-        """All steps as arrays."""
-        return demos.Demonstration(
-            images={c: np.stack([o.images[c] for o in self._seen]) for c in demos.IMAGE_KEYS},
-            proprio=np.stack([o.proprio for o in self._seen]),
-            joints=np.stack(self._joints),
-            states=np.stack(self._states),
-            actions=np.stack(self.actions),
-            executed_actions=np.stack(self._executed),
-            model_xml=self._sim.env.model.get_xml(),
-            attributes={
-                "init": attempt.scene.init,
-                "seed": attempt.scene.seed,
-                "action_noise": attempt.noise,
-                "entropy": list(attempt.entropy),
-                **self._sim.versions(),
-            },
-        )
+
+def _step_row(event: StepEvent) -> dict[str, object]:
+    return {
+        "event": "step",
+        "step": event.step,
+        "driver": event.driver,
+        "action": np.asarray(event.action, float).tolist(),
+        "proprio": np.asarray(event.proprio, float).tolist(),
+        "success": bool(event.success),
+    }
+
+
+def _plain(value: object) -> dict[str, object]:
+    return dataclasses.asdict(value)
+
+
+def plan_arrays(plans: list[PlanRecord]) -> dict[str, np.ndarray]:
+    """Every plan's trace, read-out, pictures and proprio under `plan_000/<field>`."""
+    arrays: dict[str, np.ndarray] = {}
+    for index, record in enumerate(plans):
+        plan, prefix = record.plan, f"plan_{index:03d}"
+        fields = {f.name: getattr(plan.trace, f.name) for f in dataclasses.fields(plan.trace)}
+        arrays |= {f"{prefix}/{name}": array for name, array in fields.items()}
+        arrays[f"{prefix}/chunk"] = plan.actions
+        arrays[f"{prefix}/proprio"] = plan.observation.proprio
+        for camera, image in plan.observation.images.items():
+            arrays[f"{prefix}/{camera}"] = image
+        if plan.readout is not None:
+            arrays[f"{prefix}/readout"] = plan.readout
+    return arrays
+
+
+def write_zip(episode: Episode, path: Path) -> Path:
+    """`episode.jsonl` (one event a line) and `plans.npz` (see `plan_arrays`) in one ZIP file."""
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        lines = "".join(json.dumps(row) + "\n" for row in event_lines(episode))
+        archive.writestr("episode.jsonl", lines, zipfile.ZIP_DEFLATED)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **plan_arrays(episode.plans))
+        archive.writestr("plans.npz", buffer.getvalue())
+    return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it on success and removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

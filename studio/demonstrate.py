@@ -1,0 +1,118 @@
+"""Record one episode of the scripted expert; runs inside a collection's worker processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from models.types import Observation
+from studio import demos
+from studio.events import SceneSpec
+from studio.sim.expert import Expert
+from studio.sim.libero_sim import LiberoSim
+
+HOLD_STEPS = 5  # successful steps after the expert is done: the policy learns to finish
+NOISE_SCALE = np.array([1, 1, 1, 0.5, 0.5, 0.5, 0])  # the gripper's action stays clean
+IMAGE_SIZE = 128
+
+
+class Verdict(StrEnum):
+    """Why an episode is kept or not."""
+
+    KEPT = "kept"
+    FAILED = "failed"
+    REGRASPED = "regrasped"
+    SLOW = "slow"  # not solved within the suite's steps
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at an episode: a scene, the noise over the expert's actions, and its seed."""
+
+    scene: SceneSpec
+    noise: float  # standard deviation on translations; half of it on rotations
+    entropy: tuple[int, ...]
+
+
+_sim: LiberoSim | None = None  # one simulator per worker process
+
+
+def make_part(path: Path, attempts: tuple[Attempt, ...]) -> tuple[Verdict, ...]:
+    """Worker entry: write the first attempt worth keeping to `path`; returns all verdicts."""
+    global _sim
+    if _sim is None:
+        _sim = LiberoSim(pixels="fast")
+    verdicts = []
+    for attempt in attempts:
+        verdict, demo = record(_sim, attempt)
+        verdicts.append(verdict)
+        if demo is not None:
+            demos.write_part(path, demo)
+            break
+    return tuple(verdicts)
+
+
+def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstration | None]:
+    """Run the expert on a scene; the demonstration only when it is worth keeping.
+
+    Labels are the clean actions; the noise is in `executed_actions` only.
+    """
+    info = sim.load(attempt.scene)
+    rng = np.random.default_rng(attempt.entropy)
+    expert, log, held = Expert(sim, rng), _Log(sim), 0
+    while held < HOLD_STEPS:
+        action = expert.act()
+        if expert.retries:
+            return Verdict.REGRASPED, None
+        if len(log.actions) == info.max_steps:
+            return Verdict.SLOW, None
+        noise = attempt.noise * NOISE_SCALE * rng.standard_normal(7)
+        executed = np.clip(action + noise, -1, 1)
+        log.note(action, executed)
+        success = sim.step(executed).success
+        if expert.done and not success:
+            return Verdict.FAILED, None
+        held += expert.done
+    return Verdict.KEPT, log.demonstration(attempt)
+
+
+class _Log:
+    """What was seen and done, step by step."""
+
+    def __init__(self, sim: LiberoSim) -> None:
+        self._sim = sim
+        self.actions: list[np.ndarray] = []
+        self._executed: list[np.ndarray] = []
+        self._seen: list[Observation] = []
+        self._states: list[np.ndarray] = []
+        self._joints: list[np.ndarray] = []
+
+    def note(self, action: np.ndarray, executed: np.ndarray) -> None:
+        """Keep the present state and the actions that follow it."""
+        self._seen.append(self._sim.observe(size=IMAGE_SIZE))
+        self._states.append(self._sim.get_state())
+        self._joints.append(np.array(self._sim.env.robots[0]._joint_positions))
+        self.actions.append(action)
+        self._executed.append(executed)
+
+    def demonstration(self, attempt: Attempt) -> demos.Demonstration:
+        """All steps as arrays."""
+        return demos.Demonstration(
+            images={c: np.stack([o.images[c] for o in self._seen]) for c in demos.IMAGE_KEYS},
+            proprio=np.stack([o.proprio for o in self._seen]),
+            joints=np.stack(self._joints),
+            states=np.stack(self._states),
+            actions=np.stack(self.actions),
+            executed_actions=np.stack(self._executed),
+            model_xml=self._sim.env.model.get_xml(),
+            attributes={
+                "init": attempt.scene.init,
+                "seed": attempt.scene.seed,
+                "action_noise": attempt.noise,
+                "entropy": list(attempt.entropy),
+                **self._sim.versions(),
+            },
+        )
