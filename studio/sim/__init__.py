@@ -1,0 +1,1 @@
+"""The simulated LIBERO benchmark: task catalogue, simulator, its process, cameras and expert."""
