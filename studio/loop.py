@@ -123,11 +123,14 @@ class ControlLoop:
         hz: float = 20.0,
         replan_every: int = 8,
         every_frame: bool = False,
+        pictures: bool = True,
     ) -> None:
-        """`every_frame` renders a frame at each step, whatever it costs (for recordings)."""
+        """`every_frame` renders a frame at each step, whatever it costs (for recordings);
+        `pictures=False` renders none but what the controller looks at."""
         self._sim, self._controller = sim, controller
         self._subscribers = list(subscribers)
-        self._replan_every, self._every_frame = replan_every, every_frame
+        self._replan_every = replan_every
+        self._every_frame, self._pictures = every_frame, pictures
         self._commands: queue.Queue[Command | None] = queue.Queue()
         self._chunk: deque[np.ndarray] = deque()
         self._plans = 0
@@ -180,8 +183,10 @@ class ControlLoop:
         timeout = wait
         while True:
             try:
-                command = self._commands.get(timeout=timeout) if timeout else (
-                    self._commands.get_nowait()
+                command = (
+                    self._commands.get(timeout=timeout)
+                    if timeout
+                    else (self._commands.get_nowait())
                 )
             except queue.Empty:
                 return False
@@ -233,7 +238,8 @@ class ControlLoop:
             "on_episode",
             EpisodeEvent(scene, self.state.instruction, versions=self._sim.versions()),
         )
-        self._show(self._sim.frames())
+        if self._pictures:
+            self._show(self._sim.frames())
 
     def _start(self, until: int | None) -> None:
         if self.state.status in (Status.EMPTY, Status.ENDED, Status.ERROR):
@@ -292,7 +298,8 @@ class ControlLoop:
         action = self._chunk.popleft()
         last = state.step + 1 in (self._until, state.max_steps)
         now = time.monotonic()
-        wanted = self._every_frame or last or now - self._last_frame >= FRAME_PERIOD_S
+        due = self._every_frame or last or now - self._last_frame >= FRAME_PERIOD_S
+        wanted = self._pictures and due
         reply = self._sim.step(action, frames=wanted)
         self._recent.append(time.monotonic())
         step = state.step + 1
@@ -302,7 +309,7 @@ class ControlLoop:
         if frame:
             self._last_frame = now
             self._tell("on_frame", frame)
-        elif reply.success:
+        elif reply.success and self._pictures:
             self._show(self._sim.frames())
         if reply.success:
             self._end(Outcome.SUCCESS)

@@ -1,0 +1,87 @@
+"""EB-VLA Studio: `python app.py`, then open http://localhost:7860.
+
+The composition root: parses the arguments, builds the objects, launches the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything that runs is installed already
+
+ASSETS = Path(__file__).parent / "assets"
+CHECKPOINT = ASSETS / "checkpoints" / "eb-vla-tiny"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="EB-VLA Studio")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    parser.add_argument(
+        "--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    )
+    parser.add_argument("--sessions", type=int, default=4, help="simulators at the same time")
+    parser.add_argument("--suite", default="libero_object", help="suite shown first")
+    parser.add_argument("--task", type=int, default=0, help="task shown first")
+    parser.add_argument("--init", type=int, default=40, help="initial state shown first")
+    return parser.parse_args(argv)
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """True when a server can listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def build(args: argparse.Namespace):
+    """The FastAPI application with the page mounted on it. Raises ValueError on bad arguments."""
+    import gradio as gr
+
+    from models.policy import EnergyPolicy
+    from studio.events import SceneSpec
+    from studio.server import create_app
+    from studio.sim import catalog
+    from studio.studio import Studio
+    from studio.ui import page
+
+    scene = SceneSpec(args.suite, args.task, args.init)
+    catalog.check_scene(scene)
+    policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
+    studio = Studio(policy, cap=args.sessions, scene=scene)
+    return gr.mount_gradio_app(create_app(studio), page.build(studio), path="/", **page.LAUNCH)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until interrupted; exit code 2 when the arguments can't be served."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if not port_is_free(args.host, args.port):
+        print(f"port {args.port} is in use: choose another with --port", file=sys.stderr)
+        return 2
+    try:
+        application = build(args)
+    except (ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    import uvicorn
+
+    print(f"EB-VLA Studio: http://{args.host}:{args.port}", flush=True)
+    uvicorn.run(application, host=args.host, port=args.port, log_level="warning", ws_max_size=2**20)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
