@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from importlib import metadata
+from pathlib import Path
 
 from models.policy import EnergyPolicy
 from studio.events import Command, LoadScene, SceneSpec
@@ -22,16 +23,26 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
+def describe(policy: EnergyPolicy) -> dict[str, object]:
+    """The checkpoint's identity, as shown in the page and stored with every recorded number."""
+    info = policy.checkpoint
+    return {
+        "name": Path(info.path).name,
+        "sha256": info.sha256,
+        "preset": info.preset,
+        "pixels": info.pixels,
+        "suites": list(info.suites),
+        "train_steps": info.train_steps,
+    }
+
+
 class Studio:
     """What `app.py` builds and the page and the server read."""
 
     def __init__(self, policy: EnergyPolicy, *, cap: int = 4, scene: SceneSpec | None = None):
         """`cap` sessions at most; `scene` is shown first."""
         self.versions = versions()
-        self.checkpoint = dataclasses.asdict(policy.checkpoint) | {
-            "path": str(policy.checkpoint.path),
-            "name": policy.checkpoint.path.name,
-        }
+        self.checkpoint = describe(policy)
         self.calibration = dataclasses.asdict(policy.calibration) if policy.calibration else None
         provenance = {"checkpoint": self.checkpoint, "versions": self.versions}
         self.sessions = SessionManager(policy, provenance, cap=cap, scene=scene)
