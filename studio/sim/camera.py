@@ -1,0 +1,39 @@
+"""LIBERO-Plus's camera perturbation of `agentview`, as a pure function of a pose.
+
+Poses are a position (m) and a rotation matrix whose columns are the camera's axes in the world
+(right, up, backward), as MuJoCo's `cam_xpos` and `cam_xmat` give them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from studio.events import CameraPerturbation
+
+PIVOT = np.array([0.0, 0.0, 0.8])  # m, the point that LIBERO-Plus orbits
+
+
+def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
+    """Rotation matrix [3, 3] by `degrees` about the unit vector `axis` (Rodrigues)."""
+    x, y, z = axis
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    angle = math.radians(degrees)
+    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * (cross @ cross)
+
+
+def perturbed_pose(
+    pos: np.ndarray, rot: np.ndarray, camera: CameraPerturbation
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nominal pose (pos [3] m, rot [3, 3]) moved by `camera`, as LIBERO-Plus moves it.
+
+    Orbit about the axis (0, -1, 0) through `PIVOT`, then about world z; scale the offset from
+    `PIVOT`; then turn in place about z and about y, applied on the left of the orientation.
+    """
+    orbit = rotation((0, 0, 1), camera.orbit_horizontal) @ rotation(
+        (0, -1, 0), camera.orbit_vertical
+    )
+    turn = rotation((0, 1, 0), camera.turn_vertical) @ rotation((0, 0, 1), camera.turn_horizontal)
+    moved = PIVOT + orbit @ (np.asarray(pos, dtype=np.float64) - PIVOT) * (camera.distance / 100.0)
+    return moved, turn @ orbit @ np.asarray(rot, dtype=np.float64)

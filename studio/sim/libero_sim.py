@@ -1,0 +1,282 @@
+"""LiberoSim: one LIBERO scene, its physics and its cameras, without LIBERO's surprises.
+
+Quirks of LIBERO, robosuite and MuJoCo that are handled, and where:
+- `OffScreenRenderEnv.reset()` swallows every exception and loops for ever: the inner environment is
+  used, and its placement sampler is retried a bounded number of times (here).
+- Fixture poses are not in the initial state: `reset()` draws them into `model.body_pos` from
+  NumPy's global generator, so it is seeded for each reset and given back (here, build.py).
+- `hard_reset` compiles the XML twice per scene; soft resets keep what the last episode wrote into
+  the model (fixture poses, the stove's glow), so those arrays are put back first (here).
+- `reset()` leaves positions that the initial state then replaces; ten idle steps let things settle.
+- `env.step` updates all observables 25 times per control step, rendering included: there are none
+  (build.py), proprioception is read from the data.
+- robosuite ends an episode after 1000 steps and then raises: `ignore_done` (build.py).
+- The inner environment's `language_instruction` raises KeyError: the catalogue's is used.
+- The end effector's orientation follows robosuite's `quat2axisangle` (no antipodal flip).
+- Gripper actions: -1 opens, +1 closes.
+- MuJoCo's pictures are upside down, its OpenGL set-up slow, its meshes finer than the pixels, its
+  textures up to 4096 pixels wide (renderer.py, simplify.py).
+- `MUJOCO_GL` must be chosen before the first import (gl.py); the original LIBERO asks a question at
+  import, benchmarks print, initial states are pickled tensors (catalog.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models.types import CAMERAS, Observation
+from studio.events import CameraPerturbation, SceneSpec
+from studio.sim import build, catalog, simplify
+from studio.sim.camera import perturbed_pose
+from studio.sim.renderer import Pixels, SceneRenderer
+
+SETTLE_ACTION = np.array([0.0] * 6 + [-1.0])
+SETTLE_STEPS = 10
+ACTION_DIM = 7
+_MJCF_CAMERAS = dict(zip(CAMERAS, ("agentview", "robot0_eye_in_hand"), strict=True))
+_RESTORED = ("body_pos", "body_quat", "site_rgba", "geom_rgba")
+_PLACEMENT_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SceneInfo:
+    """What was loaded. `max_steps`: control steps before a timeout; `n_inits`: initial states."""
+
+    scene: SceneSpec
+    instruction: str
+    max_steps: int
+    n_inits: int
+    bddl_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """After one control step: the task's own success test, and proprioception float32 [8]."""
+
+    success: bool
+    proprio: np.ndarray
+
+
+class LiberoSim:
+    """A LIBERO task under physics; one thread owns it and its GL context.
+
+    pixels: "fast" simplifies what is drawn (see simplify.py), "faithful" draws as LIBERO does.
+    render_size: side of the pictures in pixels. cache_dir: folder of the compiled models.
+    Methods that need a scene raise ValueError before `load`.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels = "fast",
+        render_size: int = 256,
+        cache_dir: Path | None = None,
+    ) -> None:
+        if pixels not in ("fast", "faithful"):
+            raise ValueError(f"pixels must be 'fast' or 'faithful', not {pixels!r}")
+        if not 16 <= render_size <= 2048:
+            raise ValueError(f"render_size must lie in [16, 2048], not {render_size!r}")
+        self.pixels: Pixels = pixels
+        self.render_size = render_size
+        self.env: Any = None
+        self.camera = CameraPerturbation()
+        folder = cache_dir or catalog.user_cache() / "models"
+        prepare = simplify.simplify if pixels == "fast" else lambda model: None
+        self._cache = build.ModelCache(folder, pixels, prepare)
+        self._scene: SceneSpec | None = None
+        self._renderer: SceneRenderer | None = None
+        self._pictures: dict[tuple[str, int], np.ndarray] = {}
+
+    # --- scene -----------------------------------------------------------------------------------
+
+    def load(self, scene: SceneSpec) -> SceneInfo:
+        """Put the task's scene up at its initial state, fixtures placed by `scene.seed`, settled.
+
+        The camera returns to nominal. Raises ValueError for an unknown suite, task or init.
+        """
+        info = catalog.task(scene.suite, scene.task)
+        catalog.init_state(scene.suite, scene.task, scene.init)
+        current = self._scene
+        if current is None or (current.suite, current.task) != (scene.suite, scene.task):
+            self.close()
+            self.env = build.build_env(info.bddl_file, self._cache)
+            self._remember_model()
+        self._scene = scene
+        self.reset()
+        self.set_camera(CameraPerturbation())
+        return SceneInfo(
+            scene=scene,
+            instruction=info.instruction,
+            max_steps=catalog.max_steps(scene.suite),
+            n_inits=catalog.n_inits(scene.suite, scene.task),
+            bddl_file=str(info.bddl_file),
+        )
+
+    def reset(self) -> None:
+        """The same scene again, from its initial state; the camera stays where it is."""
+        scene = self._loaded()
+        with build.seeded(scene.seed):
+            self._place_fixtures()
+        self.set_state(catalog.init_state(scene.suite, scene.task, scene.init))
+        for _ in range(SETTLE_STEPS):
+            self.step(SETTLE_ACTION)
+
+    def _place_fixtures(self) -> None:
+        from robosuite.utils.errors import RandomizationError
+
+        for _ in range(_PLACEMENT_ATTEMPTS):
+            for name, values in self._restored.items():
+                getattr(self._model, name)[:] = values
+            try:
+                self.env.reset()
+            except RandomizationError:
+                continue
+            return
+        raise RuntimeError(f"the fixtures of {self._scene} did not fit; try another seed")
+
+    def _remember_model(self) -> None:
+        import mujoco
+
+        self._model, self._data = self.env.sim.model._model, self.env.sim.data._data
+        self._restored = {name: getattr(self._model, name).copy() for name in _RESTORED}
+        self._camera_ids = {
+            camera: self.env.sim.model.camera_name2id(name)
+            for camera, name in _MJCF_CAMERAS.items()
+        }
+        agentview = self._camera_ids["agentview"]
+        matrix = np.empty(9)
+        mujoco.mju_quat2Mat(matrix, self._model.cam_quat[agentview])
+        self._nominal_pose = self._model.cam_pos[agentview].copy(), matrix.reshape(3, 3)
+
+    # --- physics ---------------------------------------------------------------------------------
+
+    def step(self, action: np.ndarray) -> StepResult:
+        """One control step (1/20 s) of physics and controller; draws nothing.
+
+        action: [7], Δposition, Δrotation, gripper; within [-1, 1] (the controller clips the rest).
+        Raises ValueError when it has another shape or is not finite.
+        """
+        self._loaded()
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
+            raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
+        self._pictures.clear()
+        self.env.step(action)
+        return StepResult(success=bool(self.env._check_success()), proprio=self.proprio())
+
+    def proprio(self) -> np.ndarray:
+        """float32 [8]: end-effector position (m), axis-angle (rad), two gripper joints (m)."""
+        from robosuite.utils.transform_utils import convert_quat, quat2axisangle
+
+        self._loaded()
+        robot, data = self.env.robots[0], self.env.sim.data
+        quat = convert_quat(data.get_body_xquat(robot.robot_model.eef_name), to="xyzw")
+        fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
+        position = data.site_xpos[robot.eef_site_id]
+        return np.concatenate([position, quat2axisangle(quat), fingers]).astype(np.float32)
+
+    def get_state(self) -> np.ndarray:
+        """float64 [1 + nq + nv]: time, qpos, qvel."""
+        self._loaded()
+        return self.env.sim.get_state().flatten()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Set time, qpos and qvel (float64 [1 + nq + nv]) and what follows from them.
+
+        Raises ValueError when the length does not fit the scene.
+        """
+        self._loaded()
+        state = np.asarray(state, dtype=np.float64)
+        expected = 1 + self._model.nq + self._model.nv
+        if state.shape != (expected,):
+            raise ValueError(f"a state of this scene has {expected} numbers, not {state.shape}")
+        self._pictures.clear()
+        self.env.sim.set_state_from_flattened(state)
+        self.env.sim.forward()
+        self.env._check_success()
+        self.env._post_process()
+
+    # --- cameras ---------------------------------------------------------------------------------
+
+    def render(self, camera: str, size: int | None = None) -> np.ndarray:
+        """Upright uint8 RGB [size, size, 3] of "agentview" or "wrist"; `render_size` by default.
+
+        Fast pixels are drawn at `render_size` and area-averaged; faithful ones drawn at `size`.
+        """
+        self._loaded()
+        size = size or self.render_size
+        if camera not in _MJCF_CAMERAS:
+            raise ValueError(f"unknown camera {camera!r}; choose one of {', '.join(CAMERAS)}")
+        if not 1 <= size <= self.render_size:
+            raise ValueError(f"size must lie in [1, {self.render_size}], not {size!r}")
+        drawn = self._drawn(camera, self.render_size if self.pixels == "fast" else size)
+        if size == drawn.shape[0]:
+            return drawn.copy()
+        return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+
+    def observe(self, instruction: str | None = None, size: int = 128) -> Observation:
+        """What the policy sees now: both cameras at `size`, proprioception, the instruction."""
+        scene = self._loaded()
+        if instruction is None:
+            instruction = catalog.task(scene.suite, scene.task).instruction
+        images = {camera: self.render(camera, size) for camera in CAMERAS}
+        return Observation(images=images, proprio=self.proprio(), instruction=instruction)
+
+    def set_camera(self, camera: CameraPerturbation) -> None:
+        """Move `agentview` from its nominal pose; takes effect with the next picture."""
+        import mujoco
+
+        self._loaded()
+        pos, rot = perturbed_pose(*self._nominal_pose, camera)
+        index = self._camera_ids["agentview"]
+        self._model.cam_pos[index] = pos
+        mujoco.mju_mat2Quat(self._model.cam_quat[index], rot.ravel())
+        self._model.cam_fovy[index] = camera.fov
+        mujoco.mj_camlight(self._model, self._data)
+        self.camera = camera
+        self._pictures.clear()
+
+    def camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """`agentview` now: position float64 [3] (m) and rotation [3, 3] (columns right, up, back)."""
+        self._loaded()
+        return perturbed_pose(*self._nominal_pose, self.camera)
+
+    def nominal_camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """`agentview` where LIBERO puts it: position float64 [3] (m), rotation [3, 3]."""
+        self._loaded()
+        pos, rot = self._nominal_pose
+        return pos.copy(), rot.copy()
+
+    def _drawn(self, camera: str, side: int) -> np.ndarray:
+        """The picture, drawn once per state and camera pose."""
+        if (camera, side) not in self._pictures:
+            if self._renderer is None:
+                self._renderer = SceneRenderer(
+                    self._model, self._data, self.pixels, self.render_size
+                )
+            self._pictures[camera, side] = self._renderer.draw(self._camera_ids[camera], side)
+        return self._pictures[camera, side]
+
+    # --- housekeeping ----------------------------------------------------------------------------
+
+    def versions(self) -> dict[str, str]:
+        """Installed versions of mujoco, robosuite and LIBERO."""
+        return build.versions()
+
+    def close(self) -> None:
+        """Drop the scene and free what it holds; `load` starts again."""
+        if self._renderer is not None:
+            self._renderer.close()
+        if self.env is not None:
+            self.env.close()
+        self.env = self._scene = self._renderer = self._model = self._data = None
+        self._pictures.clear()
+
+    def _loaded(self) -> SceneSpec:
+        if self._scene is None:
+            raise ValueError("no scene is loaded; call load(SceneSpec(...)) first")
+        return self._scene

@@ -1,0 +1,90 @@
+"""Drawing a compiled model off screen: `fast` for live views and policies, `faithful` as LIBERO.
+
+Quirks handled here: an OpenGL context costs seconds, so one serves the whole process and every
+model only gets a new MuJoCo context in it; MuJoCo's pictures come upside down; camera moves need
+`mj_camlight` before they show; LIBERO draws geom group 1 only, with 4x multisampling, and draws
+every scene a second time for the reflections of its floor.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Literal
+
+import numpy as np
+
+from studio.sim.gl import choose_backend
+
+Pixels = Literal["fast", "faithful"]
+_MAX_GEOMS = 1000  # robosuite's own limit
+_gl_context: Any = None
+
+
+def _current_gl_context() -> Any:
+    """The process's one OpenGL context, made current in the calling thread."""
+    global _gl_context
+    if _gl_context is None:
+        choose_backend()
+        import mujoco
+
+        _gl_context = mujoco.GLContext(640, 480)
+    _gl_context.make_current()
+    return _gl_context
+
+
+class SceneRenderer:
+    """Draws `data` of `model` from its fixed cameras; use it from one thread.
+
+    `side` is the largest picture side (pixels) that will be asked for.
+    """
+
+    def __init__(self, model: Any, data: Any, pixels: Pixels, side: int) -> None:
+        _current_gl_context()
+        import mujoco
+
+        self._model, self._data = model, data
+        fast = pixels == "fast"
+        if fast:
+            model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = max(640, side)  # 640 x 480: robosuite's buffer
+        model.vis.global_.offheight = max(480, side)
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
+        if fast:
+            self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._options = mujoco.MjvOption()
+        self._options.geomgroup[0] = 0
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._finalizer = weakref.finalize(self, _free, self._context)
+
+    def draw(self, camera_id: int, side: int) -> np.ndarray:
+        """Upright uint8 RGB [side, side, 3] from camera `camera_id`."""
+        import mujoco
+
+        _current_gl_context()
+        self._camera.fixedcamid = camera_id
+        view = mujoco.MjrRect(0, 0, side, side)
+        mujoco.mjv_updateScene(
+            self._model,
+            self._data,
+            self._options,
+            None,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
+        )
+        mujoco.mjr_render(view, self._scene, self._context)
+        pixels = np.empty((side, side, 3), dtype=np.uint8)
+        mujoco.mjr_readPixels(pixels, None, view, self._context)
+        return np.ascontiguousarray(pixels[::-1])
+
+    def close(self) -> None:
+        """Free the buffers on the graphics side."""
+        self._finalizer()
+
+
+def _free(context: Any) -> None:
+    _current_gl_context()
+    context.free()
