@@ -1,0 +1,133 @@
+"""A point mass with the simulator's interface: the control loop's state machine needs no physics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from models.config import SamplerConfig
+from models.types import DescentTrace, Observation, Plan
+from studio.events import CameraPerturbation, SceneSpec
+from studio.loop import ControlLoop
+from studio.sim.process import SimCrashed
+
+
+@dataclass
+class PointMass:
+    """Moves by its action; succeeds beyond `goal` on the x axis."""
+
+    goal: float = 1e9
+    max_steps: int = 40
+    x: np.ndarray = field(default_factory=lambda: np.zeros(8, np.float32))
+    camera: CameraPerturbation = field(default_factory=CameraPerturbation)
+    crash_at: int | None = None
+    steps: int = 0
+    restarts: int = 0
+    alive: bool = True
+
+    def load(self, scene: SceneSpec):
+        if not self.alive:
+            raise SimCrashed("gone")
+        if scene.init >= 50:
+            raise ValueError("init 50: this task has the initial states 0-49")
+        self.x = np.zeros(8, np.float32)
+        self.steps = 0
+        return SimpleNamespace(instruction="reach the goal", max_steps=self.max_steps, n_inits=50)
+
+    def step(self, action, frames=False):
+        self.steps += 1
+        if self.steps == self.crash_at:
+            self.alive = False
+            raise SimCrashed("killed")
+        self.x[:7] += action
+        jpegs = self.frames() if frames else None
+        return SimpleNamespace(success=bool(self.x[0] > self.goal), proprio=self.x.copy(), jpegs=jpegs)
+
+    def restart(self):
+        self.alive, self.crash_at = True, None
+        self.restarts += 1
+
+    def frames(self):
+        return {"agentview": b"a", "wrist": b"w"}
+
+    def observe(self, instruction):
+        image = np.zeros((16, 16, 3), np.uint8)
+        return Observation({"agentview": image, "wrist": image}, self.x.copy(), instruction)
+
+    def set_camera(self, camera):
+        self.camera = camera
+
+    def camera_pose(self):
+        return np.zeros(3), np.eye(3)
+
+    nominal_camera_pose = camera_pose
+
+    def versions(self):
+        return {"point mass": "1"}
+
+    def close(self):
+        self.alive = False
+
+
+class Drifter:
+    """A controller that plans eight equal steps to the right; its energies tell plans apart."""
+
+    def __init__(self):
+        self.seeds: list[int] = []
+        self.instructions: list[str] = []
+        self.samplers: list[SamplerConfig] = []
+
+    def plan(self, obs, sampler, seed):
+        self.seeds.append(seed)
+        self.instructions.append(obs.instruction)
+        self.samplers.append(sampler)
+        k, n, h, d = sampler.steps, sampler.chains, 8, 7
+        energies = np.linspace(9, 5 + len(self.seeds) / 10, k + 1, dtype=np.float32)
+        trace = DescentTrace(
+            actions=np.zeros((k + 1, n, h, d), np.float32),
+            energies=np.repeat(energies[:, None], n, 1),
+            timestep_energies=np.repeat(energies[:, None], n * h, 1).reshape(k + 1, n, h),
+            grad_norms=np.ones((k, n), np.float32),
+            step_sizes=np.ones((k, n, h), np.float32),
+        )
+        actions = np.zeros((h, d), np.float32)
+        actions[:, 0] = 0.1
+        return Plan(actions, trace, 0, sampler, seed, obs, latency_s=0.01)
+
+
+class Listener:
+    """Remembers everything that it is told."""
+
+    def __init__(self):
+        self.heard: list[tuple[str, tuple]] = []
+
+    def __getattr__(self, name):
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda *args: self.heard.append((name, args))
+
+    def of(self, name):
+        return [args for heard, args in self.heard if heard == name]
+
+
+@pytest.fixture
+def point_mass():
+    return PointMass()
+
+
+@pytest.fixture
+def drifter():
+    return Drifter()
+
+
+@pytest.fixture
+def listener():
+    return Listener()
+
+
+@pytest.fixture
+def loop(point_mass, drifter, listener):
+    return ControlLoop(point_mass, drifter, [listener], hz=0)

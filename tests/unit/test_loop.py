@@ -1,0 +1,190 @@
+"""The control loop's state machine, on a point mass."""
+
+import threading
+import time
+
+import pytest
+
+from models.config import SamplerConfig
+from studio.events import (
+    Advance,
+    CameraPerturbation,
+    LoadScene,
+    Outcome,
+    Pause,
+    Reset,
+    Run,
+    SceneSpec,
+    SetCamera,
+    SetInstruction,
+    SetSampler,
+    SetSpeed,
+    Status,
+)
+from studio.loop import ControlLoop, plan_seed
+
+
+def run_to_end(loop, limit=1000):
+    for _ in range(limit):
+        if loop.state.status is not Status.RUNNING:
+            return
+        loop.tick()
+    pytest.fail("the episode did not end")
+
+
+def test_an_episode_times_out_after_its_steps(loop, listener, drifter):
+    loop.apply(LoadScene(SceneSpec(init=3, seed=7)))
+    assert loop.state.status is Status.PAUSED
+    loop.apply(Run())
+    run_to_end(loop)
+    assert (loop.state.status, loop.state.outcome) == (Status.ENDED, Outcome.TIMEOUT)
+    assert loop.state.step == 40 == len(listener.of("on_step"))
+    assert len(drifter.seeds) == 5 == len(listener.of("on_plan"))
+    begin, end = (args[0] for args in listener.of("on_episode"))
+    assert begin.outcome is None and end.outcome is Outcome.TIMEOUT and end.steps == 40
+
+
+def test_success_ends_the_episode(loop, point_mass):
+    point_mass.goal = 1.05
+    loop.apply(Run())  # loads the default scene by itself
+    run_to_end(loop)
+    assert loop.state.outcome is Outcome.SUCCESS
+    assert loop.state.step == 11
+
+
+def test_step_and_chunk_pause_again(loop):
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(Advance(1))
+    run_to_end(loop)
+    assert (loop.state.step, loop.state.status) == (1, Status.PAUSED)
+    loop.apply(Advance(chunk=True))
+    run_to_end(loop)
+    assert loop.state.step == 8  # what was left of the first chunk
+    loop.apply(Advance(chunk=True))
+    run_to_end(loop)
+    assert loop.state.step == 16
+
+
+def test_the_next_plan_uses_the_new_instruction(loop, drifter, listener):
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(Advance(3))
+    run_to_end(loop)
+    loop.apply(SetInstruction("  push   the plate "))
+    loop.apply(Advance(8))
+    run_to_end(loop)
+    assert drifter.instructions == ["reach the goal", "push the plate"]
+    (mark,) = listener.of("on_mark")[0]
+    assert (mark.step, mark.kind, mark.text) == (3, "instruction", "push the plate")
+
+
+def test_a_retyped_instruction_survives_reset_but_not_another_task(loop):
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(SetInstruction("push the plate"))
+    loop.apply(Reset())
+    assert loop.state.instruction == "push the plate"
+    loop.apply(LoadScene(SceneSpec(task=1)))
+    assert loop.state.instruction == "reach the goal"
+
+
+def test_camera_and_sampler_apply_and_leave_marks(loop, point_mass, drifter, listener):
+    loop.apply(LoadScene(SceneSpec()))
+    shown = len(listener.of("on_frame"))
+    loop.apply(SetCamera(CameraPerturbation(orbit_horizontal=20)))
+    assert point_mass.camera.orbit_horizontal == 20
+    assert len(listener.of("on_frame")) == shown + 1  # a paused scene shows the move at once
+    loop.apply(SetSampler(SamplerConfig(steps=4, chains=3)))
+    loop.apply(Advance(1))
+    run_to_end(loop)
+    assert drifter.samplers[-1].chains == 3
+    texts = [args[0].text for args in listener.of("on_mark")]
+    assert texts == ["orbit horizontal 20°", "steps 4, chains 3"]
+
+
+def test_the_camera_stays_when_the_scene_changes(loop, point_mass):
+    loop.apply(SetCamera(CameraPerturbation(distance=120)))
+    loop.apply(LoadScene(SceneSpec()))
+    assert point_mass.camera.distance == 120
+
+
+def test_the_same_scene_draws_the_same_noise(loop, drifter):
+    for _ in range(2):
+        loop.apply(LoadScene(SceneSpec(init=1, seed=2)))
+        loop.apply(Run())
+        run_to_end(loop)
+    assert drifter.seeds[:5] == drifter.seeds[5:]
+    assert len(set(drifter.seeds[:5])) == 5
+    assert plan_seed(SceneSpec(seed=0), 0) != plan_seed(SceneSpec(seed=1), 0)
+
+
+def test_a_scene_left_behind_was_stopped(loop, listener):
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(LoadScene(SceneSpec(task=1)))
+    outcomes = [args[0].outcome for args in listener.of("on_episode")]
+    assert outcomes == [None, Outcome.STOPPED, None]
+
+
+@pytest.fixture
+def running(loop):
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    yield loop
+    loop.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def wait_for(condition, seconds=5):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+
+
+def test_a_crash_is_an_error_and_the_next_run_works(running, point_mass):
+    point_mass.crash_at = 5
+    running.submit(Run())
+    wait_for(lambda: running.state.status is Status.ERROR)
+    assert running.state.outcome is Outcome.ERROR
+    assert "restarted" in running.state.message and point_mass.restarts == 1
+    running.submit(Run())
+    wait_for(lambda: running.state.outcome is Outcome.TIMEOUT)
+
+
+def test_a_bad_scene_is_a_message(running):
+    running.submit(LoadScene(SceneSpec(init=50)))
+    wait_for(lambda: running.state.status is Status.ERROR)
+    assert "0-49" in running.state.message
+    running.submit(LoadScene(SceneSpec(init=1)))
+    wait_for(lambda: running.state.status is Status.PAUSED)
+
+
+def test_pause_stops_at_once(running):
+    running.submit(SetSpeed(100))
+    running.submit(Run())
+    wait_for(lambda: running.state.step > 3)
+    running.submit(Pause())
+    wait_for(lambda: running.state.status is Status.PAUSED)
+    step = running.state.step
+    time.sleep(0.05)
+    assert running.state.step == step
+
+
+def test_speed_paces_the_steps(point_mass, drifter):
+    loop = ControlLoop(point_mass, drifter, hz=50)
+    loop.apply(Run())
+    began = time.monotonic()
+    while loop.state.status is Status.RUNNING:
+        time.sleep(loop.tick())
+    assert time.monotonic() - began >= 39 / 50
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "x" * 10_000])
+def test_instructions_are_checked(text):
+    with pytest.raises(ValueError, match="instruction"):
+        SetInstruction(text)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9, "20", None, True])
+def test_cameras_are_checked(value):
+    with pytest.raises(ValueError, match="orbit_horizontal"):
+        CameraPerturbation(orbit_horizontal=value)

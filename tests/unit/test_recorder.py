@@ -1,0 +1,78 @@
+"""Episodes on disk."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from studio.events import LoadScene, Run, SceneSpec, SetInstruction, Status
+from studio.feed import Feed
+from studio.loop import ControlLoop
+from studio.movie import write_mp4
+from studio.recorder import NothingRecorded, Recorder, whole_file, write_zip
+
+
+@pytest.fixture
+def recorded(point_mass, drifter):
+    jpeg = io.BytesIO()
+    Image.new("RGB", (256, 256), (200, 30, 30)).save(jpeg, "JPEG")
+    point_mass.frames = lambda: {"agentview": jpeg.getvalue(), "wrist": jpeg.getvalue()}
+    recorder, feed = Recorder({"checkpoint": "abc"}), Feed()
+    loop = ControlLoop(point_mass, drifter, [recorder, feed], hz=0, every_frame=True)
+    loop.apply(LoadScene(SceneSpec(init=4)))
+    loop.apply(Run())
+    loop.tick()
+    loop.apply(SetInstruction("push the plate"))
+    while loop.state.status is Status.RUNNING:
+        loop.tick()
+    return recorder, feed
+
+
+def test_zip_holds_every_event_in_order(recorded, tmp_path):
+    episode = recorded[0].episode()
+    archive = zipfile.ZipFile(write_zip(episode, tmp_path / "episode.zip"))
+    rows = [json.loads(line) for line in archive.read("episode.jsonl").splitlines()]
+    kinds = [row["event"] for row in rows]
+    assert kinds[0] == "episode" and kinds[-1] == "end"
+    assert rows[0]["provenance"] == {"checkpoint": "abc"} and rows[0]["scene"]["init"] == 4
+    assert (kinds.count("step"), kinds.count("plan"), kinds.count("mark")) == (40, 5, 1)
+    assert rows[kinds.index("mark")]["text"] == "push the plate"
+    steps = [row["step"] for row in rows if row["event"] == "step"]
+    assert steps == list(range(1, 41))
+    plans = np.load(io.BytesIO(archive.read("plans.npz")))
+    assert plans["plan_004/energies"].shape == (16, 1)
+    assert plans["plan_000/chunk"].shape == (8, 7)
+    assert rows[-1]["mean_final_energy"] == pytest.approx(episode.mean_final_energy)
+
+
+def test_film_has_a_frame_per_step(recorded, tmp_path):
+    import imageio.v3 as iio
+
+    seen = []
+    path = write_mp4(recorded[0].episode(), tmp_path / "episode.mp4", 5.2, seen.append)
+    film = iio.imread(path)
+    assert len(film) == 41 and seen[-1] == 1.0
+    assert film[20, 100, 100, 0] > 150  # the camera's red
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_feed_keeps_the_episode(recorded):
+    snapshot = recorded[1].snapshot()
+    assert [record.step for record in snapshot.plans] == [0, 8, 16, 24, 32]
+    assert snapshot.episode == 1 and snapshot.marks[0].step == 1
+    assert snapshot.frame.step == 40
+
+
+def test_nothing_recorded_says_so():
+    with pytest.raises(NothingRecorded):
+        Recorder({}).episode()
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(OSError), whole_file(tmp_path / "a.zip") as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError("disk full")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,84 @@
+"""The page's messages."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from models.config import SamplerConfig
+from studio import wire
+from studio.analysis import AnalysisRequest
+from studio.events import Advance, CameraPerturbation, Frame, LoadScene, SceneSpec, SetCamera
+from studio.loop import LoopState
+
+
+def test_commands_by_name():
+    load = {"type": "load", "suite": "libero_goal", "task": 3, "init": 41, "seed": 2}
+    assert wire.parse_command(load) == LoadScene(SceneSpec("libero_goal", 3, 41, 2))
+    assert wire.parse_command({"type": "advance", "chunk": True}) == Advance(1, True)
+    camera = wire.parse_command({"type": "camera", "fov": 60, "distance": 90.0})
+    assert camera == SetCamera(CameraPerturbation(fov=60.0, distance=90.0))
+    assert wire.parse_command({"type": "sampler", "steps": 20.0}).sampler == SamplerConfig(steps=20)
+    assert wire.parse_command({"type": "nonsense"}) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "load", "suite": "libero_goal", "task": 0.5, "init": 0, "seed": 0},
+        {"type": "load", "suite": "libero_goal", "task": 0},
+        {"type": "load", "suite": "libero_goal", "task": True, "init": 0, "seed": 0},
+        {"type": "speed", "hz": float("nan")},
+        {"type": "speed", "hz": "fast"},
+        {"type": "camera", "distance": 1e12},
+        {"type": "sampler", "steps": 1e9},
+        {"type": "sampler", "steps": 1.5},
+        {"type": "instruction", "text": ""},
+    ],
+)
+def test_bad_commands_say_so(message):
+    with pytest.raises(ValueError):
+        wire.parse_command(message)
+
+
+def test_analysis_requests():
+    message = {"type": "slice", "stamp": 4, "plan": 2, "dims": [2, 5], "span": 2, "grid": 30}
+    request = wire.parse_analysis(message)
+    assert request == AnalysisRequest("slice", 4, 2, dims=(2, 5), span=2.0, grid=30)
+    assert wire.parse_analysis({"type": "run"}) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dims": [1, 1]},
+        {"dims": [0, 9]},
+        {"grid": 100_000},
+        {"span": -1},
+        {"span": float("inf")},
+        {"timestep": -1},
+        {"chains": 1000},
+        {"plan": None},
+        {"dims": 3},
+    ],
+)
+def test_bad_analyses_say_so(fields):
+    with pytest.raises(ValueError):
+        wire.parse_analysis({"type": "descent", "stamp": 1, "plan": 0, **fields})
+
+
+def test_frames_unpack():
+    frame = Frame(7, {"agentview": b"abc", "wrist": b"de"}, 1.5)
+    seen = {"agentview": np.zeros((8, 8, 3), np.uint8)}
+    data = wire.frame_message(frame, 2, seen)
+    (length,) = struct.unpack("<I", data[:4])
+    header, body = json.loads(data[4 : 4 + length]), data[4 + length :]
+    assert header["cameras"] == ["agentview", "wrist", "policy_agentview"]
+    assert sum(header["sizes"]) == len(body) and body.startswith(b"abcde")
+    assert (header["step"], header["episode"]) == (7, 2)
+
+
+def test_state_is_json():
+    message = wire.state_message(LoopState())
+    assert json.loads(json.dumps(message))["sampler"]["steps"] == 15
