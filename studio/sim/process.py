@@ -1,0 +1,227 @@
+"""The simulator in a process of its own: `SimProcess` speaks for a `LiberoSim` on the other side.
+
+The child is a fresh interpreter (never a fork: EGL and CUDA in one process abort), started with
+`python -m studio.sim.process` so that the caller's main module is not imported a second time. It
+ends when its connection does, however its parent went, and leaves Ctrl-C to its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.types import CAMERAS, Observation
+from studio.events import CameraPerturbation, SceneSpec
+
+if TYPE_CHECKING:
+    from studio.sim.libero_sim import LiberoSim, SceneInfo
+
+JPEG_QUALITY = 85
+_ROOT = Path(__file__).resolve().parents[2]
+_EXIT_S = 5.0  # how long a child may take to end by itself
+_FORWARDED = frozenset(
+    (
+        "load reset step frames observe set_camera camera_pose nominal_camera_pose"
+        " get_state set_state versions"
+    ).split()
+)
+
+log = logging.getLogger(__name__)
+
+
+class SimError(RuntimeError):
+    """The simulator refused or failed a request; it lives on. The text is the child's own."""
+
+
+class SimCrashed(RuntimeError):
+    """The simulator's process is gone; `restart()` starts another."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReply:
+    """After one control step; `jpegs` per camera name when frames were asked for."""
+
+    success: bool
+    proprio: np.ndarray  # float32 [8]
+    jpegs: dict[str, bytes] | None = None
+
+
+class SimProcess:
+    """A `LiberoSim` in a child process; see there for what the methods do.
+
+    Each method raises SimError with the child's message when the request fails (the child goes
+    on), SimCrashed when the child is gone. Calls from several threads are served one by one.
+    """
+
+    def __init__(
+        self, pixels: str = "fast", render_size: int = 256, cache_dir: Path | None = None
+    ) -> None:
+        folder = "" if cache_dir is None else str(Path(cache_dir).resolve())
+        self._arguments = [pixels, str(render_size), folder]
+        self._lock = threading.Lock()
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._child.pid
+
+    def load(self, scene: SceneSpec) -> SceneInfo:
+        """Put a scene up, settled, the camera nominal."""
+        return self._call("load", scene)
+
+    def reset(self) -> None:
+        """The same scene again, from its initial state."""
+        self._call("reset")
+
+    def step(self, action: np.ndarray, frames: bool = False) -> StepReply:
+        """One control step; with `frames`, both cameras are drawn after it."""
+        return self._call("step", action, frames)
+
+    def frames(self) -> dict[str, bytes]:
+        """Both cameras now, as JPEG."""
+        return self._call("frames")
+
+    def observe(self, instruction: str | None = None, size: int = 128) -> Observation:
+        """What the policy sees now."""
+        return self._call("observe", instruction, size)
+
+    def set_camera(self, camera: CameraPerturbation) -> None:
+        """Move `agentview`."""
+        self._call("set_camera", camera)
+
+    def camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position [3] and rotation [3, 3] of `agentview` now."""
+        return self._call("camera_pose")
+
+    def nominal_camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position [3] and rotation [3, 3] of `agentview` where LIBERO puts it."""
+        return self._call("nominal_camera_pose")
+
+    def get_state(self) -> np.ndarray:
+        """float64 [1 + nq + nv]: time, qpos, qvel."""
+        return self._call("get_state")
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Set time, qpos and qvel."""
+        self._call("set_state", state)
+
+    def versions(self) -> dict[str, str]:
+        """Versions of mujoco, robosuite and LIBERO."""
+        return self._call("versions")
+
+    def restart(self) -> None:
+        """End the child, if it lives, and start a fresh one without a scene."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the child; waits for it, and kills it when it does not go. Safe to call twice."""
+        self._connection.close()
+        try:
+            self._child.wait(_EXIT_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def __enter__(self) -> SimProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno()), *self._arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            )
+        self._connection = Connection(ours.detach())
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        with self._lock:
+            try:
+                self._connection.send((method, arguments))
+                failed, value = self._connection.recv()
+            except (EOFError, OSError) as error:
+                raise SimCrashed(self._epitaph()) from error
+        if failed:
+            raise SimError(value)
+        return value
+
+    def _epitaph(self) -> str:
+        """How the child ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._child.wait(1.0)
+            if code < 0:
+                return f"its process was ended by {signal.Signals(-code).name}"
+            return f"its process ended with exit code {code}"
+        return "its connection is closed"
+
+
+class _Server:
+    """The child's side: carries requests out on its one `LiberoSim`."""
+
+    def __init__(self, sim: LiberoSim) -> None:
+        self._sim = sim
+
+    def step(self, action: np.ndarray, frames: bool) -> StepReply:
+        result = self._sim.step(action)
+        return StepReply(result.success, result.proprio, self.frames() if frames else None)
+
+    def frames(self) -> dict[str, bytes]:
+        return {camera: _jpeg(self._sim.render(camera)) for camera in CAMERAS}
+
+    def answer(self, method: str, arguments: tuple) -> tuple[bool, Any]:
+        """(failed, value or error text). Any error of a request is answered, not fatal."""
+        if method not in _FORWARDED:
+            return True, f"unknown request {method!r}"
+        try:
+            return False, getattr(self if hasattr(self, method) else self._sim, method)(*arguments)
+        except ValueError as error:
+            return True, str(error)
+        except Exception as error:
+            log.exception("simulator: %s failed", method)
+            return True, f"{type(error).__name__}: {error}"
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(".jpg", picture[..., ::-1], options)[1].tobytes()
+
+
+def main(descriptor: str, pixels: str, render_size: str, cache_dir: str) -> None:
+    """Serve requests from the connection on file `descriptor` until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(int(descriptor))
+    from studio.sim.libero_sim import LiberoSim
+
+    server = _Server(LiberoSim(pixels, int(render_size), Path(cache_dir) if cache_dir else None))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send(server.answer(*connection.recv()))
+
+
+if __name__ == "__main__":
+    from studio.sim.process import main as serve  # so that StepReply pickles under its real name
+
+    serve(*sys.argv[1:])
