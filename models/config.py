@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,118 @@ SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {
     "action_clamp": (0.1, 100.0),
     "chains": (1, 64),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Architecture of one EB-VLA; names follow Table V of the paper.
+
+    Raises ValueError when the numbers do not fit together.
+    """
+
+    preset: str
+    # Vision: `conv` is trained from scratch, `dinov2+siglip` is the paper's frozen fused pair.
+    vision: Literal["conv", "dinov2+siglip"] = "conv"
+    image_size: int = 128  # pixels; other sizes are resampled
+    views: int = 2
+    tokens_per_view: int = 64
+    conv_channels: tuple[int, ...] = (48, 96, 192)  # conv tower, stride 4 then 2 per stage
+    # Language model: Qwen2 architecture.
+    text: Literal["minilm", "qwen"] = "minilm"
+    text_first: bool = True  # [text; vision; latents], so that vision tokens see the instruction
+    hidden_size: int = 192  # D
+    layers: int = 4
+    heads: int = 6
+    kv_heads: int = 6
+    ffn_size: int = 512
+    layers_extracted: int = 5  # N_l, the embedding included
+    latents: int = 8  # K_a
+    lora_rank: int = 0  # 0 trains the whole language model
+    # Energy head.
+    head_blocks: int = 4  # L
+    head_heads: int = 6
+    head_ffn_ratio: int = 4  # SwiGLU inner size / D
+    horizon: int = 8  # H
+    action_dim: int = 7  # d_a
+    proprio_dim: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
+        if self.hidden_size % self.heads or self.hidden_size % self.head_heads:
+            raise ValueError(
+                f"model: hidden_size {self.hidden_size} is no multiple of its heads "
+                f"({self.heads}, head {self.head_heads})"
+            )
+        if self.layers_extracted > self.layers + 1:
+            raise ValueError(
+                f"model: {self.layers_extracted} layers extracted, "
+                f"but there are {self.layers + 1} hidden states"
+            )
+        if self.vision == "conv" and self.conv_tokens != self.tokens_per_view:
+            raise ValueError(
+                f"model: the conv tower makes {self.conv_tokens} tokens, not {self.tokens_per_view}"
+            )
+
+    @property
+    def conv_tokens(self) -> int:
+        """Tokens per view of the conv tower: stride 4, then 2 per further stage."""
+        return (self.image_size // 4 // 2 ** (len(self.conv_channels) - 1)) ** 2
+
+    @property
+    def vision_tokens(self) -> int:
+        """K_t, over all views."""
+        return self.views * self.tokens_per_view
+
+    @property
+    def block_layers(self) -> tuple[int, ...]:
+        """l_i, the hidden state that block i of the head reads.
+
+        The paper does not say which; here they are evenly spaced over the extracted states and
+        the last block reads the last one.
+        """
+        last, blocks = self.layers_extracted - 1, self.head_blocks
+        return tuple(math.floor((i + 1) * last / blocks + 0.5) for i in range(blocks))
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "eb-vla-0.5b": ModelConfig(
+        preset="eb-vla-0.5b",
+        vision="dinov2+siglip",
+        image_size=224,
+        tokens_per_view=256,
+        text="qwen",
+        text_first=False,
+        hidden_size=896,
+        layers=24,
+        heads=14,
+        kv_heads=2,
+        ffn_size=4864,
+        layers_extracted=23,
+        latents=64,
+        lora_rank=64,
+        head_heads=8,
+    ),
+    "eb-vla-tiny": ModelConfig(preset="eb-vla-tiny"),
+    "debug": ModelConfig(
+        preset="debug",
+        image_size=32,
+        tokens_per_view=16,
+        conv_channels=(8, 16),
+        hidden_size=32,
+        layers=2,
+        heads=2,
+        kv_heads=2,
+        ffn_size=64,
+        layers_extracted=3,
+        latents=2,
+        head_blocks=2,
+        head_heads=2,
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The preset called `name`. Raises ValueError that lists the presets."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

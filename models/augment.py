@@ -1,0 +1,34 @@
+"""Image augmentation of a training batch: random shift and light colour jitter, on uint8."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SHIFT = 4  # pixels at 128 px, each way, per view
+BRIGHTNESS, CONTRAST = 0.1, 0.1  # half widths
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each view by up to `SHIFT` px (edges repeated) and jitter brightness and contrast.
+
+    images uint8 [B, views, S, S, 3] -> the same. Both views of a sample share the jitter.
+    """
+    b, views, side = images.shape[:3]
+    reach = max(1, round(SHIFT * side / 128))
+    flat = images.flatten(0, 1)
+    offsets = torch.randint(0, 2 * reach + 1, (2, len(flat), 1), generator=generator) - reach
+    rows, columns = (torch.arange(side) + offsets).clamp(0, side - 1)
+    shifted = flat[torch.arange(len(flat))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    jitter = torch.rand((2, b), generator=generator) * 2 - 1
+    gain, bias = 1 + CONTRAST * jitter[0], 255 * BRIGHTNESS * jitter[1]
+    levels = torch.arange(256.0)
+    table = (gain[:, None] * (levels - 128) + 128 + bias[:, None]).clamp(0, 255).byte()  # [B, 256]
+    out = torch.stack(
+        [
+            row[view.long()]
+            for row, view in zip(table, shifted.unflatten(0, (b, views)), strict=True)
+        ]
+    )
+    return out

@@ -1,0 +1,139 @@
+"""The vision-language backbone (EB-VLA §II-A): images, text, proprio -> Context, once per plan.
+
+The language model is Qwen2 and therefore causal. In the paper's order [vision; text; latents]
+only the latent queries ever see the instruction. The tiny preset puts the text first: its vision
+tokens, which the head reads layer by layer, are then conditioned on the instruction, which a
+small model told ten tasks apart by one word needs. h_t is the vision tokens in either order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2Model
+
+from models.config import ModelConfig
+from models.energy_head import Context
+from models.text import MINILM_SIZE, QWEN_REPO
+from models.vision import build_tower
+
+QWEN_VOCABULARY = 151936
+
+
+class Backbone(nn.Module):
+    """Vision tower, instruction embedding, language model and latent queries of one preset."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.vision = build_tower(config)
+        self.place = nn.Parameter(0.2 * torch.randn(config.vision_tokens, size))
+        self.language = _language_model(config)
+        if config.text == "minilm":
+            self.text = nn.Linear(MINILM_SIZE, size)
+        self.latents = nn.Parameter(0.5 * torch.randn(config.latents, size))
+        self.proprio = nn.Linear(config.proprio_dim, size)
+
+    def forward(
+        self, images: Tensor, proprio: Tensor, text: Tensor, text_mask: Tensor | None = None
+    ) -> Context:
+        """images uint8 [B, views, S, S, 3] upright, proprio [B, 8] standardised, text of `text.py`.
+
+        The hidden states of the first N_l layers (embedding included) make the Context.
+        """
+        vision = self._vision_tokens(images)
+        words = self.text(text) if hasattr(self, "text") else self._embedding()(text)
+        latents = self.latents.expand(len(images), -1, -1)
+        prompt = [words, vision] if self.config.text_first else [vision, words]
+        out = self.language(
+            inputs_embeds=torch.cat([*prompt, latents], dim=1),
+            attention_mask=self._mask(text_mask, vision, latents),
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        start = words.shape[1] if self.config.text_first else 0
+        seen = out.hidden_states[: self.config.layers_extracted]
+        return Context(
+            latents=tuple(h[:, -latents.shape[1] :] for h in seen),
+            vision=tuple(h[:, start : start + vision.shape[1]] for h in seen),
+            proprio=self.proprio(proprio).unsqueeze(1),
+        )
+
+    def _vision_tokens(self, images: Tensor) -> Tensor:
+        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        if pixels.shape[-1] != self.config.image_size:
+            side = (self.config.image_size, self.config.image_size)
+            pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True)
+        tokens = self.vision(pixels).unflatten(0, images.shape[:2]).flatten(1, 2)
+        return tokens + self.place
+
+    def _embedding(self) -> nn.Module:
+        return self.language.get_input_embeddings()
+
+    def _mask(self, text_mask: Tensor | None, vision: Tensor, latents: Tensor) -> Tensor | None:
+        """Attention mask [B, tokens] around padded text; None when no text is padded."""
+        if text_mask is None:
+            return None
+        ones = [text_mask.new_ones(part.shape[:2]) for part in (vision, latents)]
+        before, after = (text_mask, ones[0]) if self.config.text_first else (ones[0], text_mask)
+        return torch.cat([before, after, ones[1]], dim=1)
+
+
+def _language_model(config: ModelConfig) -> Qwen2Model:
+    """Qwen2 from configuration, with LoRA adapters on every linear layer if a rank is given."""
+    model = Qwen2Model(
+        Qwen2Config(
+            vocab_size=QWEN_VOCABULARY if config.text == "qwen" else 1,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.ffn_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.kv_heads,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 1e6 if config.text == "qwen" else 1e4,
+            },
+            initializer_range=0.02 if config.text == "qwen" else 0.5 * config.hidden_size**-0.5,
+            attn_implementation="sdpa",
+        )
+    )
+    if config.text == "minilm":
+        model.embed_tokens.requires_grad_(False)  # a placeholder: text arrives embedded
+    if not config.lora_rank:
+        return model
+    from peft import LoraConfig, inject_adapter_in_model
+
+    lora = LoraConfig(
+        r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"
+    )
+    return inject_adapter_in_model(lora, model)
+
+
+def load_pretrained(backbone: Backbone) -> None:
+    """Fill the paper's backbone from the Hugging Face hub: Qwen2.5-0.5B, DINOv2-L, SigLIP-So400m.
+
+    Raises ValueError for a preset without pretrained parts, OSError when the hub is out of reach.
+    """
+    if backbone.config.text != "qwen":
+        raise ValueError(f"{backbone.config.preset} has no pretrained parts to load")
+    sources = (
+        (backbone.language, QWEN_REPO),
+        (backbone.vision.dino, "facebook/dinov2-with-registers-large"),
+        (backbone.vision.siglip, "google/siglip-so400m-patch14-224"),
+    )
+    for module, repo in sources:
+        weights = type(module).from_pretrained(repo, torch_dtype=torch.float32).state_dict()
+        missing = _copy_weights(module, weights)
+        if missing:
+            raise ValueError(f"{repo}: no weights for {missing[0]} and {len(missing) - 1} more")
+
+
+def _copy_weights(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Copy by name, seeing through LoRA's `.base_layer`; returns the names without a source."""
+    own = {name.replace(".base_layer", ""): value for name, value in module.state_dict().items()}
+    with torch.no_grad():
+        for name in own.keys() & weights.keys():
+            own[name].copy_(weights[name])
+    return [name for name in own if name not in weights and "lora_" not in name]

@@ -1,0 +1,254 @@
+"""A checkpoint is a folder, the Hugging Face way:
+
+config.json              architecture (`ModelConfig`) and where it came from (`TrainingRecord`)
+model.safetensors        weights; frozen encoders that ship in a package are not among them
+dataset_statistics.json  normalisation
+README.md                model card
+calibration.json         optional: mean and spread of the final energy on nominal episodes
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models.config import ModelConfig
+from models.model import EBVLA
+from models.normalize import Statistics
+
+WEIGHTS, CONFIG, STATISTICS, CARD = (
+    "model.safetensors", "config.json", "dataset_statistics.json", "README.md",
+)  # fmt: skip
+CALIBRATION = "calibration.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder that cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """How a checkpoint was made."""
+
+    suites: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    samples: int = 0
+    train_steps: int = 0
+    train_minutes: float = 0.0
+    pixels: str = "fast"  # the renderer of the demonstrations: "fast" or "faithful"
+    val_l1: float | None = None  # held-out L1 of a^(K_inf), normalised
+    readout_l1: float | None = None
+    readout: bool = True  # the read-out was trained
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """Identity of a loaded checkpoint."""
+
+    path: str
+    sha256: str  # of model.safetensors
+    preset: str
+    training: TrainingRecord
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Suites of the demonstrations."""
+        return self.training.suites
+
+    @property
+    def pixels(self) -> str:
+        """Renderer of the demonstrations."""
+        return self.training.pixels
+
+    @property
+    def train_steps(self) -> int:
+        """Optimiser steps."""
+        return self.training.train_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Nominal level of an anomaly score: threshold = mu + k·sigma (Eq. 5)."""
+
+    mu: float
+    sigma: float
+    score: str = "final_energy"
+    episodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything in a checkpoint folder, weights loaded."""
+
+    model: EBVLA
+    statistics: Statistics
+    info: CheckpointInfo
+    calibration: Calibration | None
+
+
+def save_checkpoint(
+    folder: str | Path, model: EBVLA, statistics: Statistics, training: TrainingRecord
+) -> Path:
+    """Write the folder beside its place, then rename: readers see the old or the new one whole.
+
+    A calibration is not carried over: it belongs to the weights that it was measured with.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    fresh.chmod(0o755)
+    weights = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
+    save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
+    config = {"model": asdict(model.config), "training": asdict(training)}
+    (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (fresh / STATISTICS).write_text(json.dumps(statistics.to_json(), indent=2) + "\n")
+    (fresh / CARD).write_text(
+        model_card(model.config, training, sum(v.numel() for v in weights.values()))
+    )
+    retired = fresh.with_name(fresh.name + "-old")
+    if folder.exists():
+        os.replace(folder, retired)
+    os.replace(fresh, folder)
+    shutil.rmtree(retired, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint on the CPU. Raises CheckpointError when it is missing or does not fit."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    record = _read_json(folder / CONFIG)
+    try:
+        config = ModelConfig(**record["model"])
+        known = {f.name for f in fields(TrainingRecord)}
+        made = {k: v for k, v in record.get("training", {}).items() if k in known}
+        training = TrainingRecord(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in made.items()}
+        )
+        statistics = Statistics.from_json(_read_json(folder / STATISTICS))
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: {CONFIG} or {STATISTICS} is malformed ({error})"
+        ) from None
+    if len(statistics.action_centre) != config.action_dim:
+        raise CheckpointError(
+            f"{folder}: statistics of {len(statistics.action_centre)} action dimensions, "
+            f"the model has {config.action_dim}"
+        )
+    model = EBVLA(config)
+    _load_weights(model, folder / WEIGHTS)
+    info = CheckpointInfo(str(folder), sha256(folder / WEIGHTS), config.preset, training)
+    return Checkpoint(model, statistics, info, read_calibration(folder))
+
+
+def _state(model: EBVLA) -> dict:
+    """Weights to store: all but the frozen towers, which are pretrained parts by themselves."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(("backbone.vision.dino.", "backbone.vision.siglip."))
+    }
+
+
+def _load_weights(model: EBVLA, file: Path) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing; the checkpoint folder is not complete")
+    try:
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: truncated or not a safetensors file ({error})") from None
+    own = _state(model)
+    lacking, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if lacking or extra:
+        names = sorted(lacking or extra)
+        kind = "lacks" if lacking else "has unknown"
+        raise CheckpointError(
+            f"{file}: does not fit {model.config.preset}: it {kind} {names[0]} "
+            f"({len(names)} tensors); config.json belongs to other weights"
+        )
+    wrong = [n for n in own if own[n].shape != weights[n].shape]
+    if wrong:
+        raise CheckpointError(
+            f"{file}: does not fit {model.config.preset}: {wrong[0]} has shape "
+            f"{tuple(weights[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}"
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def read_calibration(folder: str | Path) -> Calibration | None:
+    """calibration.json, or None if there is none. Raises CheckpointError if it is malformed."""
+    file = Path(folder) / CALIBRATION
+    if not file.exists():
+        return None
+    try:
+        return Calibration(**_read_json(file))
+    except TypeError as error:
+        raise CheckpointError(f"{file}: malformed ({error}); calibrate again") from None
+
+
+def write_calibration(folder: str | Path, calibration: Calibration) -> None:
+    """Store the calibration with the checkpoint, atomically."""
+    write_json(Path(folder) / CALIBRATION, asdict(calibration))
+
+
+def write_json(file: Path, data: dict) -> None:
+    """Write to a temporary name, then rename."""
+    fresh = file.with_name(f".{file.name}.tmp")
+    fresh.write_text(json.dumps(data, indent=2) + "\n")
+    os.replace(fresh, file)
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _read_json(file: Path) -> dict:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing; the checkpoint folder is not complete")
+    try:
+        data = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{file}: expected a JSON object")
+    return data
+
+
+def model_card(config: ModelConfig, training: TrainingRecord, parameters: int) -> str:
+    """README.md with the Hub's front matter."""
+    tasks = "\n".join(f"- {text}" for text in training.instructions) or "- none recorded"
+    l1 = "not measured" if training.val_l1 is None else f"{training.val_l1:.4f}"
+    return f"""---
+library_name: eb-vla-studio
+pipeline_tag: robotics
+tags: [robotics, vla, energy-based-model, libero]
+---
+# {config.preset}
+
+An energy-based vision-language-action model: a frozen or small vision-language backbone encodes
+what is seen and asked, and an energy head scores action chunks; plans are found by MCMC descent.
+
+- Parameters stored: {parameters:,}
+- Chunk: {config.horizon} actions of {config.action_dim} dimensions
+- Images: {config.image_size} px, {config.views} views, {training.pixels} renderer
+- Suites: {", ".join(training.suites) or "none recorded"}
+- Training: {training.samples:,} samples, {training.train_steps:,} steps, \
+{training.train_minutes:.0f} minutes
+- Held-out L1 (normalised actions): {l1}
+
+Instructions seen in training:
+{tasks}
+"""

@@ -1,0 +1,64 @@
+"""The training objective: Eq. 4's L1 at the end of the descent, plus the read-out's L1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.config import SamplerConfig
+from models.mcmc import train_descend
+from models.model import EBVLA
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch on the model's device."""
+
+    images: Tensor  # uint8 [B, views, S, S, 3]
+    proprio: Tensor  # [B, 8], standardised
+    text: Tensor  # of text.py
+    text_mask: Tensor | None
+    actions: Tensor  # [B, H, D_a], normalised expert actions a*
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What chance decides in one training step (§II-C a)."""
+
+    steps: int  # K_train
+    step_size: float  # α
+    chains: int  # noise chains per sample; the paper has one
+
+
+def training_loss(
+    model: EBVLA,
+    batch: Batch,
+    draw: Draw,
+    sampler: SamplerConfig,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, dict[str, float]]:
+    """L = |a^(K) - a*|₁ + |read-out - a*|₁, each the mean over elements, and its parts.
+
+    With several chains the head is trained from several noises against one encoding.
+    `energy_gap` is E(a^(0)) - E(a*): positive once the head prefers the expert to noise.
+    """
+    context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
+    energy = model.head.bind(context)
+    target = batch.actions.unsqueeze(1)  # [B, 1, H, D_a]
+    shape = (len(batch.actions), draw.chains, *batch.actions.shape[1:])
+    noise = sampler.init_std * torch.randn(shape, generator=generator, device=target.device)
+    final = train_descend(
+        energy, energy.detach(), noise, draw.steps, draw.step_size, sampler, generator
+    )
+    l1 = (final - target).abs().mean()
+    readout_l1 = (model.read_out(context) - batch.actions).abs().mean()
+    with torch.no_grad():
+        expert, start = energy.detach()(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
+    parts = {
+        "l1": l1.item(),
+        "readout_l1": readout_l1.item(),
+        "energy_gap": (start - expert).item(),
+    }
+    return l1 + readout_l1, parts

@@ -1,0 +1,32 @@
+"""EBVLA: the backbone, the energy head and the regression read-out as one module.
+
+The read-out is a linear map of the latent queries and the proprio token to an action chunk,
+trained with plain L1 beside the energy. It warms the backbone up, and E(read-out) - E(minimum)
+says how far two heads on one context disagree.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.backbone import Backbone
+from models.config import ModelConfig
+from models.energy_head import Context, EnergyHead
+
+
+class EBVLA(nn.Module):
+    """All weights of one checkpoint."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.head = EnergyHead(config)
+        inputs = (config.latents + 1) * config.hidden_size
+        self.readout = nn.Linear(inputs, config.horizon * config.action_dim)
+
+    def read_out(self, context: Context) -> Tensor:
+        """Regressed chunk [B, H, D_a], normalised."""
+        features = torch.cat([context.latents[-1], context.proprio], dim=1).flatten(1)
+        return self.readout(features).unflatten(-1, (self.config.horizon, -1))

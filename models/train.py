@@ -1,0 +1,119 @@
+"""Train an EB-VLA on LIBERO HDF5 demonstrations.
+
+    python -m models.train --preset eb-vla-tiny --data DEMOS --out runs/tiny --minutes 60
+    python -m models.train --preset debug --data DEMOS --out runs/debug --steps 50
+    python -m models.train --preset eb-vla-tiny --data DEMOS --out runs/tiny --minutes 90 --resume
+
+OUT receives metrics.jsonl (a line every 20 steps, and one per validation), last/ and best/
+(checkpoints of the averaged weights, replaced whole) and trainer_state.pt (for --resume).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from models.config import PRESETS, preset
+from models.data import load_demonstrations
+from models.trainer import TrainConfig, Trainer
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; option names match the fields of `TrainConfig`."""
+    p = argparse.ArgumentParser(
+        prog="python -m models.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--preset", choices=PRESETS, default="eb-vla-tiny", help="architecture")
+    p.add_argument("--data", type=Path, required=True, help="folder of *.hdf5 demonstrations")
+    p.add_argument("--out", type=Path, required=True, help="folder of this run")
+    p.add_argument("--resume", action="store_true", help="continue the run in OUT")
+    p.add_argument("--stride", type=int, default=2, help="a sample every n-th step (default 2)")
+    p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    p.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    p.add_argument("--pixels", choices=("fast", "faithful"), default="fast",
+                   help="renderer of the demonstrations, recorded in the checkpoint")  # fmt: skip
+    p.add_argument("--pretrained", action="store_true",
+                   help="eb-vla-0.5b: start from the hub's Qwen2.5, DINOv2 and SigLIP")  # fmt: skip
+    p.add_argument("--exact", action="store_true",
+                   help="full float32 products; default: bfloat16 inputs, float32 sums")  # fmt: skip
+    group = p.add_argument_group("schedule (ends at whichever of --steps, --minutes comes first)")
+    group.add_argument("--steps", type=int, help="optimiser steps")
+    group.add_argument("--minutes", type=float, help="training time")
+    for name, text in OPTIONS.items():
+        default = DEFAULTS[name]
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), default=default,
+            help=f"{text} (default {default:g})",
+        )  # fmt: skip
+    return p
+
+
+DEFAULTS = {
+    name: value
+    for name, value in ((f, getattr(TrainConfig(steps=1), f)) for f in TrainConfig.__slots__)
+    if isinstance(value, int | float)
+}
+OPTIONS = {
+    "batch_size": "samples in a step",
+    "lr": "peak learning rate",
+    "weight_decay": "AdamW's, on matrices",
+    "warmup_steps": "linear warm-up",
+    "ema": "decay of the averaged weights",
+    "k_min": "least MCMC steps, K_min",
+    "k_max": "most MCMC steps, K_max",
+    "alpha_min": "least step size, α_min",
+    "alpha_max": "largest step size, α_max",
+    "warm_fraction": "share of the run with warm-k instead of k",
+    "warm_k_min": "least MCMC steps at first",
+    "warm_k_max": "most MCMC steps at first",
+    "chains_per_sample": "noise chains per encoded observation",
+    "val_fraction": "share of the demonstrations held out",
+    "val_every": "steps between validations, which also save",
+    "seed": "of everything drawn by chance",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the trainer; returns the exit status. Bad input is one line on stderr."""
+    args = parser().parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if not args.exact:
+        torch.set_float32_matmul_precision("medium")
+    device = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        config = TrainConfig(
+            steps=args.steps, minutes=args.minutes, **{n: getattr(args, n) for n in OPTIONS}
+        )
+        model = preset(args.preset)
+        data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
+        trainer = Trainer(model, config, data, args.out, device, args.pixels)
+        if args.pretrained:
+            from models.backbone import load_pretrained
+
+            load_pretrained(trainer.model.backbone)
+            trainer.average.load_state_dict(trainer.model.state_dict())
+        if args.resume:
+            trainer.resume()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{args.preset}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, "
+        f"{len(trainer.train_rows):,} samples of {len(data.instructions)} tasks, "
+        f"{len(trainer.val_rows):,} held out, on {device}",
+        flush=True,
+    )
+    trainer.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
