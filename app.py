@@ -53,12 +53,11 @@ def build(args: argparse.Namespace):
     from models.policy import EnergyPolicy
     from studio.events import SceneSpec
     from studio.server import create_app
-    from studio.sim import catalog
-    from studio.studio import Studio
+    from studio.studio import Studio, check_scene
     from studio.ui import page
 
     scene = SceneSpec(args.suite, args.task, args.init)
-    catalog.check_scene(scene)
+    check_scene(scene)
     policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
     studio = Studio(policy, cap=args.sessions, scene=scene)
     return gr.mount_gradio_app(create_app(studio), page.build(studio), path="/", **page.LAUNCH)

@@ -29,6 +29,7 @@ from studio.recorder import Episode
 from studio.rollout import run_episode
 from studio.sim import catalog
 from studio.sim.process import SimCrashed, SimError, SimProcess
+from studio.studio import check_scene
 
 Z95 = 1.959963984540054
 
@@ -201,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
             for task in parse_range(args.tasks)
         ]
         for scene in scenes:
-            catalog.check_scene(scene)
+            check_scene(scene)
         policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
         rows = run(policy, scenes, args.out, max(1, args.workers), CameraPerturbation())
         print(table(rows, args.suite))

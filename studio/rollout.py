@@ -27,7 +27,7 @@ from studio.loop import ControlLoop
 from studio.movie import write_mp4
 from studio.recorder import Episode, Recorder, write_zip
 from studio.sim.process import SimCrashed, SimError, SimProcess
-from studio.studio import Studio
+from studio.studio import Studio, check_scene
 
 CAMERA_FIELDS = (
     "orbit_horizontal",
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
         studio = Studio(policy)
         scene = SceneSpec(args.suite, args.task, args.init, args.seed)
-        studio.check(LoadScene(scene))
+        check_scene(scene)
         sim = SimProcess(policy.checkpoint.pixels)
         provenance = {"checkpoint": studio.checkpoint, "versions": studio.versions}
         episode = run_episode(

@@ -14,6 +14,7 @@ from studio.sim import catalog
 from studio.wire import state_message
 
 PACKAGES = ("torch", "mujoco", "robosuite", "gradio", "transformers", "numpy")
+MAX_SEED = 2**32  # NumPy's, which places the fixtures
 DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
 
 
@@ -34,6 +35,13 @@ def describe(policy: EnergyPolicy) -> dict[str, object]:
         "suites": list(info.suites),
         "train_steps": info.train_steps,
     }
+
+
+def check_scene(scene: SceneSpec) -> None:
+    """Raises ValueError unless the suite, the task and the initial state exist."""
+    catalog.init_state(scene.suite, scene.task, scene.init)
+    if not 0 <= scene.seed < MAX_SEED:
+        raise ValueError(f"the seed must lie in [0, {MAX_SEED}), not {scene.seed}")
 
 
 class Studio:
@@ -58,12 +66,10 @@ class Studio:
 
     def views(self, suite: str, task: int) -> list[dict[str, float]]:
         """LIBERO-Plus camera views of a task: camera fields and difficulty."""
-        name = catalog.tasks(suite)[task].name
-        rows = catalog.libero_plus_views()
         return [
-            {key: value for key, value in row.items() if key not in ("suite", "task")}
-            for row in rows
-            if (row["suite"], row["task"]) == (suite, name)
+            dataclasses.asdict(view.camera) | {"difficulty": view.difficulty}
+            for view in catalog.libero_plus_views()
+            if (view.suite, view.task) == (suite, task)
         ]
 
     def snapshot(self, token: str) -> dict | None:
@@ -74,7 +80,7 @@ class Studio:
     def check(self, command: Command) -> None:
         """Raise ValueError for a scene that does not exist, before the simulator is asked."""
         if isinstance(command, LoadScene):
-            catalog.check_scene(command.scene)
+            check_scene(command.scene)
 
     def close(self) -> None:
         """Close every session."""

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mujoco
 import numpy as np
+
+if TYPE_CHECKING:
+    import mujoco
 
 SPACING = 0.012  # m between the points on a box
 
@@ -183,6 +185,8 @@ def _interval(properties: dict[str, Any], key: str) -> tuple[float, float] | tup
 
 def _surface_points(model: mujoco.MjModel, geom: int) -> np.ndarray:
     """Points [N, 3] spanning a geom in its own frame: mesh vertices, or a grid on a primitive."""
+    import mujoco  # the OpenGL back end is chosen before MuJoCo is first imported (gl.py)
+
     kind, size = model.geom_type[geom], model.geom_size[geom]
     if kind == mujoco.mjtGeom.mjGEOM_MESH:
         mesh = model.geom_dataid[geom]

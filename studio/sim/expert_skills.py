@@ -94,6 +94,7 @@ class Manipulation:
         yield from self._approach(name, trailing)
         here = arm.position
         yield from arm.close_fingers(here)
+        yield from arm.dwell(4, here)  # a thin rim slips out of a weak grip
 
         def slide() -> np.ndarray:
             return np.append((arm.position + goal - scene.position(name))[:2], here[2] + 0.004)
