@@ -1,0 +1,92 @@
+"""Sessions over the real simulator: kept apart, survive a kill, leave nothing running."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from studio.events import Advance, CameraPerturbation, Run, SceneSpec, SetCamera, Status
+from studio.rollout import run_episode, summary
+from studio.session import Session, SessionManager
+from studio.sim.process import SimProcess
+
+SCENE = SceneSpec("libero_object", 0, 40, 0)
+
+
+@pytest.fixture(scope="module")
+def policy(debug_checkpoint):
+    return EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def manager(policy):
+    manager = SessionManager(policy, {}, cap=2, scene=SCENE, linger_s=0.5)
+    yield manager
+    manager.close()
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def status(session):
+    return session.feed.snapshot().state.status
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_sessions_are_apart_queue_and_leave_nothing(manager):
+    one, two = manager.attach("1" * 32), manager.attach("2" * 32)
+    assert isinstance(one, Session) and isinstance(two, Session)
+    assert manager.attach("3" * 32) == 1  # the first in the queue
+    wait_for(lambda: status(one) is status(two) is Status.PAUSED)
+    one.submit(SetCamera(CameraPerturbation(orbit_horizontal=30)))
+    one.submit(Advance(8))
+    wait_for(lambda: one.feed.snapshot().state.step == 8)
+    assert len(one.feed.snapshot().plans) == 1
+    other = two.feed.snapshot()
+    assert (other.state.step, other.plans, other.marks) == (0, (), ())
+    assert other.state.camera.nominal
+    pid = one.sim.pid
+    manager.detach("1" * 32)
+    wait_for(lambda: manager.get("1" * 32) is None)
+    wait_for(lambda: gone(pid))
+    assert isinstance(manager.attach("3" * 32), Session)
+
+
+def test_a_killed_simulator_is_an_error_and_comes_back(manager):
+    session = manager.attach("4" * 32)
+    wait_for(lambda: status(session) is Status.PAUSED)
+    session.submit(Run())
+    wait_for(lambda: session.feed.snapshot().state.step > 3)
+    os.kill(session.sim.pid, signal.SIGKILL)
+    wait_for(lambda: status(session) is Status.ERROR)
+    snapshot = session.feed.snapshot()
+    assert "SIGKILL" in snapshot.state.message and "restarted" in snapshot.state.message
+    assert session.recorder.episode().steps, "what was recorded is kept"
+    session.submit(Advance(2))
+    wait_for(lambda: status(session) is Status.PAUSED and session.feed.snapshot().state.step == 2)
+
+
+def test_the_same_scene_gives_the_same_episode(policy):
+    sampler = SamplerConfig(steps=3)
+    with SimProcess() as sim:
+        runs = [
+            run_episode(sim, policy, SceneSpec("libero_object", 1, 41, 3), sampler=sampler)
+            for _ in range(2)
+        ]
+    first, second = ([step.action.tolist() for step in run.steps] for run in runs)
+    assert first == second
+    assert summary(runs[0]) == summary(runs[1])
