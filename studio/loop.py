@@ -46,7 +46,9 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.25  # how long an idle loop sleeps between looks at its queue
 MAX_HZ = 200.0
-FRAME_PERIOD_S = 0.045  # people see at most ~22 frames a second
+MAX_DEBT_S = 0.25  # what a late loop makes up for (a plan's time), so that the mean rate holds
+FRAME_PERIOD_S = 0.045  # people see at most ~22 frames a second,
+LATE_FRAME_PERIOD_S = 0.12  # and at least 8 while the loop is behind
 
 
 class Controller(Protocol):
@@ -174,8 +176,7 @@ class ControlLoop:
             return self._next_step - now
         self._step()
         period = 1.0 / min(self.state.hz, MAX_HZ) if self.state.hz > 0 else 0.0
-        # a late loop does not try to catch up: it would run in bursts
-        self._next_step = max(self._next_step + period, time.monotonic())
+        self._next_step = max(self._next_step + period, time.monotonic() - MAX_DEBT_S)
         return max(0.0, self._next_step - time.monotonic())
 
     def _drain(self, wait: float) -> bool:
@@ -298,8 +299,7 @@ class ControlLoop:
         action = self._chunk.popleft()
         last = state.step + 1 in (self._until, state.max_steps)
         now = time.monotonic()
-        due = self._every_frame or last or now - self._last_frame >= FRAME_PERIOD_S
-        wanted = self._pictures and due
+        wanted = self._pictures and (self._every_frame or last or self._frame_is_due(now))
         reply = self._sim.step(action, frames=wanted)
         self._recent.append(time.monotonic())
         step = state.step + 1
@@ -317,6 +317,11 @@ class ControlLoop:
             self._end(Outcome.TIMEOUT)
         elif step == self._until:
             self._set(status=Status.PAUSED)
+
+    def _frame_is_due(self, now: float) -> bool:
+        """Pictures give way to control steps when the machine can't do both."""
+        behind = self.state.hz > 0 and now - self._next_step > 1.0 / self.state.hz
+        return now - self._last_frame >= (LATE_FRAME_PERIOD_S if behind else FRAME_PERIOD_S)
 
     def _measured_hz(self) -> float:
         if len(self._recent) < 2:

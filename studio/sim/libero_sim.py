@@ -8,8 +8,12 @@ Quirks of LIBERO, robosuite and MuJoCo that are handled, and where:
 - `hard_reset` compiles the XML twice per scene; soft resets keep what the last episode wrote into
   the model (fixture poses, the stove's glow), so those arrays are put back first (here).
 - `reset()` leaves positions that the initial state then replaces; ten idle steps let things settle.
-- `env.step` updates all observables 25 times per control step, rendering included: there are none
-  (build.py), proprioception is read from the data.
+- The gripper's speed-limited command outlives a soft reset: it is zeroed (here).
+- `env.step` updates all observables 25 times per control step, rendering included, computes
+  positions and velocities three times per substep and tests the goal twice: physics.py does each
+  once, with the identical trajectory.
+- `env.step` returns observations taken after the first of its 25 substeps, 48 ms before the state
+  that it leaves behind; here pictures and proprioception show the state itself.
 - robosuite ends an episode after 1000 steps and then raises: `ignore_done` (build.py).
 - The inner environment's `language_instruction` raises KeyError: the catalogue's is used.
 - The end effector's orientation follows robosuite's `quat2axisangle` (no antipodal flip).
@@ -33,6 +37,7 @@ from models.types import CAMERAS, Observation
 from studio.events import CameraPerturbation, SceneSpec
 from studio.sim import build, catalog, simplify
 from studio.sim.camera import perturbed_pose
+from studio.sim.physics import control_step
 from studio.sim.renderer import Pixels, SceneRenderer
 
 SETTLE_ACTION = np.array([0.0] * 6 + [-1.0])
@@ -131,6 +136,7 @@ class LiberoSim:
         for _ in range(_PLACEMENT_ATTEMPTS):
             for name, values in self._restored.items():
                 getattr(self._model, name)[:] = values
+            self.env.robots[0].gripper.current_action[:] = 0.0
             try:
                 self.env.reset()
             except RandomizationError:
@@ -165,7 +171,7 @@ class LiberoSim:
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
         self._pictures.clear()
-        self.env.step(action)
+        control_step(self.env, action)
         return StepResult(success=bool(self.env._check_success()), proprio=self.proprio())
 
     def proprio(self) -> np.ndarray:
@@ -241,7 +247,7 @@ class LiberoSim:
         self._pictures.clear()
 
     def camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
-        """`agentview` now: position float64 [3] (m) and rotation [3, 3] (columns right, up, back)."""
+        """`agentview` now: position float64 [3] (m) and rotation [3, 3] (right, up, back)."""
         self._loaded()
         return perturbed_pose(*self._nominal_pose, self.camera)
 

@@ -1,0 +1,125 @@
+"""Demonstrations on disk, read back with plain h5py as LIBERO's tools would."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from studio import demos
+
+BDDL = """(define (problem LIBERO_Floor_Manipulation)
+  (:domain robosuite)
+  (:language Pick the soup and place it in the basket)
+)"""
+
+
+def demonstration(steps: int = 6, seed: int = 0, **changes: object) -> demos.Demonstration:
+    rng = np.random.default_rng(seed)
+    values = {
+        "images": {c: rng.integers(0, 255, (steps, 16, 16, 3), np.uint8) for c in demos.IMAGE_KEYS},
+        "proprio": rng.normal(size=(steps, 8)).astype(np.float32),
+        "joints": rng.normal(size=(steps, 7)),
+        "states": rng.normal(size=(steps, 40)),
+        "actions": rng.uniform(-1, 1, (steps, 7)),
+        "executed_actions": rng.uniform(-1, 1, (steps, 7)),
+        "model_xml": "<mujoco/>",
+        "attributes": {"init": seed, "seed": 0},
+    }
+    return demos.Demonstration(**(values | changes))
+
+
+@pytest.fixture
+def task_file(tmp_path):
+    """Two demonstrations, assembled; returns the file and what went in."""
+    bddl = tmp_path / "soup.bddl"
+    bddl.write_text(BDDL)
+    originals = [demonstration(6, 0), demonstration(9, 1)]
+    parts = [tmp_path / "parts" / f"demo_{i}.hdf5" for i in range(2)]
+    for part, demo in zip(parts, originals, strict=True):
+        demos.write_part(part, demo)
+    path = demos.demo_path(tmp_path, "soup")
+    demos.assemble(path, demos.task_header(bddl, "pick the soup"), parts)
+    return path, originals
+
+
+def test_assembled_file_has_liberos_layout(task_file):
+    path, originals = task_file
+    assert path.name == "soup_demo.hdf5"
+    with h5py.File(path, "r") as file:
+        data = file["data"]
+        assert list(data) == ["demo_0", "demo_1"]
+        assert data.attrs["num_demos"] == 2 and data.attrs["total"] == 15
+        assert data.attrs["env_name"] == "LIBERO_Floor_Manipulation"
+        assert json.loads(data.attrs["problem_info"])["language_instruction"] == "pick the soup"
+        assert json.loads(data.attrs["env_args"])["bddl_file"] == "soup.bddl"
+        assert data.attrs["bddl_file_content"] == BDDL
+        for i, original in enumerate(originals):
+            demo = data[f"demo_{i}"]
+            steps = len(original.actions)
+            assert demo.attrs["num_samples"] == steps
+            assert demo.attrs["init"] == i
+            np.testing.assert_array_equal(demo.attrs["init_state"], original.states[0])
+            assert demo["robot_states"].shape == (steps, 9)
+            assert list(demo["dones"]) == list(demo["rewards"]) == [0] * (steps - 1) + [1]
+            assert all(len(d) == steps for d in demo["obs"].values())
+
+
+def test_arrays_come_back_and_images_lie_upside_down(task_file):
+    path, originals = task_file
+    with h5py.File(path, "r") as file:
+        assert file["data"].attrs["macros_image_convention"] == "opengl"
+        demo, original = file["data/demo_1"], originals[1]
+        for camera, key in demos.IMAGE_KEYS.items():
+            np.testing.assert_array_equal(demo[f"obs/{key}"][()][:, ::-1], original.images[camera])
+        proprio = np.concatenate([demo["obs/ee_states"], demo["obs/gripper_states"]], axis=1)
+        np.testing.assert_allclose(proprio, original.proprio)
+        np.testing.assert_array_equal(demo["actions"], original.actions)
+        np.testing.assert_array_equal(demo["executed_actions"], original.executed_actions)
+        np.testing.assert_array_equal(demo["obs/joint_states"], original.joints)
+
+
+def test_robot_states_hold_the_orientation_as_a_quaternion(task_file):
+    path, originals = task_file
+    with h5py.File(path, "r") as file:
+        quaternions = file["data/demo_0/robot_states"][:, 5:]
+    np.testing.assert_allclose(np.linalg.norm(quaternions, axis=1), 1)
+    angles = np.linalg.norm(originals[0].proprio[:, 3:6], axis=1)
+    np.testing.assert_allclose(quaternions[:, 3], np.cos(angles / 2))
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    broken = demonstration(attributes={"unstorable": object()})
+    with pytest.raises(TypeError):
+        demos.write_part(tmp_path / "demo_0.hdf5", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_count_demos(task_file, tmp_path):
+    assert demos.count_demos(task_file[0]) == 2
+    assert demos.count_demos(tmp_path / "none_demo.hdf5") == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"actions": np.zeros((5, 7))},
+        {"images": {"agentview": np.zeros((6, 16, 16, 3), np.uint8)}},
+    ],
+    ids=["unequal lengths", "a camera is missing"],
+)
+def test_inconsistent_demonstrations_are_refused(changes):
+    with pytest.raises(ValueError, match="demonstration: "):
+        demonstration(**changes)
+
+
+def test_nothing_to_assemble(tmp_path):
+    with pytest.raises(ValueError, match="no episodes"):
+        demos.assemble(tmp_path / "a_demo.hdf5", {}, [])
+
+
+def test_header_needs_a_bddl_problem(tmp_path):
+    path = tmp_path / "x.bddl"
+    path.write_text("(define (something else))")
+    with pytest.raises(ValueError, match="not a BDDL problem"):
+        demos.task_header(path, "do it")
