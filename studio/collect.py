@@ -2,9 +2,9 @@
 
 Worker processes (spawned; each owns one simulator) run `studio.sim.expert.Expert` under action
 noise and keep what solved its task with a single grasp. Labels stay the expert's clean actions, so
-the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is a
-file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes on
-where it stopped. The initial states 40-49 are left for evaluation.
+the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is
+a file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes
+on where it stopped. The initial states 40-49 are left for evaluation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CollectConfig:
     per_task: int = 25
     noise: float = 0.12  # standard deviation of the action noise; half of it on rotations
     noise_fraction: float = 0.67  # of the episodes
-    scene_seeds: int = 1  # fixtures are placed with the seeds 0 ... scene_seeds - 1 in turn
+    scene_seeds: int = 5  # fixtures are placed with the seeds 0 ... scene_seeds - 1 in turn
     attempts: int = 4  # per episode, each from another initial state
     workers: int = 1
     seed: int = 0
@@ -175,7 +175,11 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _workers(text: str) -> int:
-    return max(1, (os.cpu_count() or 1)) if text == "auto" else int(text)
+    if text == "auto":
+        return os.cpu_count() or 1
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+    return int(text)
 
 
 def parse(argv: Sequence[str] | None = None) -> CollectConfig:
@@ -188,7 +192,7 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--per-task", type=int, default=25, help="demonstrations per task")
     p.add_argument("--noise", type=float, default=0.12, help="standard deviation on the actions")
     p.add_argument("--noise-fraction", type=float, default=0.67, help="of the episodes")
-    p.add_argument("--scene-seeds", type=int, default=1, help="so many placements of fixtures")
+    p.add_argument("--scene-seeds", type=int, default=5, help="so many placements of fixtures")
     p.add_argument("--attempts", type=int, default=4, help="per demonstration")
     p.add_argument("--workers", type=_workers, default="auto", help="processes, or auto")
     p.add_argument("--seed", type=int, default=0, help="of the noise")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from studio.sim.expert_motion import CLOSE, OPEN, SLOW, Actions, Arm
+from studio.sim.expert_motion import CLOSE, OPEN, SLOW, UP, Actions, Arm
 from studio.sim.expert_scene import Joint, SceneGeometry
 from studio.sim.rotations import POINTING_DOWN, rotation_about, rotation_z, wrap
 
@@ -43,9 +43,9 @@ class Articulation:
         )
         here = arm.position
         yield from arm.open_fingers(here)
-        yield from arm.move(here - approach * 0.08 + [0, 0, 0.02], 0.03, steps=25)
+        yield from arm.move(here - approach * 0.08 + 0.02 * UP, 0.03, steps=25)
         arm.point_down()
-        return (yield from arm.move(arm.position + [0, 0, 0.12], 0.03, steps=25))
+        return (yield from arm.move(arm.position + 0.12 * UP, 0.03, steps=25))
 
     def close(self, joint: Joint) -> Actions:
         """Push a drawer shut at its handle with the closed gripper."""
@@ -54,7 +54,7 @@ class Articulation:
         handle = self._handle(joint, outward)
         self._tilt(outward)
         arm.grip = CLOSE
-        before = handle + outward * 0.08 + [0, 0, 0.01]
+        before = handle + outward * 0.08 + 0.01 * UP
         via = np.append(before[:2] + outward[:2] * 0.05, max(arm.position[2], before[2] + 0.12))
         yield from arm.move(via, 0.04, steps=80)
         yield from arm.move(before, 0.02, steps=60, turn_tolerance=0.2)
@@ -83,8 +83,8 @@ class Articulation:
         arm_of_bar = KNOB_RADIUS * np.array([np.cos(yaw), np.sin(yaw), 0])
         grip = centre + arm_of_bar
         grip[2] = max(top - 0.022, points[:, 2].min() + 0.02)
-        yield from arm.move(grip + [0, 0, 0.10], 0.03, steps=80)
-        yield from arm.move(grip + [0, 0, 0.05], 0.012, steps=40, turn_tolerance=0.1)
+        yield from arm.move(grip + 0.10 * UP, 0.03, steps=80)
+        yield from arm.move(grip + 0.05 * UP, 0.012, steps=40, turn_tolerance=0.1)
         yield from arm.move(grip, 0.007, speed=SLOW, steps=40)
         here = arm.position
         yield from arm.close_fingers(here)
@@ -99,7 +99,7 @@ class Articulation:
         arm.point_down(yaw + scene.joint_value(joint))
         here = arm.position
         yield from arm.open_fingers(here)
-        return (yield from arm.move(here + [0, 0, 0.10], 0.03, steps=25))
+        return (yield from arm.move(here + 0.10 * UP, 0.03, steps=25))
 
     # Parts -------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from studio.sim.expert_scene import SceneGeometry
 from studio.sim.rotations import POINTING_DOWN, rotation_vector, rotation_z
 
 OPEN, CLOSE = -1.0, 1.0  # gripper action
+UP = np.array([0, 0, 1.0])
 KP = 18.0  # action per metre of error
 KI = 1.2  # small commands stall 1-2 cm off the target without an integral term
 KP_ROTATION = 1.6  # action per radian

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from studio.sim.expert_motion import OPEN, SLOW, Actions, Arm
+from studio.sim.expert_motion import OPEN, SLOW, UP, Actions, Arm
 from studio.sim.expert_scene import SceneGeometry
-from studio.sim.grasp import Grasp, Preference, plan_grasp
+from studio.sim.grasp import Grasp, plan_grasp
 from studio.sim.rotations import wrap
 
 HOVER, PREGRASP, LIFT = 0.09, 0.05, 0.06  # m above the grasp
@@ -21,23 +21,23 @@ class Manipulation:
         self.scene, self.arm, self.rng = scene, arm, rng
         self.retries = 0
 
-    def pick(self, name: str, prefer: Preference | None = None) -> Actions:
+    def pick(self, name: str) -> Actions:
         """Grasp and lift an object; returns whether it hangs in the gripper."""
         for attempt in range(ATTEMPTS):
-            yield from self._approach(name, prefer, shift=0.004 * attempt)
+            yield from self._approach(name, shift=0.004 * attempt)
             height = self.scene.position(name)[2]
             here = self.arm.position
             yield from self.arm.close_fingers(here)
-            yield from self.arm.move(here + [0, 0, LIFT], 0.02, speed=0.6, steps=25)
+            yield from self.arm.move(here + LIFT * UP, 0.02, speed=0.6, steps=25)
             if self.scene.position(name)[2] > height + 0.025 and self.scene.gripper_width() > 1e-3:
                 return True
             self.retries += 1
             yield from self.arm.open_fingers(self.arm.position)
-            yield from self.arm.move(self.arm.position + [0, 0, LIFT], 0.02, steps=20)
+            yield from self.arm.move(self.arm.position + LIFT * UP, 0.02, steps=20)
         return False
 
     def place(self, name: str, target: str) -> Actions:
-        """Put the held object onto (or into) an object or region; returns False when it was lost."""
+        """Put the held object onto (or into) an object or region; False when it was lost."""
         scene, arm = self.scene, self.arm
         goal = scene.site_position(target) if scene.is_site(target) else scene.position(target)
         deep = "basket" in target
@@ -82,16 +82,10 @@ class Manipulation:
         return (yield from self.arm.move(here + 0.08 * self.arm.back, 0.03, steps=20))
 
     def push(self, name: str, target: str) -> Actions:
-        """Slide a flat dish along its support to a region, held at its trailing rim."""
+        """Slide a flat dish along its support to a region, held at its rim."""
         scene, arm = self.scene, self.arm
         goal = scene.site_position(target)
-        heading = (goal - scene.position(name))[:2]
-        heading /= np.linalg.norm(heading)
-
-        def trailing(grasp: Grasp) -> float:
-            return 8.6 * float((grasp.position - scene.position(name))[:2] @ heading)
-
-        yield from self._approach(name, trailing)
+        yield from self._approach(name)
         here = arm.position
         yield from arm.close_fingers(here)
         yield from arm.dwell(4, here)  # a thin rim slips out of a weak grip
@@ -104,14 +98,14 @@ class Manipulation:
 
     # Parts -------------------------------------------------------------------------------------
 
-    def _approach(self, name: str, prefer: Preference | None, shift: float = 0.0) -> Actions:
+    def _approach(self, name: str, shift: float = 0.0) -> Actions:
         """Travel above the grasp, turn, descend; the fingers end open around the object.
 
         `shift` (m) moves a repeated grasp a little, so that it does not fail the same way again.
         """
         scene, arm = self.scene, self.arm
         arm.grip = OPEN
-        plan = _TrackedGrasp(scene, name, plan_grasp(scene, name, prefer))
+        plan = _TrackedGrasp(scene, name, plan_grasp(scene, name))
         plan.offset[:2] = self.rng.uniform(-shift, shift, 2)
         arm.rotation = plan.grasp.rotation
         start = arm.position
@@ -124,7 +118,7 @@ class Manipulation:
             return np.append(hover[:2], max(hover[2], keep))
 
         yield from arm.move(above, 0.035, steps=90)
-        plan.refine(plan_grasp(scene, name, prefer))
+        plan.refine(plan_grasp(scene, name))
         arm.rotation = plan.grasp.rotation
         yield from arm.move(lambda: plan.position(PREGRASP), 0.016, steps=40, turn_tolerance=0.1)
         yield from arm.move(plan.position, 0.006, speed=SLOW, steps=30)

@@ -7,7 +7,7 @@ that nearby scenes get the same grasp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,22 +46,18 @@ class Grasp:
         return gripper_rotation(self.yaw, self.tilt)
 
 
-Preference = Callable[[Grasp], float]
-
-
 def closing_direction(yaw: float) -> np.ndarray:
     """Horizontal unit vector [2] along which the fingers close at this yaw."""
     return np.array([-np.sin(yaw), np.cos(yaw)])
 
 
-def plan_grasp(scene: SceneGeometry, name: str, prefer: Preference | None = None) -> Grasp:
-    """The cheapest grasp of the named object; `prefer` adds a cost per candidate."""
+def plan_grasp(scene: SceneGeometry, name: str) -> Grasp:
+    """The cheapest grasp of the named object."""
     obstacles = scene.obstacles(name)
     best = None
     for grasp in _candidates(scene, name):
         cost = grasp.cost + 0.35 * abs(grasp.yaw) + _collision_cost(grasp, obstacles)
         cost += 0.15 * float(np.linalg.norm(grasp.position[:2] - BASE_XY))
-        cost += prefer(grasp) if prefer is not None else 0.0
         if best is None or cost < best.cost:
             best = replace(grasp, cost=cost)
     return best
