@@ -53,7 +53,7 @@ class MiniLMText:
 
 
 class QwenText:
-    """Instructions -> (int64 [B, T], mask [B, T]); padded on the left. Needs the hub or its cache."""
+    """Instructions -> (int64 [B, T], mask [B, T]); left padding. Needs the hub."""
 
     def __init__(self) -> None:
         from transformers import AutoTokenizer

@@ -39,8 +39,6 @@ def parser() -> argparse.ArgumentParser:
                    help="renderer of the demonstrations, recorded in the checkpoint")  # fmt: skip
     p.add_argument("--pretrained", action="store_true",
                    help="eb-vla-0.5b: start from the hub's Qwen2.5, DINOv2 and SigLIP")  # fmt: skip
-    p.add_argument("--exact", action="store_true",
-                   help="full float32 products; default: bfloat16 inputs, float32 sums")  # fmt: skip
     group = p.add_argument_group("schedule (ends at whichever of --steps, --minutes comes first)")
     group.add_argument("--steps", type=int, help="optimiser steps")
     group.add_argument("--minutes", type=float, help="training time")
@@ -83,8 +81,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    if not args.exact:
-        torch.set_float32_matmul_precision("medium")
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -223,7 +223,7 @@ class Trainer:
     # -- measuring and saving ------------------------------------------------------------------
 
     def validate(self, limit: int = 256) -> dict[str, float]:
-        """Held-out L1 of a^(K_inf) and of the read-out, averaged weights, at most `limit` samples."""
+        """Held-out L1 of a^(K_inf) and the read-out of averaged weights, on <= `limit` samples."""
         rows = self.val_rows[:: max(1, len(self.val_rows) // limit)][:limit]
         if not len(rows):
             return {}
@@ -280,7 +280,7 @@ class Trainer:
         os.replace(fresh, self.out / STATE)
 
     def resume(self) -> None:
-        """Continue from the saved state. Raises ValueError when there is none or it does not fit."""
+        """Continue from the saved state. Raises ValueError when it is missing or does not fit."""
         file = self.out / STATE
         if not file.is_file():
             raise ValueError(f"{file}: nothing to resume; start without --resume")

@@ -1,0 +1,184 @@
+"""EnergyPolicy: Observation -> Plan, with a checkpoint's weights, scales and calibration."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.checkpoint import Calibration, Checkpoint, CheckpointInfo, load_checkpoint
+from models.config import ModelConfig, SamplerConfig
+from models.energy_head import Context
+from models.landscape import slice_2d
+from models.mcmc import Descent, descend, draw_noise, score
+from models.text import build_text
+from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
+
+
+class EnergyPolicy:
+    """A loaded checkpoint that plans. Safe to share between threads: one lock guards the model."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.config: ModelConfig = checkpoint.model.config
+        self.checkpoint: CheckpointInfo = checkpoint.info
+        self.calibration: Calibration | None = checkpoint.calibration
+        self._model = checkpoint.model.to(self.device).eval().requires_grad_(False)
+        self._statistics = checkpoint.statistics
+        self._text = build_text(self.config.text)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str = "auto") -> EnergyPolicy:
+        """Load a checkpoint folder. Raises CheckpointError when it cannot be used."""
+        return cls(load_checkpoint(path), device)
+
+    def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
+        """One chunk from one observation; the same seed gives the same plan.
+
+        Raises ValueError for an observation that the model cannot read.
+        """
+        return self.plan_batch([obs], sampler or SamplerConfig(), [seed])[0]
+
+    def plan_batch(
+        self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
+    ) -> list[Plan]:
+        """A chunk for each observation, encoded and descended together, one seed each.
+
+        `latency_s` of each plan is the time of the whole batch.
+        """
+        started = time.perf_counter()
+        with self._lock:
+            context = self._encode(observations)
+            energy = self._model.head.bind(context)
+            shape = (self.config.horizon, self.config.action_dim)
+            initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
+            descent = descend(energy, initial, noise, sampler)
+            readout, readout_energy = None, None
+            if self.checkpoint.training.readout:
+                with torch.no_grad():
+                    readout = self._model.read_out(context)
+                readout_energy = score(energy, readout.unsqueeze(1)).mean((1, 2)).cpu().numpy()
+                readout = readout.cpu().numpy()
+            traces = [_trace(descent, row) for row in range(len(observations))]
+        latency = time.perf_counter() - started
+        plans = []
+        for row, (obs, trace, seed) in enumerate(zip(observations, traces, seeds, strict=True)):
+            chain = int(np.argmin(trace.energies[-1]))
+            final = trace.actions[-1, chain]
+            plans.append(
+                Plan(
+                    actions=self.denormalize(final).clip(-1, 1),
+                    trace=trace,
+                    chain=chain,
+                    sampler=sampler,
+                    seed=seed,
+                    observation=obs,
+                    latency_s=latency,
+                    readout=None if readout is None else readout[row],
+                    energy_gap=None
+                    if readout is None
+                    else float(readout_energy[row] - trace.energies[-1, chain]),
+                )
+            )
+        return plans
+
+    def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """E [N] and e_t [N, H] of normalised chunks [N, H, D]. Raises ValueError on their shape."""
+        expected = (self.config.horizon, self.config.action_dim)
+        if actions.ndim != 3 or actions.shape[1:] != expected:
+            raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
+        points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
+        with self._lock:
+            energy = self._model.head.bind(self._encode([obs]))
+            per_step = score(energy, points.unsqueeze(0).to(self.device))[0].cpu().numpy()
+        return per_step.mean(-1), per_step
+
+    def slice_2d(
+        self,
+        obs: Observation,
+        centre: np.ndarray,
+        timestep: int = 0,
+        dims: tuple[int, int] = (0, 1),
+        span: float | tuple[float, float] = 1.0,
+        grid: int = 50,
+        stop: Callable[[], bool] | None = None,
+    ) -> LandscapeSlice:
+        """E around `centre` [H, D] (normalised): `span` each way along dims, `grid`² points.
+
+        Raises ValueError for numbers out of range, InterruptedError once `stop()` is true.
+        """
+        spans = (span, span) if isinstance(span, int | float) else tuple(span)
+        if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
+            raise ValueError("landscape: grid must lie in [2, 400] and span be positive")
+        if centre.shape != (self.config.horizon, self.config.action_dim):
+            raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
+        axes = [
+            centre[timestep % self.config.horizon, d % self.config.action_dim]
+            + np.linspace(-s, s, grid)
+            for d, s in zip(dims, spans, strict=True)
+        ]
+        with self._lock:
+            energy = self._model.head.bind(self._encode([obs]))
+            return slice_2d(energy, centre, timestep, dims, *axes, self.device, stop)
+
+    def normalize(self, actions: np.ndarray) -> np.ndarray:
+        """Environment scale -> normalised, [..., D]."""
+        return self._statistics.normalize(actions)
+
+    def denormalize(self, actions: np.ndarray) -> np.ndarray:
+        """Normalised -> environment scale, [..., D]; not clipped."""
+        return self._statistics.denormalize(actions)
+
+    @torch.no_grad()
+    def _encode(self, observations: Sequence[Observation]) -> Context:
+        images = torch.from_numpy(np.stack([_views(obs) for obs in observations]))
+        proprio = np.stack([np.asarray(obs.proprio, dtype=np.float32) for obs in observations])
+        if proprio.shape[1:] != (self.config.proprio_dim,) or not np.isfinite(proprio).all():
+            raise ValueError(
+                f"observation: proprio must be {self.config.proprio_dim} finite numbers"
+            )
+        text, mask = self._text([obs.instruction for obs in observations])
+        return self._model.backbone(
+            images.to(self.device),
+            torch.from_numpy(self._statistics.standardize(proprio)).to(self.device),
+            text.to(self.device),
+            None if mask is None else mask.to(self.device),
+        )
+
+
+def _views(obs: Observation) -> np.ndarray:
+    """uint8 [views, S, S, 3] in the order of `CAMERAS`. Raises ValueError if one does not fit."""
+    missing = [name for name in CAMERAS if name not in obs.images]
+    if missing:
+        raise ValueError(f"observation: no image of camera {missing[0]}")
+    views = [np.asarray(obs.images[name]) for name in CAMERAS]
+    for name, view in zip(CAMERAS, views, strict=True):
+        if view.dtype != np.uint8 or view.ndim != 3 or view.shape[0] != view.shape[1]:
+            raise ValueError(f"observation: {name} must be square uint8 RGB, not {view.shape}")
+    if len({view.shape for view in views}) > 1 or views[0].shape[2] != 3:
+        raise ValueError("observation: the cameras' images must be RGB of one size")
+    return np.stack(views)
+
+
+def _trace(descent: Descent, row: int) -> DescentTrace:
+    """One observation's descent as NumPy arrays."""
+
+    def array(values: Tensor) -> np.ndarray:
+        return values[:, row].cpu().numpy()
+
+    per_step = array(descent.timestep_energies)
+    return DescentTrace(
+        actions=array(descent.actions),
+        energies=per_step.mean(-1),
+        timestep_energies=per_step,
+        grad_norms=array(descent.grad_norms),
+        step_sizes=array(descent.step_sizes),
+    )
