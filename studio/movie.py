@@ -84,7 +84,7 @@ def _draw_trace(
     width: int,
 ) -> None:
     """Final energies up to `step` on the axes of the whole episode."""
-    draw.text((PAD, top + 6), "final energy E(a⁽ᴷ⁾, C)", MUTED, _font(11))
+    draw.text((PAD, top + 6), "final energy", MUTED, _font(11))
     records = [record for record in episode.plans if record.plan.trace]
     if not records:
         return
