@@ -121,9 +121,9 @@ class BoundEnergy:
         """The same energy, cut off from the backbone's graph."""
         return BoundEnergy(self._head, [(k.detach(), v.detach()) for k, v in self._keys_values])
 
-    def rows(self, index: slice) -> BoundEnergy:
-        """The energy of some observations of the batch."""
-        return BoundEnergy(self._head, [(k[index], v[index]) for k, v in self._keys_values])
+    def float(self) -> BoundEnergy:
+        """The same energy in float32, after an encoding in lower precision."""
+        return BoundEnergy(self._head, [(k.float(), v.float()) for k, v in self._keys_values])
 
 
 class EnergyHead(nn.Module):

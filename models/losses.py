@@ -38,24 +38,33 @@ def training_loss(
     draw: Draw,
     sampler: SamplerConfig,
     generator: torch.Generator | None,
+    precision: str = "float32",
 ) -> tuple[Tensor, dict[str, float]]:
     """L = |a^(K) - a*|₁ + |read-out - a*|₁, each the mean over elements, and its parts.
 
     With several chains the head is trained from several noises against one encoding.
+    With `precision` "bfloat16" the encoding and all MCMC steps but the last run under autocast;
+    the last, which is differentiated twice, stays in float32.
     `energy_gap` is E(a^(0)) - E(a*): positive once the head prefers the expert to noise.
     """
-    context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
-    energy = model.head.bind(context)
+    with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
+        context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
+        energy = model.head.bind(context).float()
+        readout = model.read_out(context).float()
     target = batch.actions.unsqueeze(1)  # [B, 1, H, D_a]
     shape = (len(batch.actions), draw.chains, *batch.actions.shape[1:])
     noise = sampler.init_std * torch.randn(shape, generator=generator, device=target.device)
-    final = train_descend(
-        energy, energy.detach(), noise, draw.steps, draw.step_size, sampler, generator
-    )
+    detached = energy.detach()
+
+    def frozen(actions: Tensor) -> Tensor:
+        with torch.autocast(actions.device.type, torch.bfloat16, precision == "bfloat16"):
+            return detached(actions).float()
+
+    final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, generator)
     l1 = (final - target).abs().mean()
-    readout_l1 = (model.read_out(context) - batch.actions).abs().mean()
+    readout_l1 = (readout - batch.actions).abs().mean()
     with torch.no_grad():
-        expert, start = energy.detach()(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
+        expert, start = detached(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
     parts = {
         "l1": l1.item(),
         "readout_l1": readout_l1.item(),

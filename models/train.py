@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stride", type=int, default=2, help="a sample every n-th step (default 2)")
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    p.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16",
+                   help="of all but the last MCMC step (default bfloat16)")  # fmt: skip
     p.add_argument("--pixels", choices=("fast", "faithful"), default="fast",
                    help="renderer of the demonstrations, recorded in the checkpoint")  # fmt: skip
     p.add_argument("--pretrained", action="store_true",
@@ -86,7 +88,10 @@ def main(argv: list[str] | None = None) -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         config = TrainConfig(
-            steps=args.steps, minutes=args.minutes, **{n: getattr(args, n) for n in OPTIONS}
+            steps=args.steps,
+            minutes=args.minutes,
+            precision=args.precision,
+            **{n: getattr(args, n) for n in OPTIONS},
         )
         model = preset(args.preset)
         data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)

@@ -63,6 +63,7 @@ class TrainConfig:
     val_every: int = 500
     log_every: int = 20
     seed: int = 0
+    precision: str = "bfloat16"  # of all but the last MCMC step, which is float32
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
@@ -176,7 +177,9 @@ class Trainer:
         draw = self.schedule.draw(progress, rng)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         batch = self._batch(self._rows(), torch.Generator().manual_seed(int(rng.integers(2**62))))
-        loss, parts = training_loss(self.model, batch, draw, self.config.sampler, generator)
+        loss, parts = training_loss(
+            self.model, batch, draw, self.config.sampler, generator, self.config.precision
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
