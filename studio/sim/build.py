@@ -11,14 +11,14 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studio.sim import catalog
+from studio.sim import catalog, simplify
 from studio.sim.gl import choose_backend
 
 _LAYOUT = 1  # raise when the prepared models change
@@ -59,17 +59,14 @@ def seeded(seed: int) -> Iterator[None]:
 class ModelCache:
     """Compiled models on disk: `<folder>/<key>.mjb`, the least recently used deleted first.
 
-    `prepare` is applied to a freshly compiled model before it is stored; `label` names it, so that
-    differently prepared models never meet.
+    With `fast`, models are made cheap to draw before they are stored (simplify.py).
     """
 
-    def __init__(
-        self, folder: Path, label: str, prepare: Callable[[Any], None], max_bytes: int = 4 << 30
-    ) -> None:
+    def __init__(self, folder: Path, fast: bool, max_bytes: int = 4 << 30) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        self._prepare = prepare
-        self._stamp = f"{_LAYOUT} {label} {sorted(versions().items())}"
+        self._fast = fast
+        self._stamp = f"{_LAYOUT} {fast} {sorted(versions().items())}"
 
     def model(self, xml: str) -> Any:
         """The `mujoco.MjModel` of `xml`: read from disk, or compiled, prepared and stored."""
@@ -82,8 +79,11 @@ class ModelCache:
                 model = mujoco.MjModel.from_binary_path(str(path))
                 path.touch()
                 return model
+        if self._fast:
+            xml = simplify.shrink_textures(xml, self.folder / "textures")
         model = mujoco.MjModel.from_xml_string(xml)
-        self._prepare(model)
+        if self._fast:
+            simplify.thin(model)
         with contextlib.suppress(OSError):  # a full or read-only disk costs time, not the scene
             self._store(model, path)
         return model

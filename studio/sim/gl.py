@@ -31,6 +31,20 @@ def choose_backend() -> str:
     return backend
 
 
+def context_class(backend: str) -> type:
+    """MuJoCo's OpenGL context for `backend`.
+
+    `mujoco.GLContext` was settled when mujoco was imported, perhaps before `MUJOCO_GL` was set.
+    """
+    if backend == "egl":
+        from mujoco.egl import GLContext
+    elif backend == "osmesa":
+        from mujoco.osmesa import GLContext
+    else:
+        from mujoco import GLContext
+    return GLContext
+
+
 def _library_loads(name: str) -> bool:
     try:
         ctypes.CDLL(name)

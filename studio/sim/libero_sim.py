@@ -35,7 +35,7 @@ import numpy as np
 
 from models.types import CAMERAS, Observation
 from studio.events import CameraPerturbation, SceneSpec
-from studio.sim import build, catalog, simplify
+from studio.sim import build, catalog
 from studio.sim.camera import perturbed_pose
 from studio.sim.physics import control_step
 from studio.sim.renderer import Pixels, SceneRenderer
@@ -90,8 +90,7 @@ class LiberoSim:
         self.env: Any = None
         self.camera = CameraPerturbation()
         folder = cache_dir or catalog.user_cache() / "models"
-        prepare = simplify.simplify if pixels == "fast" else lambda model: None
-        self._cache = build.ModelCache(folder, pixels, prepare)
+        self._cache = build.ModelCache(folder, fast=pixels == "fast")
         self._scene: SceneSpec | None = None
         self._renderer: SceneRenderer | None = None
         self._pictures: dict[tuple[str, int], np.ndarray] = {}

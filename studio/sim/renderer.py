@@ -3,20 +3,24 @@
 Quirks handled here: an OpenGL context costs seconds, so one serves the whole process and every
 model only gets a new MuJoCo context in it; MuJoCo's pictures come upside down; camera moves need
 `mj_camlight` before they show; LIBERO draws geom group 1 only, with 4x multisampling, and draws
-every scene a second time for the reflections of its floor.
+every scene a second time for the reflections of its floor; MuJoCo draws what is out of view too.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 
-from studio.sim.gl import choose_backend
+from studio.sim.gl import choose_backend, context_class
 
 Pixels = Literal["fast", "faithful"]
 _MAX_GEOMS = 1000  # robosuite's own limit
+_UNSEEN_GROUP = 5  # of MuJoCo's six geom groups, LIBERO uses 0 (collision) and 1 (visual)
 _gl_context: Any = None
 
 
@@ -24,10 +28,7 @@ def _current_gl_context() -> Any:
     """The process's one OpenGL context, made current in the calling thread."""
     global _gl_context
     if _gl_context is None:
-        choose_backend()
-        import mujoco
-
-        _gl_context = mujoco.GLContext(640, 480)
+        _gl_context = context_class(choose_backend())(640, 480)
     _gl_context.make_current()
     return _gl_context
 
@@ -43,7 +44,7 @@ class SceneRenderer:
         import mujoco
 
         self._model, self._data = model, data
-        fast = pixels == "fast"
+        self._fast = fast = pixels == "fast"
         if fast:
             model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(640, side)  # 640 x 480: robosuite's buffer
@@ -54,7 +55,8 @@ class SceneRenderer:
         if fast:
             self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._options = mujoco.MjvOption()
-        self._options.geomgroup[0] = 0
+        self._options.geomgroup[0] = 0  # collision geoms
+        self._options.geomgroup[_UNSEEN_GROUP] = 0
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._finalizer = weakref.finalize(self, _free, self._context)
@@ -66,19 +68,37 @@ class SceneRenderer:
         _current_gl_context()
         self._camera.fixedcamid = camera_id
         view = mujoco.MjrRect(0, 0, side, side)
-        mujoco.mjv_updateScene(
-            self._model,
-            self._data,
-            self._options,
-            None,
-            self._camera,
-            mujoco.mjtCatBit.mjCAT_ALL,
-            self._scene,
-        )
+        with self._unseen_left_out(camera_id) if self._fast else nullcontext():
+            mujoco.mjv_updateScene(
+                self._model,
+                self._data,
+                self._options,
+                None,
+                self._camera,
+                mujoco.mjtCatBit.mjCAT_ALL,
+                self._scene,
+            )
         mujoco.mjr_render(view, self._scene, self._context)
         pixels = np.empty((side, side, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(pixels, None, view, self._context)
         return np.ascontiguousarray(pixels[::-1])
+
+    @contextmanager
+    def _unseen_left_out(self, camera_id: int) -> Iterator[None]:
+        """Geoms wholly beside or behind the camera's square view are not drawn; MuJoCo would."""
+        model, data = self._model, self._data
+        rotation = data.cam_xmat[camera_id].reshape(3, 3)
+        right, up, back = ((data.geom_xpos - data.cam_xpos[camera_id]) @ rotation).T
+        slope = math.tan(math.radians(model.cam_fovy[camera_id]) / 2)
+        outside = np.maximum(abs(right), abs(up)) + slope * back  # x sqrt(1 + slope²): distance
+        radius = model.geom_rbound  # 0: a plane
+        unseen = (radius > 0) & ((outside > radius * math.hypot(1, slope)) | (back > radius))
+        groups = model.geom_group[unseen]
+        model.geom_group[unseen] = _UNSEEN_GROUP
+        try:
+            yield
+        finally:
+            model.geom_group[unseen] = groups
 
     def close(self) -> None:
         """Free the buffers on the graphics side."""

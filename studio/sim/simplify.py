@@ -1,10 +1,170 @@
-"""Making a compiled model cheap to draw; its physics stays as it is."""
+"""Making a scene cheap to draw: smaller textures, fewer triangles, no reflections.
+
+LIBERO's scenes hold some 300,000 triangles and textures up to 4096 pixels wide for pictures of
+256 pixels. What is drawn is thinned here once per scene, before the compiled model is stored;
+nothing that physics reads is touched: meshes of colliding geoms stay as they are, and vertices are
+left where they are, only faces are re-knit.
+
+Letters: V vertices, F faces, T texture coordinates of one mesh.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def simplify(model: Any) -> None:
-    """Switch the reflections off."""
+TEXTURE_SIDE = 512  # pixels
+CELLS_ACROSS = 45  # clusters of vertices along the longest side of a mesh
+CELL_BOUNDS = (0.0025, 0.008)  # m, side of a cluster
+SPARED_FACES = 1000  # meshes up to this size stay as they are
+
+
+def shrink_textures(xml: str, folder: Path) -> str:
+    """`xml` (MJCF) with every large texture file replaced by a small copy kept in `folder`."""
+    root = ET.fromstring(xml)
+    for texture in root.iterfind("asset/texture[@file]"):
+        if texture.get("gridsize") is None:
+            texture.set("file", _small_copy(texture.get("file"), folder))
+    return ET.tostring(root, encoding="unicode")
+
+
+def _small_copy(file: str, folder: Path) -> str:
+    """Path of the picture `file` at no more than TEXTURE_SIDE pixels a side."""
+    import cv2
+
+    status = os.stat(file)
+    stamp = f"{file} {status.st_mtime_ns} {status.st_size} {TEXTURE_SIDE}"
+    small = folder / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.png"
+    if small.is_file():
+        return str(small)
+    picture = cv2.imread(file, cv2.IMREAD_COLOR)
+    if picture is None or max(picture.shape) <= TEXTURE_SIDE:
+        return file
+    scale = TEXTURE_SIDE / max(picture.shape)
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = small.with_name(f"{small.stem}.{os.getpid()}.png")
+    cv2.imwrite(str(temporary), picture)
+    temporary.replace(small)
+    return str(small)
+
+
+def thin(model: Any) -> None:
+    """Re-knit the visual meshes of a compiled model and switch its reflections off, in place."""
     model.mat_reflectance[:] = 0.0
+    textured = _textured_meshes(model)
+    for mesh in _visual_meshes(model):
+        if model.mesh_facenum[mesh] > SPARED_FACES:
+            _thin_mesh(model, mesh, mesh in textured)
+
+
+def _visual_meshes(model: Any) -> set[int]:
+    """Meshes that no colliding geom uses."""
+    import mujoco
+
+    is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    collides = (model.geom_contype | model.geom_conaffinity) != 0
+    return set(range(model.nmesh)) - set(model.geom_dataid[is_mesh & collides].tolist())
+
+
+def _textured_meshes(model: Any) -> set[int]:
+    has_texture = (model.mat_texid >= 0).any(axis=-1)
+    geoms = np.flatnonzero(model.geom_matid >= 0)
+    return set(model.geom_dataid[geoms[has_texture[model.geom_matid[geoms]]]].tolist())
+
+
+def _thin_mesh(model: Any, mesh: int, textured: bool) -> None:
+    """Snap the vertices of one mesh to one per cluster and drop the faces that vanish."""
+    first, count = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
+    faces = slice(first, first + count)
+    positions_V3 = _part(model.mesh_vert, model.mesh_vertadr[mesh], model.mesh_vertnum[mesh])
+    face_F3, normal_F3, coord_F3 = (
+        array[faces].copy()
+        for array in (model.mesh_face, model.mesh_facenormal, model.mesh_facetexcoord)
+    )
+    fixed_V = np.zeros(len(positions_V3), dtype=bool)
+    if textured and model.mesh_texcoordadr[mesh] >= 0:
+        coords = model.mesh_texcoordadr[mesh], model.mesh_texcoordnum[mesh]
+        fixed_V = on_seams(positions_V3, face_F3, coord_F3, _part(model.mesh_texcoord, *coords))
+    cell = float(np.clip(np.ptp(positions_V3, axis=0).max() / CELLS_ACROSS, *CELL_BOUNDS))
+    chosen_F3 = cluster(positions_V3, face_F3, cell, fixed_V)[face_F3]
+    coord_V = np.zeros(len(positions_V3), dtype=coord_F3.dtype)
+    coord_V[face_F3] = coord_F3
+    coord_F3 = np.where(fixed_V[face_F3], coord_F3, coord_V[chosen_F3])
+    a, b, c = chosen_F3.T
+    kept = np.flatnonzero((a != b) & (b != c) & (c != a))
+    for array, values in (
+        (model.mesh_face, chosen_F3),
+        (model.mesh_facenormal, normal_F3),
+        (model.mesh_facetexcoord, coord_F3),
+    ):
+        array[first : first + len(kept)] = values[kept]
+        array[first + len(kept) : first + count] = 0
+    model.mesh_facenum[mesh] = len(kept)
+
+
+def _part(array: np.ndarray, start: int, count: int) -> np.ndarray:
+    return array[start : start + count]
+
+
+def on_seams(
+    positions_V3: np.ndarray, face_F3: np.ndarray, coord_F3: np.ndarray, coords_T2: np.ndarray
+) -> np.ndarray:
+    """Whether each vertex [V] lies on a cut of the texture: several coordinates at its place."""
+    place_V = _numbered(positions_V3)
+    corner_place = place_V[face_F3.ravel()]
+    alike = _numbered(np.column_stack([corner_place, coords_T2[coord_F3.ravel()]]))
+    place_of = np.zeros(alike.max() + 1, dtype=np.int64)
+    place_of[alike] = corner_place  # of each distinct (place, coordinate)
+    return np.bincount(place_of, minlength=place_V.max() + 1)[place_V] > 1
+
+
+def cluster(
+    positions_V3: np.ndarray, face_F3: np.ndarray, cell: float, fixed_V: np.ndarray
+) -> np.ndarray:
+    """The vertex [V] that stands for each vertex: the most central one of its cluster.
+
+    Vertices meet when they share a grid cell of side `cell` and edges within it connect them, so
+    the two sides of a thin wall stay apart. Vertices at one position are one: no cracks open.
+    Vertices in `fixed_V` stay where they are.
+    """
+    place_V = _numbered(positions_V3)
+    cell_V = _numbered(np.floor(positions_V3 / cell).astype(np.int32))
+    cell_V[fixed_V] = -1 - place_V[fixed_V]
+    edges = np.concatenate([face_F3[:, [0, 1]], face_F3[:, [1, 2]], face_F3[:, [2, 0]]])
+    inside = edges[cell_V[edges[:, 0]] == cell_V[edges[:, 1]]]
+    cluster_V = _connected(place_V[inside], int(place_V.max()) + 1)[place_V]
+    sums = np.stack([np.bincount(cluster_V, axis) for axis in positions_V3.T], axis=1)
+    means = sums / np.bincount(cluster_V)[:, None]
+    distance_V = np.linalg.norm(positions_V3 - means[cluster_V], axis=1)
+    return _nearest(cluster_V, distance_V)[cluster_V]
+
+
+def _nearest(group: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """For each group number, the index of its member of least `distance`."""
+    order = np.lexsort((distance, group))
+    _, firsts = np.unique(group[order], return_index=True)
+    return order[firsts]
+
+
+def _connected(links: np.ndarray, size: int) -> np.ndarray:
+    """Number [size] of the connected component of each node; links: [N, 2] node numbers."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(links), dtype=bool), links.T), shape=(size, size))
+    return connected_components(graph, directed=False)[1]
+
+
+def _numbered(rows: np.ndarray) -> np.ndarray:
+    """A number per row; equal rows get the same. (`np.unique` by rows is several times slower.)"""
+    order = np.lexsort(rows.T)
+    differs = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    numbers = np.zeros(len(rows), dtype=np.int64)
+    numbers[order[1:]] = np.cumsum(differs)
+    return numbers
