@@ -1,0 +1,75 @@
+// What the panels share: the latest state, the episode's plans and marks, and a tiny event bus.
+
+const listeners = new Map();
+
+export function on(kind, handler) {
+  if (!listeners.has(kind)) listeners.set(kind, []);
+  listeners.get(kind).push(handler);
+}
+
+export function emit(kind, value) {
+  for (const handler of listeners.get(kind) ?? []) handler(value);
+}
+
+export const live = {
+  config: null, // from Python: suites, views, defaults, bounds, widget order, addresses
+  state: null, // STATE of the protocol, merged over its updates
+  checkpoint: null,
+  calibration: null,
+  versions: {},
+  plans: [],
+  marks: [],
+  selected: null, // index of the plan that the panels below explain
+  k: Number(sessionStorage.getItem("studio-k") ?? 1),
+};
+
+// The calibrated score of a plan: its final energy, or the energy gap where the model card says so.
+export function scoreIsGap() {
+  return /gap/.test(live.calibration?.score ?? "");
+}
+
+export function score(plan) {
+  return scoreIsGap() ? plan.gap : plan.final;
+}
+
+export function threshold() {
+  const c = live.calibration;
+  return c ? c.mu + live.k * c.sigma : null;
+}
+
+export function verdict(plan) {
+  const limit = threshold();
+  const value = plan ? score(plan) : null;
+  if (limit === null || value === null || value === undefined) return "unknown";
+  return value > limit ? "out" : "in";
+}
+
+export function setK(k) {
+  live.k = k;
+  sessionStorage.setItem("studio-k", k);
+  emit("k", k);
+}
+
+export function select(index) {
+  live.selected = index;
+  emit("select", index);
+}
+
+export function planAt(index) {
+  return live.plans.find((plan) => plan.index === index) ?? null;
+}
+
+export function latestPlan() {
+  return live.plans.at(-1) ?? null;
+}
+
+export const number = (value, digits = 2) =>
+  value === null || value === undefined || !Number.isFinite(value)
+    ? "–"
+    : value.toFixed(digits).replace("-", "−");
+
+export const escapeHtml = (text) => {
+  const node = document.createElement("span");
+  node.textContent = text ?? "";
+  return node.innerHTML.replaceAll('"', "&quot;");
+};

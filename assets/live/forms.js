@@ -1,0 +1,150 @@
+// Gradio's widgets and the server: what a widget says goes out at once, what the server says comes
+// back into the widgets through one hidden listener (see studio/ui/widgets.py).
+
+import { live, on } from "./bus.js";
+import { send } from "./socket.js";
+
+const CAMERA_INTERVAL_MS = 66;
+const SETTLE_MS = 1500; // after a person's own edit the server's echo is left alone for so long
+
+let refill = () => {}; // triggers the hidden listener
+let due = new Set(); // groups of widgets that the next listener run fills
+const edited = {}; // group -> time of the last edit by hand
+let shown = null; // state that the widgets show
+const draft = { scene: {}, camera: {}, sampler: {} };
+const timers = {};
+
+export function mount(trigger) {
+  refill = trigger;
+  on("hello", ({ state }) => sync(state, true));
+  on("state", (state) => sync(state, false));
+}
+
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+function sync(state, all) {
+  if (!state?.scene) return;
+  const before = shown ?? {};
+  const parts = {
+    scene: [state.scene, state.n_inits],
+    instruction: [state.instruction, state.task_instruction],
+    camera: state.camera,
+    sampler: state.sampler,
+  };
+  for (const [group, value] of Object.entries(parts)) {
+    const settled = performance.now() - (edited[group] ?? -Infinity) > SETTLE_MS;
+    if (all || (!same(before[group], value) && (settled || group === "scene"))) due.add(group);
+  }
+  shown = parts;
+  draft.scene = { ...state.scene };
+  if (due.has("camera")) draft.camera = { ...state.camera };
+  if (due.has("sampler")) draft.sampler = { ...state.sampler };
+  if (due.size) refill();
+}
+
+// -- called by the hidden listener and by listeners of the forms (see `window.studio`) ------------
+
+const update = (fields) => ({ ...fields, __type__: "update" });
+const taskChoices = (suite) => live.config.suites[suite].map((text, i) => [`${i} · ${text}`, i]);
+
+function valueOf(name) {
+  const { state, config } = live;
+  const [group, field] = name.split(".");
+  if (!due.has(group) || !state?.scene) return undefined;
+  if (group === "camera" || group === "sampler") {
+    if (field === "view") return update({ choices: viewChoices(), value: null });
+    return state[group][field];
+  }
+  const instructions = config.suites[state.scene.suite];
+  if (name === "scene.task") return update({ choices: taskChoices(state.scene.suite), value: state.scene.task });
+  if (name === "scene.init") return update({ maximum: Math.max(1, (state.n_inits || 50) - 1), value: state.scene.init });
+  if (name === "instruction.text") return state.instruction;
+  if (name === "instruction.suite") return update({ choices: [...new Set(instructions)], value: null });
+  return state.scene[field];
+}
+
+export function widgets() {
+  const values = live.config.widgets.map(valueOf);
+  due = new Set();
+  return values;
+}
+
+export function suite(name) {
+  draft.scene = { ...draft.scene, suite: name, task: 0, init: 0 };
+  return [update({ choices: taskChoices(name), value: 0 }), 0];
+}
+
+export function load(suiteName, task, init, seed) {
+  edited.instruction = edited.camera = edited.sampler = undefined;
+  send("load", { suite: suiteName, task: Number(task), init: Number(init), seed: Number(seed ?? 0) });
+}
+
+export function instruct(text) {
+  if (!text?.trim()) return;
+  edited.instruction = undefined;
+  send("instruction", { text });
+}
+
+export function typing() {
+  edited.instruction = performance.now() + 60_000; // an unfinished sentence is not overwritten
+}
+
+// Sends now, or at the end of the interval with the newest values.
+function throttled(group, interval) {
+  edited[group] = performance.now();
+  if (timers[group]) return;
+  timers[group] = setTimeout(() => {
+    timers[group] = null;
+    send(group, draft[group]);
+  }, interval);
+}
+
+export function set(group, field, value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return;
+  draft[group][field] = value;
+  throttled(group, group === "camera" ? CAMERA_INTERVAL_MS : 350);
+}
+
+// Sets a whole group at once; returns the values of its fields in the order of the form.
+export function setAll(group, values) {
+  draft[group] = { ...values };
+  edited[group] = performance.now();
+  send(group, draft[group]);
+  return Object.keys(live.config.defaults[group]).map((field) => draft[group][field]);
+}
+
+export const reset = (group) => setAll(group, live.config.defaults[group]);
+
+const FIELDS = ["orbit_horizontal", "orbit_vertical", "distance", "turn_horizontal", "turn_vertical", "fov"];
+
+function views() {
+  const { suite: name, task } = live.state?.scene ?? {};
+  const own = live.config.views[name]?.[task] ?? [];
+  return own.length ? own : Object.values(live.config.views).flatMap((tasks) => Object.values(tasks).flat());
+}
+
+const describe = ([h, v, d, th, tv, difficulty]) =>
+  `${difficulty} · orbit ${h}°, ${v}° · ${d}% · turn ${th}°, ${tv}°`;
+
+function viewChoices() {
+  const { suite: name, task } = live.state?.scene ?? {};
+  const own = live.config.views[name]?.[task] ?? [];
+  return own.map((view, i) => [describe(view), i]).sort((a, b) => a[0].localeCompare(b[0]));
+}
+
+const asCamera = (view) => ({
+  ...live.config.defaults.camera,
+  ...Object.fromEntries(FIELDS.slice(0, 5).map((field, i) => [field, view[i]])),
+});
+
+export function preset(index) {
+  const view = views()[index];
+  return view ? setAll("camera", asCamera(view)) : FIELDS.map(() => undefined);
+}
+
+// A view of this difficulty (1 … 5), or of any, drawn by chance.
+export function drawView(difficulty) {
+  const pool = views().filter((view) => !difficulty || view[5] === difficulty);
+  if (!pool.length) return FIELDS.map(() => undefined);
+  return setAll("camera", asCamera(pool[Math.floor(Math.random() * pool.length)]));
+}

@@ -1,0 +1,56 @@
+// Entry of the Live page. Gradio's HTML components call `mount`; its listeners call `window.studio`.
+
+import { live } from "./bus.js";
+import * as chrome from "./chrome.js";
+import * as forms from "./forms.js";
+import * as inside from "./inside.js";
+import * as pose from "./pose.js";
+import { connect } from "./socket.js";
+import * as stage from "./stage.js";
+import * as trace from "./trace.js";
+
+const PANELS = {
+  header: chrome.mount,
+  stage: stage.mount,
+  trace: trace.mount,
+  pose: pose.mount,
+  landscape: (element) => inside.mount("landscape", element),
+  descent: (element) => inside.mount("descent", element),
+};
+const waiting = new Set(Object.keys(PANELS));
+const queue = [];
+
+window.studio = {
+  ...forms,
+  query: inside.setQuery,
+  chains: inside.setChains,
+  follow: inside.setFollow,
+  download: chrome.download,
+  live,
+};
+
+// A panel may come before the configuration: it waits for it.
+export function mount(name, root) {
+  queue.push([name, root]);
+  drain();
+}
+
+export function configure(config, refill) {
+  live.config = config;
+  forms.mount(refill);
+  drain();
+}
+
+function drain() {
+  if (!live.config) return;
+  for (const [name, root] of queue.splice(0)) {
+    const element = document.createElement("div");
+    element.className = `st-${name}`;
+    root.replaceChildren(element);
+    PANELS[name](element);
+    waiting.delete(name);
+  }
+  if (waiting.size) return;
+  waiting.add("connected"); // once
+  connect();
+}

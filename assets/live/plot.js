@@ -1,0 +1,68 @@
+// Plotly, loaded once from this machine, and the page's theme put on its figures.
+
+import { live } from "./bus.js";
+import { address } from "./socket.js";
+
+export const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
+  doubleClick: "reset",
+};
+
+let loading = null;
+
+export function plotly() {
+  loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address(live.config.plotly);
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => reject(new Error("plotly.js could not be loaded from the server"));
+    document.head.append(script);
+  });
+  return loading;
+}
+
+export function css(name) {
+  return getComputedStyle(document.body).getPropertyValue(name).trim();
+}
+
+export function themed(layout) {
+  const text = css("--st-ink");
+  const grid = css("--st-grid");
+  const result = {
+    ...layout,
+    font: { color: text, family: css("--st-font"), size: 13, ...layout.font },
+    hoverlabel: { font: { family: css("--st-font") } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--st-muted"), activecolor: text },
+  };
+  for (const key of Object.keys(result).filter((name) => /^[xy]axis\d*$/.test(name))) {
+    result[key] = { gridcolor: grid, linecolor: grid, ...result[key] };
+  }
+  if (result.scene) {
+    const walls = { gridcolor: grid, color: text, showbackground: false, zeroline: false };
+    result.scene = { ...result.scene };
+    for (const axis of ["xaxis", "yaxis", "zaxis"]) {
+      result.scene[axis] = { ...walls, ...result.scene[axis] };
+    }
+  }
+  return result;
+}
+
+// A figure brings overrides for narrow pages in layout.meta.narrow, keyed "xaxis2.domain".
+export function fitted(layout, width) {
+  const narrow = layout.meta?.narrow;
+  if (!narrow || width >= 720) return layout;
+  const result = structuredClone(layout);
+  for (const [path, value] of Object.entries(narrow)) {
+    const keys = path.split(".");
+    const last = keys.pop();
+    keys.reduce((node, key) => (node[key] ??= {}), result)[last] = value;
+  }
+  return result;
+}
+
+// Calls back when the theme turns dark or light.
+export function onTheme(callback) {
+  new MutationObserver(callback).observe(document.body, { attributeFilter: ["class"] });
+}

@@ -1,0 +1,103 @@
+// The WebSocket of this tab: one token per tab, credit-based frames, reconnection with back-off.
+
+import { emit, live } from "./bus.js";
+
+const BACKOFF_S = [0.5, 1, 2, 4, 8];
+const decoder = new TextDecoder();
+let socket = null;
+let attempts = 0;
+let retryTimer = null;
+let stamps = 0;
+
+export function token(fresh = false) {
+  let value = sessionStorage.getItem("studio-token");
+  if (!value || fresh) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    value = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+    sessionStorage.setItem("studio-token", value);
+  }
+  return value;
+}
+
+export function address(path) {
+  return new URL(path, document.baseURI);
+}
+
+export function send(type, fields = {}) {
+  if (socket?.readyState !== WebSocket.OPEN) return false;
+  socket.send(JSON.stringify({ ...fields, type }));
+  return true;
+}
+
+// A request whose answer may be overtaken by a newer one carries a stamp.
+export function request(type, fields) {
+  const stamp = ++stamps;
+  return send(type, { ...fields, stamp }) ? stamp : null;
+}
+
+export function connect() {
+  clearTimeout(retryTimer);
+  const url = address(`live/ws?token=${token()}`);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  socket = new WebSocket(url);
+  socket.binaryType = "arraybuffer";
+  socket.onmessage = ({ data }) => {
+    if (typeof data === "string") receive(JSON.parse(data));
+    else drawFrames(data);
+  };
+  socket.onclose = ({ code }) => retry(code);
+}
+
+function retry(code) {
+  if (code === 4403) {
+    return emit("connection", { up: false, text: "The server refuses pages from this address." });
+  }
+  if (code === 4400) token(true);
+  const wait = BACKOFF_S[Math.min(attempts++, BACKOFF_S.length - 1)];
+  emit("connection", { up: false, text: `Connection lost. Trying again in ${wait} s …` });
+  retryTimer = setTimeout(connect, 1000 * wait);
+}
+
+function receive({ type, ...message }) {
+  if (type === "hello") {
+    attempts = 0;
+    const { state, ...rest } = message;
+    Object.assign(live, rest, { state });
+    emit("connection", { up: true });
+    emit("hello", message);
+    emit("state", state);
+  } else if (type === "state") {
+    live.state = { ...live.state, ...message };
+    emit("state", live.state);
+  } else if (type === "plan") {
+    live.plans.push(message);
+    emit("plan", message);
+  } else if (type === "mark") {
+    live.marks.push(message);
+    emit("mark", message);
+  } else if (type === "episode") {
+    Object.assign(live, { plans: [], marks: [], selected: null });
+    emit("episode", message);
+  } else {
+    if (type === "queue") attempts = 0;
+    emit(type, message);
+  }
+}
+
+// [uint32 n][n bytes of JSON][jpeg][jpeg]…; acknowledged once decoded and drawn.
+async function drawFrames(buffer) {
+  const from = socket;
+  const headerLength = new DataView(buffer).getUint32(0, true);
+  const header = JSON.parse(decoder.decode(new Uint8Array(buffer, 4, headerLength)));
+  let offset = 4 + headerLength;
+  const pictures = await Promise.all(
+    header.cameras.map((camera, i) => {
+      const jpeg = new Uint8Array(buffer, offset, header.sizes[i]);
+      offset += header.sizes[i];
+      return createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+    }),
+  );
+  emit("frame", { ...header, pictures });
+  pictures.forEach((picture) => picture.close());
+  if (from.readyState === WebSocket.OPEN) from.send('{"type":"ack"}');
+}

@@ -1,0 +1,221 @@
+// The energy of every plan of the episode: the trace with its calibrated band, and the filmstrip.
+
+import { live, number, on, score, scoreIsGap, select, threshold, verdict } from "./bus.js";
+import { CONFIG, css, onTheme, plotly, themed } from "./plot.js";
+
+const TEMPLATE = `
+  <header class="st-head"><h3>Energy trace</h3>
+    <div class="st-segments" role="group" aria-label="What the trace shows">
+      <button id="live-trace-energy" aria-pressed="true">E(a⁽ᴷ⁾)</button>
+      <button id="live-trace-both" aria-pressed="false">with E(a⁽⁰⁾)</button>
+      <button id="live-trace-gap" aria-pressed="false">gap</button>
+    </div>
+    <div class="st-legend"><span class="in">in distribution</span><span class="out">out of distribution</span></div>
+  </header>
+  <div id="live-trace-plot" role="img" aria-label="Energy per plan over control steps"></div>
+  <div class="st-empty" id="live-trace-empty">Each plan will be a point here. Press <kbd>space</kbd> to run.</div>
+  <div id="live-filmstrip" role="listbox" aria-label="Plans of this episode" tabindex="-1"></div>`;
+
+let root;
+let shows = null; // "energy" | "both" | "gap"; null: what the calibration is about
+let pending = false;
+const $ = (selector) => root.querySelector(selector);
+
+export function mount(element) {
+  root = element;
+  root.innerHTML = TEMPLATE;
+  for (const name of ["energy", "both", "gap"]) {
+    $(`#live-trace-${name}`).addEventListener("click", () => {
+      shows = name;
+      draw();
+    });
+  }
+  $("#live-filmstrip").addEventListener("click", (event) => {
+    const cell = event.target.closest("[data-plan]");
+    if (cell) select(Number(cell.dataset.plan));
+  });
+  on("plan", (plan) => {
+    addCell(plan);
+    draw();
+  });
+  for (const kind of ["hello", "episode", "k"]) {
+    on(kind, () => {
+      fillStrip();
+      draw();
+    });
+  }
+  on("mark", draw);
+  on("resize", () => window.dispatchEvent(new Event("resize")));
+  on("select", () => {
+    markCells();
+    draw();
+  });
+  onTheme(draw);
+}
+
+// At most one drawing per animation frame, whatever arrives.
+function draw() {
+  if (pending || !live.config) return;
+  pending = true;
+  requestAnimationFrame(async () => {
+    const Plotly = await plotly();
+    pending = false;
+    const gd = $("#live-trace-plot");
+    const first = !gd.layout;
+    await Plotly.react(gd, traces(), themed(layout()), CONFIG);
+    if (first) {
+      gd.on("plotly_click", ({ points }) => points[0].customdata !== undefined && select(points[0].customdata));
+    }
+    for (const name of ["energy", "both", "gap"]) {
+      $(`#live-trace-${name}`).setAttribute("aria-pressed", String(name === mode()));
+    }
+    $("#live-trace-empty").hidden = live.plans.length > 0;
+    root.dataset.points = live.plans.length;
+  });
+}
+
+const mode = () => shows ?? (scoreIsGap() ? "gap" : "energy");
+const value = (plan) => (mode() === "gap" ? plan.gap : plan.final);
+const calibrated = () => live.calibration && scoreIsGap() === (mode() === "gap");
+
+function traces() {
+  const { plans } = live;
+  const x = plans.map((plan) => plan.step);
+  const customdata = plans.map((plan) => plan.index);
+  const colors = { in: css("--st-in"), out: css("--st-out"), unknown: css("--st-ink") };
+  const kinds = plans.map(verdict);
+  const chosen = plans.filter((plan) => plan.index === live.selected);
+  const hover = "step %{x} · plan %{customdata}<br>%{text}<extra></extra>";
+  const text = plans.map((p) => `E(a⁽⁰⁾) ${number(p.initial)} → E(a⁽ᴷ⁾) ${number(p.final)}<br>gap ${number(p.gap, 3)}`);
+  const initial = {
+    x, customdata, text, y: plans.map((plan) => plan.initial), mode: "lines+markers", hovertemplate: hover,
+    line: { color: css("--st-faint"), width: 1.5, dash: "dot" },
+    marker: { color: css("--st-faint"), size: 6, symbol: "circle-open" },
+    visible: mode() === "both",
+  };
+  const final = {
+    x, customdata, text, y: plans.map(value), mode: "lines+markers", hovertemplate: hover,
+    line: { color: css("--st-faint"), width: 2, shape: "linear" },
+    marker: {
+      color: kinds.map((kind) => colors[kind]),
+      symbol: kinds.map((kind) => (kind === "out" ? "diamond" : "circle")),
+      size: kinds.map((kind) => (kind === "out" ? 11 : 8)),
+      line: { width: 0 },
+    },
+  };
+  const ring = {
+    x: chosen.map((p) => p.step), y: chosen.map(value), customdata: chosen.map((p) => p.index),
+    mode: "markers", hoverinfo: "skip",
+    marker: { symbol: "circle-open", size: 19, color: css("--st-ink"), line: { width: 2.5 } },
+  };
+  return [initial, final, ring];
+}
+
+function layout() {
+  const last = live.plans.at(-1)?.step ?? 0;
+  const end = Math.max(48, last * 1.04 + 4);
+  const { shapes, annotations } = decorations(end);
+  const title = { energy: "E(a⁽ᴷ⁾)", both: "energy", gap: "E(read-out) − E(a⁽ᴷ⁾)" }[mode()];
+  return {
+    uirevision: `${live.state?.episode ?? 0} ${mode()}`,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 58, r: 74, t: 26, b: 40 },
+    showlegend: false,
+    hovermode: "closest",
+    dragmode: "pan",
+    xaxis: { title: { text: "control step", standoff: 4 }, range: [-1.5, end], zeroline: false },
+    yaxis: { title: { text: title }, range: extent(), zeroline: false, automargin: true },
+    shapes,
+    annotations,
+  };
+}
+
+// Room for every value and for the band, with a margin.
+function extent() {
+  const values = live.plans.flatMap((p) => (mode() === "both" ? [p.initial, p.final] : [value(p)]));
+  if (calibrated()) values.push(live.calibration.mu, live.calibration.mu - live.calibration.sigma, threshold());
+  const finite = values.filter(Number.isFinite);
+  if (!finite.length) return [0, 1];
+  const [low, high] = [Math.min(...finite), Math.max(...finite)];
+  const margin = 0.12 * (high - low || 1);
+  return [low - margin, high + margin];
+}
+
+function decorations(end) {
+  const shapes = [];
+  const annotations = [];
+  if (calibrated()) {
+    const { mu } = live.calibration;
+    const limit = threshold();
+    const across = { xref: "paper", x0: 0, x1: 1, layer: "below" };
+    shapes.push(
+      { ...across, type: "rect", y0: mu, y1: limit, fillcolor: css("--st-in-soft"), line: { width: 0 } },
+      { ...across, type: "line", y0: mu, y1: mu, line: { color: css("--st-in"), width: 1.5, dash: "dash" } },
+      { ...across, type: "line", y0: limit, y1: limit, line: { color: css("--st-out"), width: 2 } },
+    );
+    const label = { xref: "paper", x: 1.005, xanchor: "left", showarrow: false };
+    const near = Math.abs(limit - mu) < 0.09 * (extent()[1] - extent()[0]);
+    annotations.push(
+      { ...label, y: mu, yshift: near ? -9 : 0, text: "μ<sub>v</sub>", font: { color: css("--st-in"), size: 13 } },
+      { ...label, y: limit, yshift: near ? 9 : 0, text: `μ<sub>v</sub>+${live.k.toFixed(1)}σ<sub>v</sub>`, font: { color: css("--st-out"), size: 13 } },
+    );
+  }
+  let free = -Infinity; // labels that would overlap are left to the hover
+  for (const mark of live.marks) {
+    shapes.push({
+      type: "line", x0: mark.step, x1: mark.step, yref: "paper", y0: 0, y1: 1, layer: "below",
+      line: { color: css("--st-muted"), width: 1.2, dash: "dot" },
+    });
+    const text = mark.text.length > 34 ? `${mark.text.slice(0, 33)}…` : mark.text;
+    const fits = mark.step >= free;
+    annotations.push({
+      x: mark.step, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, bgcolor: "rgba(0,0,0,0)",
+      xanchor: mark.step > 0.7 * end ? "right" : "left", font: { size: 11, color: css("--st-muted") },
+      text: fits ? `${{ instruction: "✎", camera: "◉", sampler: "∿" }[mark.kind] ?? "•"} ${plain(text)}` : "·",
+      hovertext: plain(`step ${mark.step}: ${mark.text}`), captureevents: true,
+    });
+    if (fits) free = mark.step + end * Math.min(0.3, 0.011 * text.length);
+  }
+  return { shapes, annotations };
+}
+
+// Plotly reads a subset of HTML in its labels; what a person typed is not markup.
+const plain = (text) => text.replaceAll("<", "‹").replaceAll(">", "›");
+
+function fillStrip() {
+  $("#live-filmstrip").replaceChildren();
+  live.plans.forEach(addCell);
+}
+
+// Height of the bar: where the score lies between the band's foot and twice the threshold's height.
+function addCell(plan) {
+  const strip = $("#live-filmstrip");
+  const atEnd = strip.scrollLeft + strip.clientWidth >= strip.scrollWidth - 40;
+  const cell = document.createElement("button");
+  const kind = verdict(plan);
+  const c = live.calibration;
+  const z = c ? (score(plan) - c.mu) / c.sigma : 0;
+  cell.dataset.plan = plan.index;
+  cell.dataset.verdict = kind;
+  cell.role = "option";
+  cell.style.setProperty("--fill", `${Math.round(100 * Math.min(1, Math.max(0.12, (z + 2) / 6)))}%`);
+  const spoken = { in: "in distribution", out: "out of distribution", unknown: "" }[kind];
+  cell.setAttribute("aria-label", `plan ${plan.index}, step ${plan.step}, ${number(score(plan))} ${spoken}`);
+  cell.title = `step ${plan.step}: ${plan.instruction}`;
+  const image = Object.assign(new Image(), { alt: "", src: plan.thumb, draggable: false });
+  const caption = Object.assign(document.createElement("span"), { textContent: number(score(plan)) });
+  const bar = document.createElement("i");
+  cell.append(bar, image, caption);
+  strip.append(cell);
+  cell.setAttribute("aria-selected", String(plan.index === live.selected));
+  if (atEnd) strip.scrollLeft = strip.scrollWidth;
+}
+
+function markCells() {
+  for (const cell of $("#live-filmstrip").children) {
+    const chosen = Number(cell.dataset.plan) === live.selected;
+    cell.setAttribute("aria-selected", String(chosen));
+    if (chosen) cell.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+}

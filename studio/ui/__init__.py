@@ -1,0 +1,1 @@
+"""The web page: Gradio controls, and panels whose drawing lives in assets/live/*.js."""

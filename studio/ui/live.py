@@ -1,0 +1,216 @@
+"""The Live tab: a scene driven by the model, its energy, and the landscape that it descended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import gradio as gr
+
+from models.config import SAMPLER_BOUNDS, SamplerConfig
+from models.types import ACTION_NAMES
+from studio.events import CAMERA_BOUNDS, MAX_INSTRUCTION, CameraPerturbation, SceneSpec
+from studio.ui.widgets import PLOTLY, Field, bridge, form, listen, panel
+
+CAMERA_LOOKS = {
+    "orbit_horizontal": Field("Orbit ↔ (°)", step=1),
+    "orbit_vertical": Field("Orbit ↕ (°)", step=1),
+    "distance": Field("Distance (%)", step=1),
+    "turn_horizontal": Field("Turn ↔ (°)", step=1),
+    "turn_vertical": Field("Turn ↕ (°)", step=1),
+    "fov": Field("Field of view (°)", step=1),
+}
+SAMPLER_LOOKS = {
+    "steps": Field("K_inf · MCMC steps", step=1),
+    "step_size": Field("α · step size"),
+    "temperature": Field("τ · temperature"),
+    "init_std": Field("σ_init · start"),
+    "langevin_std": Field("σ_L · Langevin"),
+    "grad_clip": Field("c · clip"),
+    "action_clamp": Field("a_max · clamp"),
+    "chains": Field("N · chains", step=1),
+}
+HORIZON = 8  # H of the shipped presets; the server says so when a plan is shorter
+
+Widgets = dict[str, gr.components.Component]
+
+
+class StudioInfo(Protocol):
+    """What the page reads of the studio."""
+
+    suites: dict[str, list[str]]
+
+    def views(self, suite: str, task: int) -> list[dict[str, float]]:
+        """LIBERO-Plus camera views of a task: camera fields and difficulty."""
+
+
+def build_live(studio: StudioInfo) -> None:
+    """Lay the tab out inside the current Blocks."""
+    with gr.Row(elem_id="live-page", elem_classes="st-page"):
+        with gr.Column(scale=0, min_width=320, elem_id="live-controls"):
+            widgets = _scene(studio)
+            widgets |= _camera()
+            widgets |= _sampler()
+            _keep()
+        with gr.Column(scale=1, min_width=320, elem_id="live-main"):
+            widgets |= _instruction(studio)
+            panel("stage")
+            panel("trace", elem_classes="st-card")
+            _landscape()
+            _descent()
+    bridge(_config(studio), widgets)
+
+
+def _config(studio: StudioInfo) -> dict[str, Any]:
+    camera = asdict(CameraPerturbation())
+    moves = [name for name in camera if name != "fov"]  # LIBERO-Plus keeps the field of view
+    views = {
+        suite: [
+            [[view[name] for name in [*moves, "difficulty"]] for view in studio.views(suite, task)]
+            for task in range(len(instructions))
+        ]
+        for suite, instructions in studio.suites.items()
+    }
+    return {
+        "suites": studio.suites,
+        "views": views,
+        "defaults": {"camera": camera, "sampler": asdict(SamplerConfig())},
+        "plotly": "gradio_api/file=" + PLOTLY.as_posix(),
+    }
+
+
+def _scene(studio: StudioInfo) -> Widgets:
+    scene = SceneSpec()
+    tasks = [(f"{i} · {text}", i) for i, text in enumerate(studio.suites[scene.suite])]
+    with gr.Group(elem_classes="st-card"):
+        gr.HTML("<h3>Scene</h3>")
+        suite = gr.Dropdown(
+            list(studio.suites), value=scene.suite, label="Suite", elem_id="live-suite"
+        )
+        task = gr.Dropdown(tasks, value=scene.task, label="Task", elem_id="live-task")
+        with gr.Row():
+            init = gr.Slider(0, 49, scene.init, step=1, label="Initial state", elem_id="live-init")
+            seed = gr.Number(
+                scene.seed, minimum=0, precision=0, label="Seed", elem_id="live-seed", min_width=80
+            )
+        load = gr.Button("Load scene", variant="primary", elem_id="live-load")
+    listen(suite.input, "(name) => window.studio.suite(name)", [suite], [task, init])
+    listen(
+        load.click,
+        "(suite, task, init, seed) => { window.studio.load(suite, task, init, seed) }",
+        [suite, task, init, seed],
+    )
+    return {"scene.suite": suite, "scene.task": task, "scene.init": init, "scene.seed": seed}
+
+
+def _instruction(studio: StudioInfo) -> Widgets:
+    with gr.Row(elem_id="live-instruction-row", elem_classes="st-card"):
+        text = gr.Textbox(
+            label="Instruction",
+            placeholder="What should the robot do?",
+            max_length=MAX_INSTRUCTION,
+            lines=1,
+            scale=6,
+            elem_id="live-instruction",
+        )
+        apply = gr.Button("Apply", scale=0, min_width=84, elem_id="live-apply")
+        ready = gr.Dropdown(
+            studio.suites[SceneSpec().suite],
+            value=None,
+            label="from the suite",
+            scale=3,
+            min_width=180,
+            elem_id="live-instructions",
+        )
+    say = "(text) => { window.studio.instruct(text) }"
+    listen(text.submit, say, [text])
+    listen(apply.click, say, [text])
+    listen(text.input, "() => { window.studio.typing() }")
+    listen(ready.input, "(text) => { window.studio.instruct(text); return text }", [ready], [text])
+    return {"instruction.text": text, "instruction.suite": ready}
+
+
+def _camera() -> Widgets:
+    with gr.Group(elem_classes="st-card"):
+        gr.HTML("<h3>Camera <small>agentview</small></h3>")
+        panel("pose")
+        with gr.Row(elem_classes="st-sliders"):
+            fields = form("camera", CameraPerturbation(), CAMERA_BOUNDS, CAMERA_LOOKS)
+        outputs = list(fields.values())
+        gr.HTML("<h4>LIBERO-Plus view, by difficulty</h4>")
+        with gr.Row(elem_classes="st-buttons"):
+            for difficulty in range(1, 6):
+                button = gr.Button(str(difficulty), min_width=30, elem_id=f"live-view-{difficulty}")
+                listen(button.click, f"() => window.studio.drawView({difficulty})", outputs=outputs)
+            chance = gr.Button("random", min_width=64, elem_id="live-view-random")
+            nominal = gr.Button("nominal", min_width=64, elem_id="live-camera-reset")
+        view = gr.Dropdown([], label="A view of this task", elem_id="live-view")
+    listen(chance.click, "() => window.studio.drawView(0)", outputs=outputs)
+    listen(nominal.click, "() => window.studio.reset('camera')", outputs=outputs)
+    listen(view.input, "(index) => window.studio.preset(index)", [view], outputs)
+    return {f"camera.{name}": widget for name, widget in fields.items()} | {"camera.view": view}
+
+
+def _sampler() -> Widgets:
+    with gr.Accordion("Sampler", open=False, elem_classes="st-card", elem_id="live-sampler"):
+        with gr.Row(elem_classes="st-numbers"):
+            fields = form("sampler", SamplerConfig(), SAMPLER_BOUNDS, SAMPLER_LOOKS)
+        reset = gr.Button("Defaults of the paper", size="sm", elem_id="live-sampler-reset")
+    listen(reset.click, "() => window.studio.reset('sampler')", outputs=list(fields.values()))
+    return {f"sampler.{name}": widget for name, widget in fields.items()}
+
+
+def _keep() -> None:
+    with gr.Group(elem_classes="st-card"):
+        gr.HTML("<h3>Keep this episode</h3>")
+        with gr.Row(elem_classes="st-buttons"):
+            for kind, label in (("mp4", "Video (MP4)"), ("zip", "Data (ZIP)")):
+                button = gr.Button(label, min_width=110, elem_id=f"live-export-{kind}")
+                listen(button.click, f"() => {{ window.studio.download('{kind}') }}")
+
+
+def _landscape() -> None:
+    choices = [(name, index) for index, name in enumerate(ACTION_NAMES)]
+    with gr.Group(elem_classes="st-card", elem_id="live-landscape-card"):
+        gr.HTML("<h3>Landscape <small>E around the selected plan</small></h3>")
+        with gr.Row(elem_classes="st-toolbar"):
+            timestep = gr.Slider(
+                1, HORIZON, 1, step=1, label="Action t of the chunk", elem_id="live-slice-timestep"
+            )
+            a = gr.Dropdown(choices, value=0, label="Across", min_width=90, elem_id="live-slice-a")
+            b = gr.Dropdown(choices, value=1, label="Up", min_width=90, elem_id="live-slice-b")
+            span = gr.Slider(0.1, 10, 1.5, step=0.1, label="Range ±", elem_id="live-slice-span")
+            grid = gr.Slider(10, 100, 50, step=5, label="Grid", elem_id="live-slice-grid")
+            mode = gr.Radio(
+                [("Map", "contour"), ("3D", "surface")],
+                value="contour",
+                label="View",
+                min_width=130,
+                elem_id="live-slice-mode",
+            )
+            follow = gr.Checkbox(False, label="Follow the newest plan", elem_id="live-follow")
+        panel("landscape")
+    inputs = [timestep, a, b, span, grid, mode]
+    ask = (
+        "(t, a, b, span, grid, mode) => "
+        "{ window.studio.query({timestep: t - 1, dims: [a, b], span, grid, mode}) }"
+    )
+    for widget in inputs:
+        listen(widget.input, ask, inputs)
+    listen(follow.input, "(on) => { window.studio.follow(on) }", [follow])
+
+
+def _descent() -> None:
+    with gr.Group(elem_classes="st-card", elem_id="live-descent-card"):
+        gr.HTML("<h3>Descent <small>from a⁽⁰⁾ to a⁽ᴷ⁾, over the same slice</small></h3>")
+        with gr.Row(elem_classes="st-toolbar"):
+            chains = gr.Slider(
+                1,
+                16,
+                1,
+                step=1,
+                label="Chains (1: the one recorded; more: this plan again from N starts)",
+                elem_id="live-descent-chains",
+            )
+        panel("descent")
+    listen(chains.input, "(n) => { window.studio.chains(n) }", [chains])

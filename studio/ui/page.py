@@ -1,0 +1,52 @@
+"""The page: header, tabs, theme, and the static files that they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from studio.ui.live import StudioInfo, build_live
+from studio.ui.widgets import ASSETS, PLOTLY, panel
+
+SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "sans-serif"]
+TEAL = gr.themes.Color(
+    name="teal-deep",
+    c50="#e9f8f6",
+    c100="#cdeeea",
+    c200="#9fdcd6",
+    c300="#66c4bd",
+    c400="#31a9a2",
+    c500="#0f9d94",
+    c600="#0b8079",
+    c700="#0b6661",
+    c800="#0c524f",
+    c900="#0c4442",
+    c950="#042928",
+)
+THEME = gr.themes.Base(
+    primary_hue=TEAL,
+    secondary_hue=TEAL,
+    neutral_hue=gr.themes.colors.slate,
+    font=SYSTEM_FONTS,
+    font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+    radius_size=gr.themes.sizes.radius_md,
+)
+LAUNCH: dict[str, Any] = {
+    "theme": THEME,
+    "head": f'<link rel="stylesheet" href="gradio_api/file={ASSETS.as_posix()}/live.css">',
+    "footer_links": [],
+    "run_history": False,
+    "ssr_mode": False,
+    "show_error": False,
+}
+
+
+def build(studio: StudioInfo) -> gr.Blocks:
+    """The whole page, ready for `gr.mount_gradio_app(app, page, path="/", **LAUNCH)`."""
+    gr.set_static_paths([ASSETS, PLOTLY])
+    with gr.Blocks(title="EB-VLA Studio", analytics_enabled=False, fill_width=True) as page:
+        panel("header")
+        with gr.Tabs(elem_id="studio-tabs"), gr.Tab("Live", id="live"):
+            build_live(studio)
+    return page

@@ -1,0 +1,94 @@
+"""Building blocks of the tabs: forms mapped from dataclasses, panels drawn in the browser.
+
+All listeners run in the browser (`fn=None`): a control's value goes out over the page's WebSocket,
+and the server's state comes back into the controls through one hidden component (`bridge`).
+Nothing here passes through Gradio's queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import plotly
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "live"
+MODULE = f"new URL('gradio_api/file={ASSETS.as_posix()}/main.js', document.baseURI)"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How one field of a dataclass looks in a form; `step` None means a number box."""
+
+    label: str
+    info: str | None = None
+    step: float | None = None
+
+
+def listen(event: Callable[..., Any], js: str, inputs: Any = None, outputs: Any = None) -> None:
+    """Attach a listener that runs in the browser alone."""
+    event(
+        fn=None,
+        js=js,
+        inputs=inputs,
+        outputs=outputs,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def panel(name: str, **options: Any) -> gr.HTML:
+    """A region that assets/live/<name>.js draws and keeps alive; its id is `live-<name>`."""
+    return gr.HTML(
+        html_template='<div class="st-root"></div>',
+        js_on_load=f"import({MODULE}).then(m => m.mount('{name}', element))",
+        elem_id=f"live-{name}",
+        **options,
+    )
+
+
+def bridge(config: Mapping[str, Any], widgets: Mapping[str, gr.components.Component]) -> None:
+    """Hand `config` to the page's scripts and let them fill `widgets` (keyed "group.field")."""
+    hidden = gr.HTML(
+        html_template="<span></span>",
+        js_on_load=f"import({MODULE})"
+        ".then(m => m.configure(props.config, () => trigger('submit')))",
+        elem_id="live-bridge",
+        visible="hidden",
+        config={**config, "widgets": list(widgets)},
+    )
+    listen(hidden.submit, "() => window.studio.widgets()", outputs=list(widgets.values()))
+
+
+def form(
+    group: str,
+    default: Any,
+    bounds: Mapping[str, tuple[float, float]],
+    looks: Mapping[str, Field],
+) -> dict[str, gr.components.Component]:
+    """A widget per field of the dataclass instance `default`, by name; edits go out at once.
+
+    Raises KeyError when `bounds` or `looks` leave a field out.
+    """
+    made = {}
+    for field in fields(default):
+        low, high = bounds[field.name]
+        widget = _widget(looks[field.name], getattr(default, field.name), low, high)
+        widget.elem_id = f"live-{group}-{field.name}"
+        listen(
+            widget.input, f"(v) => {{ window.studio.set('{group}', '{field.name}', v) }}", [widget]
+        )
+        made[field.name] = widget
+    return made
+
+
+def _widget(look: Field, value: float, low: float, high: float) -> gr.components.Component:
+    common = {"value": value, "minimum": low, "maximum": high, "label": look.label}
+    if look.step is None:
+        return gr.Number(**common, info=look.info, min_width=110, precision=None)
+    return gr.Slider(**common, info=look.info, step=look.step, min_width=130)
