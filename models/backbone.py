@@ -46,10 +46,12 @@ class Backbone(nn.Module):
         vision = self._vision_tokens(images)
         words = self.text(text) if hasattr(self, "text") else self._embedding()(text)
         latents = self.latents.expand(len(images), -1, -1)
+        if text_mask is None:
+            text_mask = torch.ones(1, words.shape[1], device=vision.device)
         prompt = [words, vision] if self.config.text_first else [vision, words]
         out = self.language(
             inputs_embeds=torch.cat([*prompt, latents], dim=1),
-            attention_mask=self._mask(text_mask, vision, latents),
+            attention_mask={"full_attention": self._mask(text_mask, vision, latents)},
             output_hidden_states=True,
             use_cache=False,
         )
@@ -72,13 +74,20 @@ class Backbone(nn.Module):
     def _embedding(self) -> nn.Module:
         return self.language.get_input_embeddings()
 
-    def _mask(self, text_mask: Tensor | None, vision: Tensor, latents: Tensor) -> Tensor | None:
-        """Attention mask [B, tokens] around padded text; None when no text is padded."""
-        if text_mask is None:
-            return None
-        ones = [text_mask.new_ones(part.shape[:2]) for part in (vision, latents)]
+    def _mask(self, text_mask: Tensor, vision: Tensor, latents: Tensor) -> Tensor:
+        """Causal attention that leaves out padded text, [B or 1, 1, tokens, tokens].
+
+        True where attended; for written-out attention the logarithm of that.
+        """
+        sizes = vision.shape[1], latents.shape[1]
+        ones = [text_mask.new_ones(len(text_mask), size) for size in sizes]
         before, after = (text_mask, ones[0]) if self.config.text_first else (ones[0], text_mask)
-        return torch.cat([before, after, ones[1]], dim=1)
+        real = torch.cat([before, after, ones[1]], dim=1).bool()
+        allowed = real[:, None, None, :].expand(-1, 1, real.shape[1], -1).tril()
+        if self.language.config._attn_implementation == "sdpa":
+            # A padded row attends at least to itself: no softmax over nothing.
+            return allowed | torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+        return torch.zeros(allowed.shape, device=real.device).masked_fill(~allowed, -1e9)
 
 
 def _language_model(config: ModelConfig) -> Qwen2Model:

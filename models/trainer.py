@@ -14,6 +14,7 @@ import copy
 import json
 import math
 import os
+import pickle
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -289,8 +290,8 @@ class Trainer:
             raise ValueError(f"{file}: nothing to resume; start without --resume")
         try:
             state = torch.load(file, map_location=self.device, weights_only=True)
-        except (RuntimeError, EOFError, OSError) as error:
-            raise ValueError(f"{file}: truncated or unreadable ({error})") from None
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            raise ValueError(f"{file}: truncated or not a trainer's state") from None
         if json.loads(state["architecture"]) != json.loads(json.dumps(asdict(self.model.config))):
             raise ValueError(
                 f"{file}: belongs to another model; choose its preset or another --out"

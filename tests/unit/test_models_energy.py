@@ -190,7 +190,7 @@ def test_langevin_noise_moves_the_gradient_but_does_not_accumulate():
     initial, noise = draw_noise(config, (8, 7), [0])
     out = descend(lambda a: 0 * a.sum(-1), initial, noise, config)
     assert torch.equal(out.actions[-1], initial)
-    moved, gradient, _ = update(quadratic, initial, noise[0], 0.1, replace(config, grad_clip=100.0))
+    _, gradient, _ = update(quadratic, initial, noise[0], 0.1, replace(config, grad_clip=100.0))
     torch.testing.assert_close(gradient, initial + noise[0] - TARGET)
 
 

@@ -1,0 +1,117 @@
+"""What binding the context once is worth: `python -m benchmarks.model`.
+
+Times one plan of the tiny preset (random weights, CPU) as the studio makes it, beside the same
+descent that encodes the observation anew at every step and one that only projects its keys and
+values anew; and a landscape slice in batches beside one point at a time. Prints the best of
+several runs, and ratios: a shared machine's milliseconds vary, its ratios less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import SamplerConfig, preset
+from models.landscape import slice_2d
+from models.mcmc import descend, draw_noise
+from models.model import EBVLA
+from models.text import MINILM_SIZE
+
+
+def best_of(runs: int, call: Callable[[], object]) -> float:
+    """Least seconds of `runs` calls after one to warm up."""
+    call()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """Images, proprio and text of one random observation."""
+    images = torch.randint(0, 256, (1, 2, 128, 128, 3), dtype=torch.uint8)
+    return images, torch.randn(1, 8), torch.randn(1, 1, MINILM_SIZE)
+
+
+def plan_times(model: EBVLA, runs: int, chains: int) -> dict[str, float]:
+    """Seconds of one plan: bound once, keys and values each step, everything each step."""
+    observation = inputs()
+    config = SamplerConfig(chains=chains)
+    initial, noise = draw_noise(config, (model.config.horizon, model.config.action_dim), [0])
+
+    @torch.no_grad()
+    def encode():
+        return model.backbone(*observation)
+
+    def once():
+        descend(model.head.bind(encode()), initial, noise, config)
+
+    def rebind():
+        context = encode()
+        descend(lambda a: model.head(context, a), initial, noise, config)
+
+    def reencode():
+        descend(lambda a: model.head(encode(), a), initial, noise, config)
+
+    return {
+        "encode only": best_of(runs, encode),
+        "plan, context bound once": best_of(runs, once),
+        "plan, keys and values at each step": best_of(runs, rebind),
+        "plan, observation encoded at each step": best_of(runs, reencode),
+    }
+
+
+def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
+    """Seconds of a grid x grid slice: batched, and point by point (extrapolated from a row)."""
+    with torch.no_grad():
+        energy = model.head.bind(model.backbone(*inputs()))
+    centre = np.zeros((model.config.horizon, model.config.action_dim), np.float32)
+    axis = np.linspace(-1, 1, grid)
+    point = torch.from_numpy(centre)[None, None]
+
+    @torch.no_grad()
+    def row():
+        for _ in range(grid):
+            energy(point)
+
+    return {
+        f"slice {grid} x {grid}, batched": best_of(
+            runs, lambda: slice_2d(energy, centre, 0, (0, 1), axis, axis)
+        ),
+        f"slice {grid} x {grid}, point by point": grid * best_of(runs, row),
+    }
+
+
+def print_table(times: dict[str, float], reference: str) -> None:
+    """Milliseconds, and how many times the reference."""
+    for name, seconds in times.items():
+        print(f"{name:42s} {1e3 * seconds:10.1f} ms {seconds / times[reference]:8.2f} x")
+
+
+def main() -> None:
+    """Run and print."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--runs", type=int, default=5)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--grid", type=int, default=50)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = EBVLA(preset("eb-vla-tiny")).eval().requires_grad_(False)
+    for chains in (1, 8):
+        print(f"-- {chains} chain(s), K = {SamplerConfig().steps}, {args.threads} thread(s)")
+        print_table(plan_times(model, args.runs, chains), "plan, context bound once")
+    print("-- landscape")
+    times = slice_times(model, args.runs, args.grid)
+    print_table(times, next(iter(times)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Training: schedules, exact resume, the command line, and the presets' shapes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_models_data import write_demos
+
+from models.augment import augment
+from models.backbone import Backbone
+from models.config import SamplerConfig, preset
+from models.data import load_demonstrations
+from models.energy_head import EnergyHead
+from models.model import EBVLA
+from models.policy import EnergyPolicy
+from models.train import main
+from models.trainer import Schedule, TrainConfig, Trainer
+
+CONFIG = TrainConfig(steps=6, batch_size=4, val_every=3, log_every=1, warmup_steps=2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "demos").mkdir()
+    write_demos(tmp_path / "demos" / "a_demo.hdf5")
+    write_demos(tmp_path / "demos" / "b_demo.hdf5", instruction="pick up the soup")
+    return load_demonstrations(tmp_path / "demos", 8)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    return {line["step"]: line["loss"] for line in lines(folder) if "loss" in line}
+
+
+def test_resume_equals_the_uninterrupted_run(tmp_path, data):
+    whole = Trainer(preset("debug"), CONFIG, data, tmp_path / "whole")
+    whole.run()
+    first = Trainer(preset("debug"), CONFIG, data, tmp_path / "parts")
+    while first.step < 3:
+        first.train_step(first.schedule.progress(first.step, 0))
+    first.save()
+    second = Trainer(preset("debug"), replace(CONFIG), data, tmp_path / "parts")
+    second.resume()
+    assert second.step == 3
+    second.run()
+    expected, got = losses(tmp_path / "whole"), losses(tmp_path / "parts")
+    assert set(expected) == {1, 2, 3, 4, 5, 6} and set(got) == {4, 5, 6}
+    assert all(got[step] == expected[step] for step in got)
+    for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_run_leaves_metrics_and_checkpoints_that_plan(tmp_path, data):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    trainer.run()
+    line = next(line for line in lines(tmp_path / "run") if "loss" in line)
+    assert {
+        "step",
+        "loss",
+        "l1",
+        "readout_l1",
+        "energy_gap",
+        "lr",
+        "samples_per_s",
+        "eta_s",
+    } <= set(line)
+    assert any("val_l1" in line for line in lines(tmp_path / "run"))
+    for name in ("last", "best"):
+        policy = EnergyPolicy.from_pretrained(tmp_path / "run" / name, device="cpu")
+        assert policy.checkpoint.training.instructions == data.instructions
+    assert policy.checkpoint.suites == ("libero_object",)
+
+
+def test_training_fits_a_small_set(tmp_path, data):
+    """A hundred steps on a handful of samples: the descent must land nearer to the expert."""
+    config = TrainConfig(
+        steps=120, batch_size=8, lr=3e-3, warmup_steps=10, val_fraction=0, val_every=1000,
+        warm_fraction=1.0, log_every=20,
+    )  # fmt: skip
+    Trainer(preset("debug"), config, data, tmp_path / "run").run()
+    first, *_, last = (line for line in lines(tmp_path / "run") if "loss" in line)
+    assert last["l1"] < 0.9 * first["l1"] and last["readout_l1"] < 0.75 * first["readout_l1"]
+    assert last["energy_gap"] > 0
+
+
+def test_resume_without_or_with_other_state_says_so(tmp_path, data):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    with pytest.raises(ValueError, match="nothing to resume"):
+        trainer.resume()
+    trainer.save()
+    other = Trainer(replace(preset("debug"), ffn_size=96), CONFIG, data, tmp_path / "run")
+    with pytest.raises(ValueError, match="another model"):
+        other.resume()
+    (tmp_path / "run" / "trainer_state.pt").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="truncated"):
+        trainer.resume()
+
+
+def test_schedule_follows_steps_or_minutes_and_ends_with_the_papers_range():
+    config = TrainConfig(steps=1000, minutes=10)
+    schedule = Schedule(config)
+    assert schedule.progress(100, 300) == 0.5 and schedule.progress(900, 300) == 0.9
+    assert schedule.learning_rate(0, 0) < config.lr / 100
+    assert schedule.learning_rate(300, 0) == config.lr
+    assert schedule.learning_rate(999, 1) == pytest.approx(0.01 * config.lr)
+    for progress, low, high in ((0.1, 3, 6), (0.9, 8, 15)):
+        draws = [schedule.draw(progress, np.random.default_rng(i)) for i in range(200)]
+        assert {d.steps for d in draws} == set(range(low, high + 1))
+        assert all(0.05 <= d.step_size <= 0.4 for d in draws)
+    with pytest.raises(ValueError, match="--steps or --minutes"):
+        TrainConfig()
+    with pytest.raises(ValueError, match="range"):
+        TrainConfig(steps=1, k_min=9, k_max=8)
+
+
+def test_batches_visit_every_sample_once_an_epoch(tmp_path, data):
+    trainer = Trainer(preset("debug"), replace(CONFIG, val_fraction=0), data, tmp_path / "run")
+    seen = []
+    for trainer.step in range(6):  # 24 samples in batches of 4
+        seen += trainer._rows().tolist()
+    assert sorted(seen) == list(range(24))
+
+
+def test_augmentation_keeps_shape_and_repeats_with_its_seed():
+    images = torch.randint(0, 255, (3, 2, 32, 32, 3), dtype=torch.uint8)
+    a, b = (augment(images, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert a.shape == images.shape and a.dtype == torch.uint8 and torch.equal(a, b)
+    assert not torch.equal(a, images)
+    flat = torch.full_like(images, 128)
+    assert (augment(flat, torch.Generator().manual_seed(0)).float() - 128).abs().max() <= 26
+
+
+def test_command_line(tmp_path, data, capsys):
+    out = tmp_path / "run"
+    argv = ["--preset", "debug", "--data", str(tmp_path / "demos"), "--out", str(out)]
+    assert main([*argv, "--steps", "2", "--batch-size", "2", "--threads", "1"]) == 0
+    assert (out / "last" / "model.safetensors").is_file()
+    assert main([*argv, "--steps", "3", "--batch-size", "2", "--resume"]) == 0
+    assert lines(out)[-1]["step"] == 3
+    assert main([*argv]) == 2
+    assert main(["--data", str(tmp_path / "none"), "--out", str(out), "--steps", "1"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "--steps or --minutes" in errors[-2] and "no *.hdf5" in errors[-1]
+
+
+# -- the paper's model, without memory ----------------------------------------------------------
+
+
+def test_the_papers_preset_has_table_v_shapes():
+    config = preset("eb-vla-0.5b")
+    with torch.device("meta"):
+        backbone, head = Backbone(config).eval(), EnergyHead(config)
+        context = backbone(
+            torch.zeros(2, 2, 224, 224, 3, dtype=torch.uint8),
+            torch.zeros(2, 8),
+            torch.zeros(2, 20, dtype=torch.int64),
+            torch.ones(2, 20, dtype=torch.int64),
+        )
+        energies = head.bind(context)(torch.zeros(2, 3, 8, 7))
+    assert backbone.language.config.num_hidden_layers == 24
+    assert len(context.vision) == len(context.latents) == 23  # N_l
+    assert context.vision[0].shape == (2, 512, 896)  # K_t x D
+    assert context.latents[0].shape == (2, 64, 896)  # K_a x D
+    assert context.proprio.shape == (2, 1, 896)
+    assert context.layer(22).shape == (2, 64 + 1 + 512, 896)
+    assert energies.shape == (2, 3, 8)
+    assert len(head.blocks) == 4 and all(b.heads == 8 for b in head.blocks)
+    assert head.blocks[0].down.in_features == 4 * 896
+    trained = [n for n, p in backbone.language.named_parameters() if p.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    assert backbone.language.layers[0].self_attn.q_proj.lora_A["default"].out_features == 64
+    frozen = [*backbone.vision.dino.parameters(), *backbone.vision.siglip.parameters()]
+    assert not any(p.requires_grad for p in frozen)
+    assert SamplerConfig() == SamplerConfig(15, 0.22, 9.0, 1.0, 0.001, 1.0, 10.0, 1)
+
+
+def test_vision_tokens_see_the_instruction_in_the_tiny_order_only():
+    images, proprio = torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 8)
+    for first in (True, False):
+        torch.manual_seed(0)
+        model = EBVLA(replace(preset("debug"), text_first=first))
+        with torch.no_grad():
+            a, b = (
+                model.backbone(images, proprio, torch.full((1, 1, 384), value))
+                for value in (0.0, 1.0)
+            )
+        assert (a.vision[-1] - b.vision[-1]).abs().max() > 1e-4 if first else True
+        assert first or torch.equal(a.vision[-1], b.vision[-1])
+        assert (a.latents[-1] - b.latents[-1]).abs().max() > 1e-4
+
+
+def test_padding_of_the_text_is_not_seen():
+    """The masked path, on a small model that embeds token ids as the paper's preset does."""
+    torch.manual_seed(0)
+    config = replace(preset("debug"), text="qwen", text_first=False)
+    backbone = Backbone(config).eval()
+    images, proprio = torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 8)
+    ids = torch.tensor([[5, 6, 7]])
+    padded, mask = torch.tensor([[0, 0, 5, 6, 7]]), torch.tensor([[0, 0, 1, 1, 1]])
+    with torch.no_grad():
+        plain = backbone(images, proprio, ids, torch.ones_like(ids))
+        other = backbone(images, proprio, torch.tensor([[9, 9, 5, 6, 7]]), mask)
+        masked = backbone(images, proprio, padded, mask)
+    torch.testing.assert_close(masked.latents[-1], other.latents[-1])
+    assert masked.vision[-1].isfinite().all()
+    assert (masked.latents[-1] - plain.latents[-1]).abs().max() < 0.05  # RoPE moves by two only
