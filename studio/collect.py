@@ -133,7 +133,9 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
 
     os.environ["OMP_NUM_THREADS"] = "1"  # for the children
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(episodes)), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(episodes)), context, initializer=demonstrate.start_worker
+    ) as pool:
         futures = {}
         for episode in episodes:
             attempts = tuple(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +42,17 @@ class Attempt:
 
 
 _sim: LiberoSim | None = None  # one simulator per worker process
+
+
+def start_worker() -> None:
+    """Initialise a worker process: it lives no longer than its parent and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def make_part(path: Path, attempts: tuple[Attempt, ...]) -> tuple[Verdict, ...]:

@@ -1,0 +1,51 @@
+"""What a collection would make, without making it."""
+
+import pytest
+
+from studio import collect
+from studio.collect import CollectConfig, Episode
+
+
+def test_held_out_initial_states_are_never_used_by_default(tmp_path):
+    config = collect.parse(["--out", str(tmp_path)])
+    used = {
+        scene.init
+        for task in config.tasks
+        for index in range(config.per_task)
+        for scene, _ in Episode(config, task, index).scenes()
+    }
+    assert used == set(range(40))
+
+
+def test_two_thirds_of_the_episodes_are_noisy(tmp_path):
+    config = CollectConfig(out=tmp_path)
+    noises = [Episode(config, 0, i).noise for i in range(24)]
+    assert noises.count(0.12) == 16 and noises.count(0.0) == 8
+    assert not any(noises[i] == noises[i + 1] == 0.0 for i in range(23))  # spread evenly
+
+
+def test_attempts_differ_in_scene_and_noise(tmp_path):
+    config = CollectConfig(out=tmp_path, scene_seeds=5)
+    attempts = list(Episode(config, 2, 7).scenes())
+    assert len(attempts) == config.attempts
+    assert len({scene.init for scene, _ in attempts}) == len({e for _, e in attempts}) == 4
+    assert {scene.seed for scene, _ in attempts} == {2}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--suite", "libero_moon"], "unknown suite"),
+        (["--tasks", "8-12"], "--tasks: libero_object has the tasks 0-9"),
+        (["--tasks", "five"], "'five' is no list such as 0-9"),
+        (["--inits", "40-60"], "--inits: LIBERO has the initial states 0-49"),
+        (["--per-task", "0"], "--per-task must be at least 1"),
+        (["--workers", "many"], "'many' is neither a number nor auto"),
+        (["--noise", "nan"], "--noise and --noise-fraction must lie in [0, 1]"),
+    ],
+)
+def test_wrong_arguments_exit_with_code_2(argv, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        collect.parse([*argv, "--out", str(tmp_path)])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
