@@ -56,7 +56,10 @@ def load_demonstrations(
     Raises ValueError (one line, naming the file) for an empty folder, a truncated file, missing
     keys, another action size, images that are not square uint8 RGB, or values that are not finite.
     """
-    files = sorted(Path(folder).rglob("*.hdf5")) if Path(folder).is_dir() else []
+    root = Path(folder)
+    found = sorted(root.rglob("*.hdf5")) if root.is_dir() else []
+    # hidden folders hold the episodes of a collection that has not finished
+    files = [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
     if not files:
         raise ValueError(f"{folder}: no *.hdf5 demonstrations here; collect or download some first")
     samples: list[tuple[np.ndarray, ...]] = []
