@@ -20,7 +20,7 @@ import numpy as np
 
 TEXTURE_SIDE = 512  # pixels
 CELLS_ACROSS = 45  # clusters of vertices along the longest side of a mesh
-CELL_BOUNDS = (0.0025, 0.008)  # m, side of a cluster
+CELL_BOUNDS = (0.0025, 0.01)  # m, side of a cluster
 SPARED_FACES = 1000  # meshes up to this size stay as they are
 
 
@@ -87,12 +87,14 @@ def _thin_mesh(model: Any, mesh: int, textured: bool) -> None:
         array[faces].copy()
         for array in (model.mesh_face, model.mesh_facenormal, model.mesh_facetexcoord)
     )
+    cell = float(np.clip(np.ptp(positions_V3, axis=0).max() / CELLS_ACROSS, *CELL_BOUNDS))
+    cell_V = _numbered(np.floor(positions_V3 / cell).astype(np.int32))
     fixed_V = np.zeros(len(positions_V3), dtype=bool)
     if textured and model.mesh_texcoordadr[mesh] >= 0:
         coords = model.mesh_texcoordadr[mesh], model.mesh_texcoordnum[mesh]
         fixed_V = on_seams(positions_V3, face_F3, coord_F3, _part(model.mesh_texcoord, *coords))
-    cell = float(np.clip(np.ptp(positions_V3, axis=0).max() / CELLS_ACROSS, *CELL_BOUNDS))
-    chosen_F3 = cluster(positions_V3, face_F3, cell, fixed_V)[face_F3]
+        cell_V = patches(positions_V3, face_F3, cell_V, fixed_V)
+    chosen_F3 = most_central(positions_V3, cell_V)[face_F3]
     coord_V = np.zeros(len(positions_V3), dtype=coord_F3.dtype)
     coord_V[face_F3] = coord_F3
     coord_F3 = np.where(fixed_V[face_F3], coord_F3, coord_V[chosen_F3])
@@ -124,32 +126,29 @@ def on_seams(
     return np.bincount(place_of, minlength=place_V.max() + 1)[place_V] > 1
 
 
-def cluster(
-    positions_V3: np.ndarray, face_F3: np.ndarray, cell: float, fixed_V: np.ndarray
+def patches(
+    positions_V3: np.ndarray, face_F3: np.ndarray, cell_V: np.ndarray, fixed_V: np.ndarray
 ) -> np.ndarray:
-    """The vertex [V] that stands for each vertex: the most central one of its cluster.
+    """Cluster [V] of each vertex: those of one cell which edges within it connect.
 
-    Vertices meet when they share a grid cell of side `cell` and edges within it connect them, so
-    the two sides of a thin wall stay apart. Vertices at one position are one: no cracks open.
-    Vertices in `fixed_V` stay where they are.
+    So the two sides of a thin wall stay apart. Vertices at one position are one: no cracks open.
+    Vertices in `fixed_V` stay alone.
     """
     place_V = _numbered(positions_V3)
-    cell_V = _numbered(np.floor(positions_V3 / cell).astype(np.int32))
-    cell_V[fixed_V] = -1 - place_V[fixed_V]
+    cell_V = np.where(fixed_V, -1 - place_V, cell_V)
     edges = np.concatenate([face_F3[:, [0, 1]], face_F3[:, [1, 2]], face_F3[:, [2, 0]]])
     inside = edges[cell_V[edges[:, 0]] == cell_V[edges[:, 1]]]
-    cluster_V = _connected(place_V[inside], int(place_V.max()) + 1)[place_V]
+    return _connected(place_V[inside], int(place_V.max()) + 1)[place_V]
+
+
+def most_central(positions_V3: np.ndarray, cluster_V: np.ndarray) -> np.ndarray:
+    """For each vertex, the vertex [V] of its cluster that lies nearest to the cluster's mean."""
     sums = np.stack([np.bincount(cluster_V, axis) for axis in positions_V3.T], axis=1)
     means = sums / np.bincount(cluster_V)[:, None]
     distance_V = np.linalg.norm(positions_V3 - means[cluster_V], axis=1)
-    return _nearest(cluster_V, distance_V)[cluster_V]
-
-
-def _nearest(group: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """For each group number, the index of its member of least `distance`."""
-    order = np.lexsort((distance, group))
-    _, firsts = np.unique(group[order], return_index=True)
-    return order[firsts]
+    order = np.lexsort((distance_V, cluster_V))
+    _, firsts = np.unique(cluster_V[order], return_index=True)
+    return order[firsts][cluster_V]
 
 
 def _connected(links: np.ndarray, size: int) -> np.ndarray:
