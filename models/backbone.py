@@ -134,7 +134,7 @@ def load_pretrained(backbone: Backbone) -> None:
         (backbone.vision.siglip, "google/siglip-so400m-patch14-224"),
     )
     for module, repo in sources:
-        weights = type(module).from_pretrained(repo, torch_dtype=torch.float32).state_dict()
+        weights = type(module).from_pretrained(repo, dtype=torch.float32).state_dict()
         missing = _copy_weights(module, weights)
         if missing:
             raise ValueError(f"{repo}: no weights for {missing[0]} and {len(missing) - 1} more")

@@ -1,7 +1,7 @@
 """A checkpoint is a folder, the Hugging Face way:
 
 config.json              architecture (`ModelConfig`) and where it came from (`TrainingRecord`)
-model.safetensors        weights; frozen encoders that ship in a package are not among them
+model.safetensors        weights, without the sentence encoder: that ships in its own package
 dataset_statistics.json  normalisation
 README.md                model card
 calibration.json         optional: mean and spread of the final energy on nominal episodes
@@ -105,7 +105,9 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     fresh.chmod(0o755)
-    weights = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
     save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
     config = {"model": asdict(model.config), "training": asdict(training)}
     (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -152,15 +154,6 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     return Checkpoint(model, statistics, info, read_calibration(folder))
 
 
-def _state(model: EBVLA) -> dict:
-    """Weights to store: all but the frozen towers, which are pretrained parts by themselves."""
-    return {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith(("backbone.vision.dino.", "backbone.vision.siglip."))
-    }
-
-
 def _load_weights(model: EBVLA, file: Path) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: missing; the checkpoint folder is not complete")
@@ -168,7 +161,7 @@ def _load_weights(model: EBVLA, file: Path) -> None:
         weights = load_file(file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: truncated or not a safetensors file ({error})") from None
-    own = _state(model)
+    own = model.state_dict()
     lacking, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
     if lacking or extra:
         names = sorted(lacking or extra)
@@ -183,7 +176,7 @@ def _load_weights(model: EBVLA, file: Path) -> None:
             f"{file}: does not fit {model.config.preset}: {wrong[0]} has shape "
             f"{tuple(weights[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}"
         )
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights)
 
 
 def read_calibration(folder: str | Path) -> Calibration | None:

@@ -20,13 +20,23 @@ from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
 
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is the CUDA GPU if there is one. Raises ValueError for a device that can't be used."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} can't be used ({reason}); try 'auto' or 'cpu'") from None
+    return torch.device(name)
+
+
 class EnergyPolicy:
     """A loaded checkpoint that plans. Safe to share between threads: one lock guards the model."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         self.config: ModelConfig = checkpoint.model.config
         self.checkpoint: CheckpointInfo = checkpoint.info
         self.calibration: Calibration | None = checkpoint.calibration

@@ -61,7 +61,7 @@ class TrainConfig:
     warm_k_max: int = 6
     chains_per_sample: int = 1
     val_fraction: float = 0.05
-    val_every: int = 500
+    val_every: int = 300
     log_every: int = 20
     seed: int = 0
     precision: str = "bfloat16"  # of all but the last MCMC step, which is float32

@@ -68,7 +68,7 @@ class FusedTower(nn.Module):
             hidden_size=1024,
             num_hidden_layers=24,
             num_attention_heads=16,
-            image_size=config.image_size,
+            image_size=518,  # its positions are resampled to the size of the input
             patch_size=14,
             num_register_tokens=4,
         )
