@@ -1,0 +1,90 @@
+"""Bad input on the command line: one clear line on stderr and exit code 2."""
+
+import json
+import socket
+
+import pytest
+
+import app
+from studio import evaluate, rollout
+
+
+def complaint(capsys) -> str:
+    text = capsys.readouterr().err.strip()
+    assert len(text.splitlines()) == 1, text
+    return text
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_a_port_in_use(capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert app.main(["--port", str(other.getsockname()[1])]) == 2
+    assert "--port" in complaint(capsys)
+
+
+def test_no_checkpoint(capsys, port, tmp_path):
+    assert app.main(["--port", port, "--checkpoint", str(tmp_path / "none")]) == 2
+    assert "no such checkpoint folder" in complaint(capsys)
+
+
+def test_a_truncated_checkpoint(capsys, port, debug_checkpoint, tmp_path):
+    for file in debug_checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert app.main(["--port", port, "--checkpoint", str(tmp_path)]) == 2
+    assert "truncated" in complaint(capsys)
+
+
+def test_a_checkpoint_of_another_architecture(capsys, port, debug_checkpoint, tmp_path):
+    for file in debug_checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"]["head_blocks"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert app.main(["--port", port, "--checkpoint", str(tmp_path)]) == 2
+    assert "does not fit" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--suite", "libero_moon"], "libero_spatial"),
+        (["--task", "77"], "tasks 0 to 9"),
+        (["--init", "50"], "initial states 0 to 49"),
+        (["--device", "cuda:9"], "cuda:9"),
+    ],
+)
+def test_scenes_and_devices_that_do_not_exist(capsys, port, debug_checkpoint, arguments, says):
+    assert app.main(["--port", port, "--checkpoint", str(debug_checkpoint), *arguments]) == 2
+    assert says in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--camera", "1,2"], "--camera"),
+        (["--camera", "0,0,nan,0,0"], "distance"),
+        (["--instruction", " "], "instruction"),
+        (["--instruction", "x" * 10_000], "at most"),
+        (["--seed", "-1"], "seed"),
+    ],
+)
+def test_rollout(capsys, tmp_path, debug_checkpoint, arguments, says):
+    command = ["--out", str(tmp_path), "--checkpoint", str(debug_checkpoint), *arguments]
+    assert rollout.main(command) == 2
+    assert says in complaint(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate(capsys, tmp_path):
+    assert evaluate.main(["--out", str(tmp_path), "--inits", "forty"]) == 2
+    assert "0-9" in complaint(capsys)
