@@ -5,7 +5,7 @@ import * as chrome from "./chrome.js";
 import * as forms from "./forms.js";
 import * as inside from "./inside.js";
 import * as pose from "./pose.js";
-import { connect } from "./socket.js";
+import { connect, disconnect } from "./socket.js";
 import * as stage from "./stage.js";
 import * as trace from "./trace.js";
 
@@ -26,6 +26,7 @@ window.studio = {
   chains: inside.setChains,
   follow: inside.setFollow,
   download: chrome.download,
+  disconnect,
   live,
 };
 

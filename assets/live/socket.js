@@ -48,9 +48,17 @@ export function connect() {
   socket.onclose = ({ code }) => retry(code);
 }
 
+// Drops the connection; it comes back by itself.
+export function disconnect() {
+  socket?.close();
+}
+
 function retry(code) {
   if (code === 4403) {
     return emit("connection", { up: false, text: "The server refuses pages from this address." });
+  }
+  if (code === 4408) {
+    return emit("connection", { up: false, text: "Closed after a long pause. Reload to go on." });
   }
   if (code === 4400) token(true);
   const wait = BACKOFF_S[Math.min(attempts++, BACKOFF_S.length - 1)];

@@ -44,7 +44,7 @@ const TEMPLATE = `
     <button id="live-reset" title="Same scene again (r)">${icon("reset")}<span>Reset</span></button>
     <label class="st-speed">speed <select id="live-speed">
       <option value="2">2 Hz</option><option value="5">5 Hz</option><option value="10">10 Hz</option>
-      <option value="20">20 Hz · real time</option><option value="0">as fast as it can</option>
+      <option value="20">20 Hz</option><option value="0">no limit</option>
     </select></label>
     <label class="st-toggle"><input type="checkbox" id="live-policy-view"> what the policy sees</label>
     <div class="st-progress"><span id="live-step-count">step –</span><i><b></b></i></div>
@@ -194,7 +194,8 @@ function drawVerdict() {
   const rows = plan
     ? [
         ["plan", `${plan.index}${plan.index === live.selected ? " · selected" : ""}`],
-        ["E(a⁽⁰⁾) → E(a⁽ᴷ⁾)", `${number(plan.initial)} → ${number(plan.final)}`],
+        ["start E(a⁽⁰⁾)", number(plan.initial)],
+        ["refined E(a⁽ᴷ⁾)", number(plan.final)],
         ["gap to read-out", number(plan.gap, 3)],
         ["latency", `${plan.latency_ms.toFixed(0)} ms`],
       ]

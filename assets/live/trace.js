@@ -101,6 +101,7 @@ function traces() {
       symbol: kinds.map((kind) => (kind === "out" ? "diamond" : "circle")),
       size: kinds.map((kind) => (kind === "out" ? 11 : 8)),
       line: { width: 0 },
+      opacity: 1,
     },
   };
   const ring = {
@@ -120,11 +121,11 @@ function layout() {
     uirevision: `${live.state?.episode ?? 0} ${mode()}`,
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 58, r: 74, t: 26, b: 40 },
+    margin: { l: 58, r: 74, t: 24, b: 36 },
     showlegend: false,
     hovermode: "closest",
     dragmode: "pan",
-    xaxis: { title: { text: "control step", standoff: 4 }, range: [-1.5, end], zeroline: false },
+    xaxis: { title: { text: "control step", standoff: 2, font: { size: 12 } }, range: [-1.5, end], zeroline: false },
     yaxis: { title: { text: title }, range: extent(), zeroline: false, automargin: true },
     shapes,
     annotations,
@@ -213,9 +214,14 @@ function addCell(plan) {
 }
 
 function markCells() {
-  for (const cell of $("#live-filmstrip").children) {
+  const strip = $("#live-filmstrip");
+  for (const cell of strip.children) {
     const chosen = Number(cell.dataset.plan) === live.selected;
     cell.setAttribute("aria-selected", String(chosen));
-    if (chosen) cell.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (!chosen) continue;
+    // not scrollIntoView: that would scroll the page as well
+    const left = cell.offsetLeft - strip.offsetLeft;
+    const hidden = left < strip.scrollLeft || left + cell.offsetWidth > strip.scrollLeft + strip.clientWidth;
+    if (hidden) strip.scrollLeft = left - strip.clientWidth / 2;
   }
 }

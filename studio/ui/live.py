@@ -10,7 +10,7 @@ import gradio as gr
 from models.config import SAMPLER_BOUNDS, SamplerConfig
 from models.types import ACTION_NAMES
 from studio.events import CAMERA_BOUNDS, MAX_INSTRUCTION, CameraPerturbation, SceneSpec
-from studio.ui.widgets import PLOTLY, Field, bridge, form, listen, panel
+from studio.ui.widgets import PLOTLY, Field, bridge, form, heading, listen, panel
 
 CAMERA_LOOKS = {
     "orbit_horizontal": Field("Orbit ↔ (°)", step=1),
@@ -83,13 +83,13 @@ def _scene(studio: StudioInfo) -> Widgets:
     scene = SceneSpec()
     tasks = [(f"{i} · {text}", i) for i, text in enumerate(studio.suites[scene.suite])]
     with gr.Group(elem_classes="st-card"):
-        gr.HTML("<h3>Scene</h3>")
+        heading("<h3>Scene</h3>")
         suite = gr.Dropdown(
             list(studio.suites), value=scene.suite, label="Suite", elem_id="live-suite"
         )
         task = gr.Dropdown(tasks, value=scene.task, label="Task", elem_id="live-task")
         with gr.Row():
-            init = gr.Slider(0, 49, scene.init, step=1, label="Initial state", elem_id="live-init")
+            init = _slider("Initial state", 0, 49, scene.init, 1, "live-init")
             seed = gr.Number(
                 scene.seed, minimum=0, precision=0, label="Seed", elem_id="live-seed", min_width=80
             )
@@ -132,12 +132,12 @@ def _instruction(studio: StudioInfo) -> Widgets:
 
 def _camera() -> Widgets:
     with gr.Group(elem_classes="st-card"):
-        gr.HTML("<h3>Camera <small>agentview</small></h3>")
+        heading("<h3>Camera <small>agentview</small></h3>")
         panel("pose")
         with gr.Row(elem_classes="st-sliders"):
             fields = form("camera", CameraPerturbation(), CAMERA_BOUNDS, CAMERA_LOOKS)
         outputs = list(fields.values())
-        gr.HTML("<h4>LIBERO-Plus view, by difficulty</h4>")
+        heading("<h4>LIBERO-Plus view, by difficulty</h4>")
         with gr.Row(elem_classes="st-buttons"):
             for difficulty in range(1, 6):
                 button = gr.Button(str(difficulty), min_width=30, elem_id=f"live-view-{difficulty}")
@@ -162,7 +162,7 @@ def _sampler() -> Widgets:
 
 def _keep() -> None:
     with gr.Group(elem_classes="st-card"):
-        gr.HTML("<h3>Keep this episode</h3>")
+        heading("<h3>Keep this episode</h3>")
         with gr.Row(elem_classes="st-buttons"):
             for kind, label in (("mp4", "Video (MP4)"), ("zip", "Data (ZIP)")):
                 button = gr.Button(label, min_width=110, elem_id=f"live-export-{kind}")
@@ -172,24 +172,23 @@ def _keep() -> None:
 def _landscape() -> None:
     choices = [(name, index) for index, name in enumerate(ACTION_NAMES)]
     with gr.Group(elem_classes="st-card", elem_id="live-landscape-card"):
-        gr.HTML("<h3>Landscape <small>E around the selected plan</small></h3>")
-        with gr.Row(elem_classes="st-toolbar"):
-            timestep = gr.Slider(
-                1, HORIZON, 1, step=1, label="Action t of the chunk", elem_id="live-slice-timestep"
-            )
-            a = gr.Dropdown(choices, value=0, label="Across", min_width=90, elem_id="live-slice-a")
-            b = gr.Dropdown(choices, value=1, label="Up", min_width=90, elem_id="live-slice-b")
-            span = gr.Slider(0.1, 10, 1.5, step=0.1, label="Range ±", elem_id="live-slice-span")
-            grid = gr.Slider(10, 100, 50, step=5, label="Grid", elem_id="live-slice-grid")
-            mode = gr.Radio(
-                [("Map", "contour"), ("3D", "surface")],
-                value="contour",
-                label="View",
-                min_width=130,
-                elem_id="live-slice-mode",
-            )
-            follow = gr.Checkbox(False, label="Follow the newest plan", elem_id="live-follow")
-        panel("landscape")
+        heading("<h3>Landscape <small>E around the selected plan</small></h3>")
+        with gr.Row(elem_classes="st-split"):
+            with gr.Column(scale=0, min_width=220, elem_classes="st-side"):
+                timestep = _slider("Action of the chunk", 1, HORIZON, 1, 1, "live-slice-timestep")
+                a = gr.Dropdown(choices, value=0, label="Across", elem_id="live-slice-a")
+                b = gr.Dropdown(choices, value=1, label="Up", elem_id="live-slice-b")
+                span = _slider("Range ±", 0.1, 10, 1.5, 0.1, "live-slice-span")
+                grid = _slider("Grid", 10, 100, 50, 5, "live-slice-grid")
+                mode = gr.Radio(
+                    [("Map", "contour"), ("3D", "surface")],
+                    value="contour",
+                    label="View",
+                    elem_id="live-slice-mode",
+                )
+                follow = gr.Checkbox(False, label="Follow the newest plan", elem_id="live-follow")
+            with gr.Column(scale=1, min_width=260):
+                panel("landscape")
     inputs = [timestep, a, b, span, grid, mode]
     ask = (
         "(t, a, b, span, grid, mode) => "
@@ -202,15 +201,21 @@ def _landscape() -> None:
 
 def _descent() -> None:
     with gr.Group(elem_classes="st-card", elem_id="live-descent-card"):
-        gr.HTML("<h3>Descent <small>from a⁽⁰⁾ to a⁽ᴷ⁾, over the same slice</small></h3>")
+        heading("<h3>Descent <small>from a⁽⁰⁾ to a⁽ᴷ⁾, over the same slice</small></h3>")
         with gr.Row(elem_classes="st-toolbar"):
-            chains = gr.Slider(
+            chains = _slider(
+                "Chains · 1: the one recorded, more: planned again from N starts",
                 1,
                 16,
                 1,
-                step=1,
-                label="Chains (1: the one recorded; more: this plan again from N starts)",
-                elem_id="live-descent-chains",
+                1,
+                "live-descent-chains",
             )
         panel("descent")
     listen(chains.input, "(n) => { window.studio.chains(n) }", [chains])
+
+
+def _slider(
+    label: str, low: float, high: float, value: float, step: float, elem_id: str
+) -> gr.Slider:
+    return gr.Slider(low, high, value, step=step, label=label, buttons=[], elem_id=elem_id)

@@ -48,8 +48,14 @@ def panel(name: str, **options: Any) -> gr.HTML:
         html_template='<div class="st-root"></div>',
         js_on_load=f"import({MODULE}).then(m => m.mount('{name}', element))",
         elem_id=f"live-{name}",
+        apply_default_css=False,
         **options,
     )
+
+
+def heading(html: str) -> gr.HTML:
+    """A card's title, styled by assets/live/live.css."""
+    return gr.HTML(html, apply_default_css=False, js_on_load=None)
 
 
 def bridge(config: Mapping[str, Any], widgets: Mapping[str, gr.components.Component]) -> None:
@@ -91,4 +97,4 @@ def _widget(look: Field, value: float, low: float, high: float) -> gr.components
     common = {"value": value, "minimum": low, "maximum": high, "label": look.label}
     if look.step is None:
         return gr.Number(**common, info=look.info, min_width=110, precision=None)
-    return gr.Slider(**common, info=look.info, step=look.step, min_width=130)
+    return gr.Slider(**common, info=look.info, step=look.step, min_width=130, buttons=[])

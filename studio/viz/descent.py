@@ -166,7 +166,7 @@ def _heatmap(z: np.ndarray, name: str, x: str, y: str, coloraxis: str) -> dict[s
 def _layout(s: LandscapeSlice, trace: DescentTrace) -> dict[str, Any]:
     paths = trace.actions[:, :, s.timestep][:, :, list(s.dims)]
     title = style.action_axis_title
-    left, middle, right = [0.0, 0.35], [0.47, 0.69], [0.77, 0.93]
+    left, middle, right = [0.0, 0.32], [0.47, 0.69], [0.77, 0.93]
     upper, lower = [0.57, 1.0], [0.0, 0.43]
     iterations = {"title": {"text": "iteration k", "standoff": 6}}
     bar = {"len": 0.43, "yanchor": "bottom", "x": 0.94}
@@ -181,9 +181,9 @@ def _layout(s: LandscapeSlice, trace: DescentTrace) -> dict[str, Any]:
         yaxis4=style.axis("action t", domain=upper, anchor="x4", showgrid=False, dtick=1),
         xaxis5=style.axis("", domain=right, anchor="y5", showgrid=False) | iterations,
         yaxis5=style.axis("action t", domain=lower, anchor="x5", showgrid=False, dtick=1),
-        coloraxis=_scale(style.colorbar("E", x=0.36)),
-        coloraxis2=_scale(style.colorbar("e_t", y=upper[0], **bar)),
-        coloraxis3=_scale(style.colorbar("α·exp(e_t/τ)", y=lower[0], **bar)),
+        coloraxis=_scale(style.colorbar("E", x=0.33, nticks=6)),
+        coloraxis2=_scale(style.colorbar("e<sub>t</sub>", y=upper[0], **bar)),
+        coloraxis3=_scale(style.colorbar("α·exp(e<sub>t</sub>/τ)", y=lower[0], **bar)),
         meta={"narrow": _narrow()},
     )
 

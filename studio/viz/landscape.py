@@ -94,7 +94,7 @@ def _contour(s: LandscapeSlice, points: list[tuple[str, np.ndarray, str]]) -> Fi
             "x": [float(p[0])],
             "y": [float(p[1])],
             "text": [label],
-            "textposition": "top center",
+            "textposition": "bottom center" if "open" in symbol else "top center",
             "textfont": {"color": style.PAPER, "size": 13, "shadow": "0 0 4px #06303a"},
             "marker": {
                 "symbol": symbol,

@@ -1,0 +1,216 @@
+"""The Live page in a real browser, against the running app."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+
+import pytest
+from playwright.sync_api import Page, expect
+
+STATE = "window.studio.live.state"
+
+
+def pixels(page: Page, camera: str) -> str:
+    url = page.evaluate(f"document.getElementById('live-{camera}').toDataURL()")
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def state(page: Page, field: str):
+    return page.evaluate(f"{STATE}.{field}")
+
+
+def until(page: Page, condition: str, seconds: float = 60) -> None:
+    page.wait_for_function(condition, timeout=1000 * seconds)
+
+
+def pause(page: Page) -> None:
+    if state(page, "status") == "running":
+        page.click("#live-run")
+    until(page, f"{STATE}.status !== 'running'")
+
+
+def set_slider(page: Page, elem_id: str, value: float) -> None:
+    """As a hand does: the browser's own input event."""
+    page.locator(f"#{elem_id} input[type=range]").evaluate(
+        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }", value
+    )
+
+
+def test_both_cameras_move_and_the_trace_grows(page):
+    before = [pixels(page, c) for c in ("agentview", "wrist")]
+    page.click("#live-run")
+    until(page, "Number(document.querySelector('.st-trace').dataset.points) >= 3")
+    pause(page)
+    assert all(pixels(page, c) != b for c, b in zip(("agentview", "wrist"), before, strict=True))
+    points = page.evaluate("document.getElementById('live-trace-plot').data[1].x.length")
+    assert points == page.locator("#live-filmstrip button").count() >= 3
+
+
+def test_step_chunk_and_reset(page):
+    page.click("#live-step")
+    until(page, f"{STATE}.step === 1 && {STATE}.status === 'paused'")
+    page.click("#live-chunk")
+    until(page, f"{STATE}.step > 1 && {STATE}.status === 'paused'")
+    page.click("#live-reset")
+    until(page, f"{STATE}.step === 0 && {STATE}.status === 'paused'")
+    assert page.locator("#live-filmstrip button").count() == 0
+
+
+def test_a_new_instruction_is_used_and_marked(page):
+    page.click("#live-chunk")
+    until(page, "window.studio.live.plans.length >= 1")
+    box = page.locator("#live-instruction textarea, #live-instruction input").first
+    box.fill("open the drawer")
+    box.press("Enter")
+    until(page, f"{STATE}.instruction === 'open the drawer'")
+    page.click("#live-run")
+    until(page, "window.studio.live.plans.at(-1)?.instruction === 'open the drawer'")
+    pause(page)
+    assert page.evaluate("window.studio.live.marks.map(m => m.kind)") == ["instruction"]
+    until(
+        page,
+        "document.getElementById('live-trace-plot').layout.annotations"
+        ".some(a => a.text.includes('open the drawer'))",
+    )
+
+
+def test_the_camera_moves_at_once_and_returns(page):
+    before = pixels(page, "agentview")
+    set_slider(page, "live-camera-orbit_horizontal", 30)
+    until(page, f"{STATE}.camera.orbit_horizontal === 30")
+    until(page, "document.querySelector('#live-pose-top .moved')")
+    page.wait_for_timeout(500)
+    assert pixels(page, "agentview") != before
+    page.click("#live-camera-reset")
+    until(page, f"{STATE}.camera.orbit_horizontal === 0")
+    expect(page.locator("#live-camera-orbit_horizontal input[type=range]")).to_have_value("0")
+
+
+def test_a_libero_plus_view_fills_the_sliders(page):
+    page.click("#live-view-4")
+    until(
+        page,
+        f"JSON.stringify({STATE}.camera) !== JSON.stringify(studio.live.config.defaults.camera)",
+    )
+    for field, value in state(page, "camera").items():
+        shown = page.locator(f"#live-camera-{field} input[type=range]").input_value()
+        assert float(shown) == pytest.approx(value)
+
+
+def test_sampler_edits_arrive_and_defaults_return(page):
+    page.click("#live-sampler >> text=Sampler")
+    page.locator("#live-sampler-step_size input").fill("0.1")
+    until(page, f"{STATE}.sampler.step_size === 0.1")
+    page.click("#live-sampler-reset")
+    until(page, f"{STATE}.sampler.step_size === 0.22")
+    expect(page.locator("#live-sampler-step_size input")).to_have_value("0.22")
+
+
+def test_a_bad_sampler_value_is_told(page):
+    page.click("#live-sampler >> text=Sampler")
+    page.locator("#live-sampler-step_size input").fill("99")
+    expect(page.locator("#live-toasts")).to_contain_text("step_size must lie in")
+
+
+def test_landscape_and_descent_of_a_clicked_plan(page):
+    page.click("#live-chunk")
+    until(page, f"window.studio.live.plans.length >= 1 && {STATE}.status === 'paused'")
+    page.locator("#live-filmstrip button").first.click()
+    page.locator("#live-landscape").scroll_into_view_if_needed()
+    until(page, "document.getElementById('live-landscape-plot').data?.[0].z.length === 50")
+    until(page, "document.querySelector('#live-landscape-plot .contourlayer path')")
+    page.locator("#live-slice-mode").get_by_text("3D").click()
+    until(page, "document.getElementById('live-landscape-plot').data[0].type === 'surface'")
+    page.locator("#live-descent").scroll_into_view_if_needed()
+    until(page, "document.querySelector('.st-descent').dataset.k === '15'")
+    page.click("#live-descent-play")
+    until(page, "Number(document.querySelector('.st-descent').dataset.k) < 10")
+    until(page, "document.querySelector('.st-descent').dataset.k === '15'")
+    set_slider(page, "live-descent-chains", 4)
+    chains = (
+        "document.getElementById('live-descent-plot').data.filter(t => t.yaxis === 'y2').length"
+    )
+    until(page, f"{chains} === 5")  # four curves and the one that advances
+
+
+def test_a_reload_finds_the_same_episode(page, ready):
+    page.click("#live-chunk")
+    until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")
+    set_slider(page, "live-camera-distance", 120)
+    until(page, f"{STATE}.camera.distance === 120")
+    step, plans = state(page, "step"), page.evaluate("studio.live.plans.length")
+    page.reload()
+    ready(page)
+    assert state(page, "step") == step
+    assert page.locator("#live-filmstrip button").count() == plans
+    expect(page.locator("#live-camera-distance input[type=range]")).to_have_value("120")
+
+
+def test_another_task_of_another_suite(page):
+    page.locator("#live-suite input").click()
+    page.get_by_role("option", name="libero_goal").click()
+    page.locator("#live-task input").click()
+    page.get_by_role("option").nth(3).click()
+    page.click("#live-load")
+    until(page, f"{STATE}.scene.suite === 'libero_goal' && {STATE}.status === 'paused'", 120)
+    assert state(page, "scene.task") == 3
+    expected = page.evaluate("studio.live.config.suites.libero_goal[3]")
+    assert state(page, "instruction") == expected
+    box = page.locator("#live-instruction textarea, #live-instruction input").first
+    expect(box).to_have_value(expected)
+
+
+def test_keyboard_runs_and_keeps_out_of_text(page):
+    page.keyboard.press("s")
+    until(page, f"{STATE}.step === 1 && {STATE}.status === 'paused'")
+    page.locator("#live-instruction textarea, #live-instruction input").first.click()
+    page.keyboard.type("s")
+    page.wait_for_timeout(600)
+    assert state(page, "step") == 1
+    page.locator("h3").first.click()
+    page.keyboard.press("?")
+    expect(page.locator("#live-legend")).to_be_visible()
+
+
+def test_policy_view_and_theme(page):
+    page.click("#live-chunk")
+    until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")
+    blank = pixels(page, "policy-agentview")
+    page.check("#live-policy-view")
+    page.click("#live-chunk")
+    page.wait_for_timeout(1500)
+    assert pixels(page, "policy-agentview") != blank
+    dark = page.evaluate("document.body.classList.contains('dark')")
+    page.click("#live-theme")
+    assert page.evaluate("document.body.classList.contains('dark')") != dark
+
+
+def test_the_episode_can_be_kept(page, tmp_path):
+    page.click("#live-chunk")
+    until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")
+    for kind in ("zip", "mp4"):
+        with page.expect_download() as download:
+            page.click(f"#live-export-{kind}")
+        download.value.save_as(tmp_path / f"episode.{kind}")
+        assert download.value.suggested_filename.endswith(f".{kind}")
+    with zipfile.ZipFile(tmp_path / "episode.zip") as archive:
+        lines = next(n for n in archive.namelist() if n.endswith(".jsonl"))
+        assert [json.loads(line) for line in archive.read(lines).splitlines()]
+    assert (tmp_path / "episode.mp4").stat().st_size > 1000
+
+
+def test_a_narrow_page_has_one_column_and_no_overflow(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    main, controls = (page.locator(s).bounding_box() for s in ("#live-main", "#live-controls"))
+    assert controls["y"] > main["y"] + main["height"] - 1
+
+
+def test_a_lost_connection_is_told_and_comes_back(page):
+    page.evaluate("window.studio.disconnect()")
+    expect(page.locator("#live-banner")).to_be_visible()
+    expect(page.locator("#live-banner")).to_be_hidden(timeout=15_000)
+    assert state(page, "status") == "paused"
