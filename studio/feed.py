@@ -36,6 +36,7 @@ class Snapshot:
     marks: tuple[Mark, ...]
     frame: Frame | None
     frame_number: int
+    closed: bool  # the session has ended
 
 
 class Feed:
@@ -49,6 +50,7 @@ class Feed:
         self._episode = 0
         self._frame: Frame | None = None
         self._frame_number = 0
+        self._closed = False
         self._listeners: set[Callable[[], None]] = set()
 
     def snapshot(self) -> Snapshot:
@@ -61,6 +63,7 @@ class Feed:
                 tuple(self._marks),
                 self._frame,
                 self._frame_number,
+                self._closed,
             )
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -68,6 +71,12 @@ class Feed:
         with self._lock:
             self._listeners.add(callback)
         return lambda: self._listeners.discard(callback)
+
+    def close(self) -> None:
+        """Tell the readers that nothing more will come."""
+        with self._lock:
+            self._closed = True
+        self._notify()
 
     # -- Subscriber ---------------------------------------------------------------------------
     def on_state(self, state: LoopState) -> None:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 CREDIT = 2  # pictures in flight
 QUEUE_POLL_S = 1.0
+IDLE_CODE = 4408  # the session gave its simulator back; the page asks before it takes a new one
 MAX_MESSAGE = 64 * 1024  # bytes from the page
 TOKEN = re.compile(r"[0-9a-f]{32}")
 
@@ -185,6 +186,9 @@ class PageLink:
             while not self._answers.empty():
                 await self._text(self._answers.get_nowait())
             snapshot = self._session.feed.snapshot()
+            if snapshot.closed:
+                await self._socket.close(IDLE_CODE, "closed after a long time without a request")
+                return
             await self._send_history(snapshot)
             await self._send_state(snapshot)
             await self._send_frame(snapshot)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from models.policy import EnergyPolicy
 from studio.analysis import Analyst
-from studio.events import Command, LoadScene, SceneSpec
+from studio.events import Command, LoadScene, SceneSpec, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
 from studio.recorder import Recorder
@@ -23,6 +23,7 @@ from studio.sim.process import SimProcess
 log = logging.getLogger(__name__)
 
 LINGER_S = 60.0  # a session outlives its last page by this much, so that a reload finds it
+IDLE_S = 1800.0  # a page that does nothing for so long gives its simulator back
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Session:
     analyst: Analyst
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
+    last_command: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(
@@ -51,10 +53,19 @@ class Session:
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop."""
+        self.last_command = time.monotonic()
         self.loop.submit(command)
+
+    def unused(self, linger_s: float, idle_s: float) -> bool:
+        """Nobody watches any more, or nobody has done anything for long."""
+        now = time.monotonic()
+        left = self.watchers <= 0 and now - self.unwatched_since > linger_s
+        running = self.loop.state.status is Status.RUNNING
+        return left or (not running and now - self.last_command > idle_s)
 
     def close(self) -> None:
         """Stop the loop, the analyses and the simulator; safe to call twice."""
+        self.feed.close()
         self.loop.close()
         self.analyst.close()
         self.sim.close()
@@ -71,11 +82,13 @@ class SessionManager:
         cap: int = 4,
         scene: SceneSpec | None = None,
         linger_s: float = LINGER_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         """`cap` simulators at most; `scene` is what a new page shows."""
         self.cap = cap
         self._policy, self._provenance = policy, provenance
-        self._scene, self._linger_s = scene or SceneSpec(), linger_s
+        self._scene = scene or SceneSpec()
+        self._linger_s, self._idle_s = linger_s, idle_s
         self._sessions: dict[str, Session] = {}
         self._queue: list[str] = []
         self._lock = threading.Lock()
@@ -120,10 +133,7 @@ class SessionManager:
 
     def _reap(self) -> None:
         while not self._stop.wait(min(5.0, self._linger_s / 4)):
-            now = time.monotonic()
-            self._drop(
-                lambda s: s.watchers <= 0 and now - s.unwatched_since > self._linger_s  # noqa: B023
-            )
+            self._drop(lambda session: session.unused(self._linger_s, self._idle_s))
 
     def _drop(self, condition: Callable[[Session], bool]) -> None:
         with self._lock:

@@ -8,8 +8,18 @@ import pytest
 
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
-from studio.events import Advance, CameraPerturbation, Run, SceneSpec, SetCamera, Status
-from studio.rollout import run_episode, summary
+from studio.events import (
+    Advance,
+    CameraPerturbation,
+    LoadScene,
+    Run,
+    SceneSpec,
+    SetCamera,
+    SetSampler,
+    Status,
+)
+from studio.loop import ControlLoop
+from studio.recorder import Recorder
 from studio.session import Session, SessionManager
 from studio.sim.process import SimProcess
 
@@ -66,6 +76,16 @@ def test_sessions_are_apart_queue_and_leave_nothing(manager):
     assert isinstance(manager.attach("3" * 32), Session)
 
 
+def test_an_idle_session_gives_its_simulator_back(policy):
+    manager = SessionManager(policy, {}, cap=1, scene=SCENE, linger_s=0.5, idle_s=0.5)
+    session = manager.attach("5" * 32)
+    pid = session.sim.pid
+    wait_for(lambda: session.feed.snapshot().closed)
+    wait_for(lambda: gone(pid))
+    assert manager.get("5" * 32) is None
+    manager.close()
+
+
 def test_a_killed_simulator_is_an_error_and_comes_back(manager):
     session = manager.attach("4" * 32)
     wait_for(lambda: status(session) is Status.PAUSED)
@@ -81,12 +101,17 @@ def test_a_killed_simulator_is_an_error_and_comes_back(manager):
 
 
 def test_the_same_scene_gives_the_same_episode(policy):
-    sampler = SamplerConfig(steps=3)
+    runs = []
     with SimProcess() as sim:
-        runs = [
-            run_episode(sim, policy, SceneSpec("libero_object", 1, 41, 3), sampler=sampler)
-            for _ in range(2)
-        ]
-    first, second = ([step.action.tolist() for step in run.steps] for run in runs)
-    assert first == second
-    assert summary(runs[0]) == summary(runs[1])
+        for _ in range(2):
+            recorder = Recorder({})
+            loop = ControlLoop(sim, policy, [recorder], hz=0, pictures=False)
+            loop.apply(SetSampler(SamplerConfig(steps=3)))
+            loop.apply(LoadScene(SceneSpec("libero_object", 1, 41, 3)))
+            loop.apply(Advance(24))
+            while loop.state.status is Status.RUNNING:
+                loop.tick()
+            runs.append(recorder.episode())
+    first, second = ([step.proprio.tolist() for step in run.steps] for run in runs)
+    assert len(first) == 24 and first == second
+    assert runs[0].mean_final_energy == runs[1].mean_final_energy

@@ -1,0 +1,154 @@
+"""The WebSocket and the downloads, over the real simulator."""
+
+import json
+import struct
+import time
+import zipfile
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from models.policy import EnergyPolicy
+from studio.events import SceneSpec
+from studio.server import create_app
+from studio.studio import Studio
+
+TOKEN = "a" * 32
+
+
+@pytest.fixture(scope="module")
+def client(debug_checkpoint):
+    policy = EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    studio = Studio(policy, cap=1, scene=SceneSpec("libero_object", 0, 40, 0))
+    with TestClient(create_app(studio)) as client:
+        yield client
+
+
+class Page:
+    """A page that acknowledges frames and remembers messages."""
+
+    def __init__(self, socket):
+        self.socket, self.frames = socket, []
+
+    def send(self, **message):
+        self.socket.send_text(json.dumps(message))
+
+    def until(self, condition, seconds=60):
+        """The first JSON message that fulfils `condition`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            data = self.socket.receive()
+            if data.get("bytes"):
+                (length,) = struct.unpack("<I", data["bytes"][:4])
+                self.frames.append(json.loads(data["bytes"][4 : 4 + length]))
+                self.send(type="ack")
+            elif data.get("text") and condition(message := json.loads(data["text"])):
+                return message
+        pytest.fail("it never came")
+
+    def until_state(self, **fields):
+        return self.until(
+            lambda m: m["type"] == "state" and all(m[k] == v for k, v in fields.items())
+        )
+
+
+@pytest.fixture
+def page(client):
+    with client.websocket_connect(f"/live/ws?token={TOKEN}") as socket:
+        page = Page(socket)
+        hello = page.until(lambda m: m["type"] == "hello")
+        assert hello["checkpoint"]["preset"] == "debug"
+        if hello["state"]["status"] != "paused":
+            page.until_state(status="paused")
+        yield page
+
+
+def test_a_chunk_a_slice_and_a_descent(page):
+    page.send(type="reset")
+    page.until(lambda m: m["type"] == "episode")
+    page.send(type="sampler", steps=3)
+    page.send(type="advance", chunk=True)
+    plan = page.until(lambda m: m["type"] == "plan")
+    assert plan["index"] == 0 and plan["thumb"].startswith("data:image/jpeg")
+    page.until_state(status="paused", step=8)
+    assert {"agentview", "wrist"} == set(page.frames[-1]["cameras"])
+    page.send(type="slice", stamp=1, plan=0, timestep=2, dims=[0, 6], span=1.0, grid=9)
+    answer = page.until(lambda m: m["type"] == "slice")
+    assert answer["stamp"] == 1 and answer["figure"]["data"]
+    page.send(type="descent", stamp=2, plan=0, chains=4, grid=9)
+    answer = page.until(lambda m: m["type"] == "descent")
+    assert answer["steps"] == 3 and len(answer["figure"]["frames"]) == 4
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "load", "suite": "libero_object", "task": 0, "init": 50, "seed": 0},
+        {"type": "load", "suite": "nowhere", "task": 0, "init": 0, "seed": 0},
+        {"type": "load", "suite": "libero_object", "task": 0, "init": 0, "seed": -1},
+        {"type": "camera", "distance": 1e9},
+        {"type": "instruction", "text": "x" * 10_000},
+        {"type": "what"},
+        [1, 2],
+    ],
+)
+def test_bad_requests_are_answered_and_the_page_goes_on(page, message):
+    page.socket.send_text(json.dumps(message))
+    assert page.until(lambda m: m["type"] == "error")["message"]
+    page.send(type="speed", hz=15)
+    page.until_state(hz=15.0)
+    page.send(type="speed", hz=20)
+    page.until_state(hz=20.0)
+
+
+def test_broken_json(page):
+    page.socket.send_text("{")
+    assert page.until(lambda m: m["type"] == "error")
+
+
+def test_a_reload_finds_the_episode_again(client, page):
+    page.send(type="reset")
+    page.until(lambda m: m["type"] == "episode")
+    page.send(type="advance", chunk=True)
+    page.until(lambda m: m["type"] == "plan")
+    page.until_state(status="paused")
+    with client.websocket_connect(f"/live/ws?token={TOKEN}") as again:
+        hello = Page(again).until(lambda m: m["type"] == "hello")
+        again.close()
+        time.sleep(0.3)  # the test client cancels a server side that is still saying goodbye
+    assert hello["state"]["step"] == 8 and len(hello["plans"]) == 1
+
+
+def test_a_second_page_queues(client, page):
+    with client.websocket_connect(f"/live/ws?token={'b' * 32}") as other:
+        message = Page(other).until(lambda m: m["type"] == "queue")
+    assert message == {"type": "queue", "position": 1, "cap": 1}
+
+
+def test_downloads(client, page, tmp_path):
+    page.send(type="reset")
+    page.until(lambda m: m["type"] == "episode")
+    assert client.get(f"/live/export/episode.mp4?token={TOKEN}").status_code == 409
+    page.send(type="advance", steps=2)
+    page.until_state(status="paused", step=2)
+    answer = client.get(f"/live/export/episode.zip?token={TOKEN}")
+    assert "libero_object-00-init40-seed0.zip" in answer.headers["content-disposition"]
+    (tmp_path / "e.zip").write_bytes(answer.content)
+    assert zipfile.ZipFile(tmp_path / "e.zip").namelist() == ["episode.jsonl", "plans.npz"]
+    film = client.get(f"/live/export/episode.mp4?token={TOKEN}")
+    assert film.headers["content-type"] == "video/mp4" and len(film.content) > 1000
+    assert client.get("/live/export/episode.zip?token=../../etc").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "code"),
+    [("token=short", {}, 4400), (f"token={TOKEN}", {"origin": "http://elsewhere.example"}, 4403)],
+)
+def test_strangers_are_turned_away(client, query, headers, code):
+    with (
+        client.websocket_connect(f"/live/ws?{query}", headers=headers) as socket,
+        pytest.raises(WebSocketDisconnect) as gone,
+    ):
+        socket.receive_text()
+    assert gone.value.code == code
