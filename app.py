@@ -66,7 +66,9 @@ def build(args: argparse.Namespace):
 def main(argv: list[str] | None = None) -> int:
     """Serve until interrupted; exit code 2 when the arguments can't be served."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     if not port_is_free(args.host, args.port):
         print(f"port {args.port} is in use: choose another with --port", file=sys.stderr)
         return 2

@@ -61,7 +61,9 @@ def wait_for_page(port: int, began: float) -> float:
 def resident_mb(pid: int) -> float:
     """Proportional memory of a process, MB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+    return (
+        next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+    )
 
 
 def children(pid: int) -> list[int]:

@@ -63,7 +63,7 @@ class Analyst:
         threading.Thread(target=self._run, name="analyst", daemon=True).start()
 
     def submit(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
-        """Compute `request` as soon as the one in hand stops; replaces a waiting one of its kind."""
+        """Compute `request` when the one in hand stops; replaces a waiting one of its kind."""
         with self._changed:
             self._pending[request.kind] = (request, deliver)
             self._changed.notify()

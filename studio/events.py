@@ -36,7 +36,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneSpec:
-    """A LIBERO task at one of its initial states. `seed` places the fixtures and seeds the sampler."""
+    """A LIBERO task at an initial state. `seed` places the fixtures and seeds the sampler."""
 
     suite: str = "libero_object"
     task: int = 0

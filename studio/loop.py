@@ -109,7 +109,7 @@ class LoopState:
 
 
 def plan_seed(scene: SceneSpec, index: int) -> int:
-    """The sampler's seed of the index-th plan of an episode: the same scene draws the same noise."""
+    """The sampler's seed of an episode's index-th plan: the same scene draws the same noise."""
     return int(np.random.SeedSequence([scene.seed, scene.init, index]).generate_state(1)[0])
 
 

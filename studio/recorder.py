@@ -52,7 +52,7 @@ class Episode:
 
 
 class Recorder:
-    """Gathers the running episode. `provenance` (checkpoint hash, versions …) goes into its file."""
+    """Gathers the running episode. `provenance` (checkpoint hash, versions …) is stored with it."""
 
     def __init__(self, provenance: dict[str, object]) -> None:
         self._provenance = provenance
@@ -109,9 +109,11 @@ def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
     for *_, row in sorted(rows, key=lambda row: row[:2]):
         yield row
     if episode.end:
-        yield {"event": "end", **_plain(episode.end), "mean_final_energy": (
-            episode.mean_final_energy if episode.plans else None
-        )}
+        yield {
+            "event": "end",
+            **_plain(episode.end),
+            "mean_final_energy": (episode.mean_final_energy if episode.plans else None),
+        }
 
 
 def _plan_row(index: int, record: PlanRecord) -> dict[str, object]:

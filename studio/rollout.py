@@ -125,8 +125,13 @@ def main(argv: list[str] | None = None) -> int:
         sim = SimProcess(policy.checkpoint.pixels)
         provenance = {"checkpoint": studio.checkpoint, "versions": studio.versions}
         episode = run_episode(
-            sim, policy, scene, camera=camera, instruction=instruction,
-            provenance=provenance, frames=True,
+            sim,
+            policy,
+            scene,
+            camera=camera,
+            instruction=instruction,
+            provenance=provenance,
+            frames=True,
         )
         write_zip(episode, args.out / "episode.zip")
         write_mp4(episode, args.out / "episode.mp4", studio.threshold())

@@ -1,4 +1,4 @@
-"""A point mass with the simulator's interface: the control loop's state machine needs no physics."""
+"""A point mass with the simulator's interface: the loop's state machine needs no physics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class PointMass:
             raise SimCrashed("killed")
         self.x[:7] += action
         jpegs = self.frames() if frames else None
-        return SimpleNamespace(success=bool(self.x[0] > self.goal), proprio=self.x.copy(), jpegs=jpegs)
+        return SimpleNamespace(
+            success=bool(self.x[0] > self.goal), proprio=self.x.copy(), jpegs=jpegs
+        )
 
     def restart(self):
         self.alive, self.crash_at = True, None

@@ -63,7 +63,9 @@ def test_types_carry_no_torch():
     assert violations([ROOT / "models/types.py", ROOT / "models/config.py"], {"torch"}) == []
 
 
-@pytest.mark.parametrize("path", files("models", "studio", "benchmarks") + [ROOT / "app.py"], ids=str)
+@pytest.mark.parametrize(
+    "path", [*files("models", "studio", "benchmarks"), ROOT / "app.py"], ids=str
+)
 def test_files_are_short_and_documented(path: Path):
     text = path.read_text()
     assert len(text.splitlines()) <= 400
