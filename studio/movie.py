@@ -33,9 +33,12 @@ def write_mp4(
     if not episode.frames:
         raise NothingRecorded("No picture was rendered in this episode: run the scene first.")
     total = episode.steps[-1].step
-    with whole_file(path) as temporary, imageio.get_writer(
-        temporary, fps=FPS, codec="libx264", quality=7, macro_block_size=16
-    ) as video:
+    with (
+        whole_file(path) as temporary,
+        imageio.get_writer(
+            temporary, fps=FPS, codec="libx264", quality=7, macro_block_size=16
+        ) as video,
+    ):
         for step, cameras in _pictures(episode):
             video.append_data(compose(episode, step, cameras, threshold))
             progress(step / max(total, 1))
