@@ -50,6 +50,7 @@ export function mount(element) {
   on("plan", drawState);
   on("connection", drawConnection);
   on("queue", () => drawConnection({ up: true }));
+  on("idle", () => Object.assign(byId("live-link"), { textContent: "resting" }).setAttribute("data-up", "false"));
   on("error", ({ message }) => toast(message));
   document.addEventListener("keydown", onKey);
 }

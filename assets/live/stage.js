@@ -1,7 +1,7 @@
 // The stage: both camera views, the transport under them and the verdict beside them.
 
 import { emit, latestPlan, live, number, on, planAt, score, scoreIsGap, setK, threshold, verdict } from "./bus.js";
-import { send } from "./socket.js";
+import { connect, send } from "./socket.js";
 
 const ICON = {
   run: "M8 5v14l11-7z",
@@ -80,7 +80,9 @@ export function mount(element) {
     drawVerdict();
   });
   on("queue", drawQueue);
+  on("idle", drawIdle);
   for (const kind of ["plan", "episode", "k", "select"]) on(kind, drawVerdict);
+  overlay("Connecting …", "", true);
   setInterval(drawLoading, 250);
   drawVerdict();
 }
@@ -113,15 +115,14 @@ const OUTCOMES = {
 function drawState(state) {
   root.dataset.status = state.status;
   const running = state.status === "running";
-  const ready = ["running", "paused", "ended"].includes(state.status);
+  const ready = ["running", "paused", "ended", "error"].includes(state.status);
   const run = $("#live-run");
   if (run.dataset.running !== String(running)) {
     run.dataset.running = running;
     run.innerHTML = `${icon(running ? "pause" : "run")}<span>${running ? "Pause" : "Run"}</span>`;
   }
-  run.disabled = !["running", "paused"].includes(state.status);
-  $("#live-step").disabled = $("#live-chunk").disabled = state.status !== "paused";
-  $("#live-reset").disabled = !(ready || state.status === "error");
+  run.disabled = $("#live-reset").disabled = !ready;
+  $("#live-step").disabled = $("#live-chunk").disabled = !ready || running;
   $("#live-speed").value = String(state.hz);
   const share = state.max_steps ? Math.min(1, state.step / state.max_steps) : 0;
   $("#live-step-count").textContent = state.max_steps ? `step ${state.step} / ${state.max_steps}` : "step –";
@@ -160,12 +161,25 @@ function overlay(title, text, busy) {
 // The spinner shows at once; after two seconds it says what it is waiting for.
 function drawLoading() {
   const state = live.state;
-  if (!state) return overlay("Connecting …", "", true);
+  if (!state) return; // queue, rest or first connection: their own words stay
   if (state.status === "empty") return overlay("No scene yet", "Choose a task on the left and press Load scene.", false);
   if (loadingSince === null) return overlay(null);
   const seconds = (performance.now() - loadingSince) / 1000;
   const text = seconds > 2 ? `${state.message || "building the simulation"} · ${seconds.toFixed(0)} s` : "";
   overlay("Loading the scene", text, true);
+}
+
+function drawIdle() {
+  loadingSince = null;
+  live.state = null;
+  overlay("Resting", "Nothing was asked for a long time, so the simulator was given back.", false);
+  const again = Object.assign(document.createElement("button"), { textContent: "Start again" });
+  again.className = "st-primary";
+  again.addEventListener("click", () => {
+    overlay("Connecting …", "", true);
+    connect();
+  });
+  $("#live-overlay").append(again);
 }
 
 function drawQueue({ position, cap }) {

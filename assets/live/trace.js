@@ -163,7 +163,9 @@ function decorations(end) {
     );
   }
   let free = -Infinity; // labels that would overlap are left to the hover
-  for (const mark of live.marks) {
+  // of a slider's many marks at one step only the last counts
+  const marks = live.marks.filter(({ step, kind }, i, all) => step !== all[i + 1]?.step || kind !== all[i + 1].kind);
+  for (const mark of marks) {
     shapes.push({
       type: "line", x0: mark.step, x1: mark.step, yref: "paper", y0: 0, y1: 1, layer: "below",
       line: { color: css("--st-muted"), width: 1.2, dash: "dot" },

@@ -17,6 +17,15 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "assets" / "checkpoints" / "eb-vla-tiny"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+TOKEN = "0123456789abcdef" * 2
+RESTORE = """() => {
+  const { state } = studio.live;
+  studio.reset("sampler");
+  studio.reset("camera");
+  studio.instruct(state.task_instruction);
+  studio.load("libero_object", 0, 40, 0);
+  return state.episode;
+}"""
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -71,14 +80,21 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser, address: str) -> Iterator[Page]:
-    """A fresh tab with its scene loaded; faults of the page fail the test that had it."""
+    """A tab with a fresh episode at the defaults; faults of the page fail the test that had it.
+
+    All tests share one session, and so one simulator: its token outlives their tabs.
+    """
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.add_init_script(f"sessionStorage.setItem('studio-token', '{TOKEN}')")
     tab = context.new_page()
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(f"exception: {error}"))
     tab.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
     tab.on("request", lambda r: _inside(r.url, address) or faults.append(f"left: {r.url}"))
     tab.goto(address)
+    wait_until_ready(tab, "running", "paused", "ended")
+    episode = tab.evaluate(RESTORE)
+    tab.wait_for_function(f"window.studio.live.state.episode > {episode}", timeout=120_000)
     wait_until_ready(tab)
     yield tab
     context.close()
@@ -95,10 +111,10 @@ def ready() -> Callable[[Page], None]:
     return wait_until_ready
 
 
-def wait_until_ready(tab: Page) -> None:
-    """Wait until the scene stands and the first picture is drawn."""
+def wait_until_ready(tab: Page, *statuses: str) -> None:
+    """Wait until the scene stands (paused, unless told) and the first picture is drawn."""
     tab.wait_for_function(
-        "window.studio?.live.state?.status === 'paused'"
+        f"{list(statuses or ['paused'])}.includes(window.studio?.live.state?.status)"
         " && Number(document.querySelector('.st-stage')?.dataset.frames) > 0",
         timeout=120_000,
     )

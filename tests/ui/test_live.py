@@ -60,7 +60,7 @@ def test_step_chunk_and_reset(page):
 
 def test_a_new_instruction_is_used_and_marked(page):
     page.click("#live-chunk")
-    until(page, "window.studio.live.plans.length >= 1")
+    until(page, f"window.studio.live.plans.length >= 1 && {STATE}.status === 'paused'")
     box = page.locator("#live-instruction textarea, #live-instruction input").first
     box.fill("open the drawer")
     box.press("Enter")
