@@ -14,6 +14,7 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything that runs is installed already
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle torch threads leave the cores to scenes
 
 ASSETS = Path(__file__).parent / "assets"
 CHECKPOINT = ASSETS / "checkpoints" / "eb-vla-tiny"
