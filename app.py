@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
+
+from studio.ports import check_port
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything that runs is installed already
@@ -36,17 +37,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def port_is_free(host: str, port: int) -> bool:
-    """True when a server can listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
 def build(args: argparse.Namespace):
     """The FastAPI application with the page mounted on it. Raises ValueError on bad arguments."""
     import gradio as gr
@@ -70,10 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    if not port_is_free(args.host, args.port):
-        print(f"port {args.port} is in use: choose another with --port", file=sys.stderr)
-        return 2
     try:
+        check_port(args.host, args.port)
         application = build(args)
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
