@@ -25,7 +25,7 @@ from studio.events import EpisodeEvent, Frame, Mark, StepEvent
 from studio.feed import PlanRecord
 from studio.loop import LoopState
 
-MAX_FRAMES = 1200
+MAX_FRAMES = 2000  # an episode has at most 520 steps; a camera dragged in a pause adds its own
 
 
 class NothingRecorded(RuntimeError):
@@ -88,14 +88,15 @@ class Recorder:
         self._append("marks", mark)
 
     def on_frame(self, frame: Frame) -> None:
-        self._append("frames", frame)
+        if self._episode and len(self._episode.frames) < MAX_FRAMES:
+            self._append("frames", frame)
 
     def on_state(self, state: LoopState) -> None:
         """The state is in the other events already."""
 
     def _append(self, name: str, item: object) -> None:
         with self._lock:
-            if self._episode and len(self._episode.frames) < MAX_FRAMES:
+            if self._episode:
                 getattr(self._episode, name).append(item)
 
 
