@@ -34,7 +34,7 @@ class Page:
     def send(self, **message):
         self.socket.send_text(json.dumps(message))
 
-    def until(self, condition, seconds=60):
+    def until(self, condition, seconds=180):
         """The first JSON message that fulfils `condition`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
