@@ -198,6 +198,7 @@ function drawVerdict() {
   const plan = planAt(live.selected) ?? latestPlan();
   const box = $("#live-verdict");
   const limit = threshold();
+  document.body.classList.toggle("st-uncalibrated", limit === null);
   box.dataset.verdict = plan ? verdict(plan) : "unknown";
   $(".st-verdict-word").textContent = plan ? WORDS[verdict(plan)] : "no plan yet";
   $(".st-verdict-symbol").innerHTML = scoreIsGap() ? "energy gap" : "E(a<sup>(K)</sup>)";

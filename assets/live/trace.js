@@ -36,6 +36,7 @@ export function mount(element) {
   });
   on("plan", (plan) => {
     addCell(plan);
+    fillBars();
     draw();
   });
   for (const kind of ["hello", "episode", "k"]) {
@@ -189,20 +190,29 @@ const plain = (text) => text.replaceAll("<", "‹").replaceAll(">", "›");
 function fillStrip() {
   $("#live-filmstrip").replaceChildren();
   live.plans.forEach(addCell);
+  fillBars();
 }
 
-// Height of the bar: where the score lies between the band's foot and twice the threshold's height.
+// Heights of the bars: μ - 2σ … μ + 4σ of the calibration, or the episode's own range without one.
+function fillBars() {
+  const c = live.calibration;
+  const values = live.plans.map(score).filter(Number.isFinite);
+  const low = c ? c.mu - 2 * c.sigma : Math.min(...values);
+  const high = c ? c.mu + 4 * c.sigma : Math.max(...values);
+  [...$("#live-filmstrip").children].forEach((cell, i) => {
+    const share = (score(live.plans[i]) - low) / (high - low || 1);
+    cell.style.setProperty("--fill", `${Math.round(100 * Math.min(1, Math.max(0.12, share)))}%`);
+  });
+}
+
 function addCell(plan) {
   const strip = $("#live-filmstrip");
   const atEnd = strip.scrollLeft + strip.clientWidth >= strip.scrollWidth - 40;
   const cell = document.createElement("button");
   const kind = verdict(plan);
-  const c = live.calibration;
-  const z = c ? (score(plan) - c.mu) / c.sigma : 0;
   cell.dataset.plan = plan.index;
   cell.dataset.verdict = kind;
   cell.role = "option";
-  cell.style.setProperty("--fill", `${Math.round(100 * Math.min(1, Math.max(0.12, (z + 2) / 6)))}%`);
   const spoken = { in: "in distribution", out: "out of distribution", unknown: "" }[kind];
   cell.setAttribute("aria-label", `plan ${plan.index}, step ${plan.step}, ${number(score(plan))} ${spoken}`);
   cell.title = `step ${plan.step}: ${plan.instruction}`;

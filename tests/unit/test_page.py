@@ -1,0 +1,65 @@
+"""The page as Gradio sees it: forms follow their dataclasses and nothing reaches the queue."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from models.config import SAMPLER_BOUNDS, SamplerConfig
+from studio.events import CAMERA_BOUNDS, CameraPerturbation
+from studio.ui.page import LAUNCH, build
+from studio.ui.widgets import Field, form
+
+
+@pytest.fixture(scope="module")
+def page() -> gr.Blocks:
+    view = {f.name: f.default for f in fields(CameraPerturbation)} | {"difficulty": 3}
+    suites = {"libero_object": ["pick up the soup", "pick up the milk"], "libero_90": ["open it"]}
+    return build(SimpleNamespace(suites=suites, views=lambda suite, task: [view] * (task + 1)))
+
+
+def widgets(page: gr.Blocks) -> dict[str, gr.components.Component]:
+    return {b.elem_id: b for b in page.blocks.values() if getattr(b, "elem_id", None)}
+
+
+@pytest.mark.parametrize(
+    "group, default, bounds",
+    [
+        ("sampler", SamplerConfig(), SAMPLER_BOUNDS),
+        ("camera", CameraPerturbation(), CAMERA_BOUNDS),
+    ],
+)
+def test_every_field_has_a_widget_with_its_default_and_bounds(page, group, default, bounds):
+    found = widgets(page)
+    for field in fields(default):
+        widget = found[f"live-{group}-{field.name}"]
+        assert widget.value == getattr(default, field.name)
+        assert (widget.minimum, widget.maximum) == bounds[field.name]
+
+
+def test_listeners_run_in_the_browser_and_are_no_public_interface(page):
+    listeners = list(page.fns.values())
+    assert listeners
+    assert all(listener.fn is None and listener.js for listener in listeners)
+    assert all(listener.api_visibility == "private" for listener in listeners)
+
+
+def test_the_configuration_names_every_task_and_view(page):
+    config = widgets(page)["live-bridge"].props["config"]
+    assert list(config["suites"]) == ["libero_object", "libero_90"]
+    assert [len(v) for v in config["views"]["libero_object"]] == [1, 2]
+    assert config["views"]["libero_90"][0][0][-1] == 3  # difficulty comes last
+    assert "camera.fov" in config["widgets"] and "sampler.steps" in config["widgets"]
+
+
+def test_a_field_without_a_look_is_noticed():
+    with gr.Blocks(), pytest.raises(KeyError):
+        form("sampler", SamplerConfig(), SAMPLER_BOUNDS, {"steps": Field("K")})
+
+
+def test_the_page_asks_no_other_machine():
+    assert "http" not in LAUNCH["head"]
+    assert not LAUNCH["run_history"]
