@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studio.sim.rotations import rotation_vector
+
 if TYPE_CHECKING:
     import mujoco
 
+LIMIT_MARGIN = 0.35  # rad; the controller stalls at a joint's limit
 SPACING = 0.012  # m between the points on a box
 
 
@@ -52,6 +56,7 @@ class SceneGeometry:
         self._robot = env.robots[0]
         self._geoms = self._collision_geoms_of_subtrees()
         self._vertices: dict[int, np.ndarray] = {}
+        self._scratch = copy.copy(self.data)  # for postures that are only imagined
 
     # Robot -------------------------------------------------------------------------------------
 
@@ -69,6 +74,33 @@ class SceneGeometry:
     def gripper_touches(self, name: str) -> bool:
         """Whether the gripper is in contact with the named object."""
         return self.env.check_contact(self._robot.gripper, self.env.get_object(name))
+
+    def reachable(self, position: np.ndarray, rotation: np.ndarray) -> bool:
+        """Whether the arm can bring its finger site there within its joint limits.
+
+        Damped least squares from the present posture, limits kept by clipping.
+        """
+        import mujoco
+
+        model, data, site = self.model, self._scratch, self._robot.eef_site_id
+        arm, dofs = self._robot._ref_joint_pos_indexes, self._robot._ref_joint_vel_indexes
+        low, high = self.model.jnt_range[self._robot._ref_joint_indexes].T
+        data.qpos[:] = self.data.qpos
+        jacobian = np.zeros((6, model.nv))
+        for _ in range(60):
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            now = data.site_xmat[site].reshape(3, 3)
+            error = np.append(position - data.site_xpos[site], rotation_vector(rotation @ now.T))
+            if np.linalg.norm(error[:3]) < 0.004 and np.linalg.norm(error[3:]) < 0.04:
+                return True
+            mujoco.mj_jacSite(model, data, jacobian[:3], jacobian[3:], site)
+            j = jacobian[:, dofs]
+            step = j.T @ np.linalg.solve(j @ j.T + 1e-3 * np.eye(6), error)
+            data.qpos[arm] = np.clip(
+                data.qpos[arm] + np.clip(step, -0.2, 0.2), low + LIMIT_MARGIN, high - LIMIT_MARGIN
+            )
+        return False
 
     # Objects -----------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ import numpy as np
 from studio.sim.expert_motion import OPEN, SLOW, UP, Actions, Arm
 from studio.sim.expert_scene import SceneGeometry
 from studio.sim.grasp import Grasp, plan_grasp
-from studio.sim.rotations import wrap
+from studio.sim.rotations import rotation_vector
 
 HOVER, PREGRASP, LIFT = 0.09, 0.05, 0.06  # m above the grasp
+PULL = 0.13  # m along a leaning hand, out from under what made it lean
 CLEARANCE = 0.03  # m over whatever lies between
 ATTEMPTS = 4
 
@@ -28,7 +29,8 @@ class Manipulation:
             height = self.scene.position(name)[2]
             here = self.arm.position
             yield from self.arm.close_fingers(here)
-            yield from self.arm.move(here + LIFT * UP, 0.02, speed=0.6, steps=25)
+            lift = LIFT if self.arm.back[2] > 0.99 else PULL
+            yield from self.arm.move(here + lift * self.arm.back, 0.02, speed=0.6, steps=25)
             if self.scene.position(name)[2] > height + 0.025 and self.scene.gripper_width() > 1e-3:
                 return True
             self.retries += 1
@@ -177,7 +179,6 @@ class _TrackedGrasp:
 
     def refine(self, grasp: Grasp) -> None:
         """Take a newer plan if it is the same grasp, seen better."""
-        same_turn = abs(wrap(grasp.yaw - self.grasp.yaw, np.pi)) < 0.6
-        same_turn &= grasp.tilt == self.grasp.tilt
-        if same_turn and np.linalg.norm(grasp.position - self.position()) < 0.05:
+        turned = np.linalg.norm(rotation_vector(grasp.rotation @ self.grasp.rotation.T))
+        if turned < 0.6 and np.linalg.norm(grasp.position - self.position()) < 0.05:
             self._anchor(grasp)

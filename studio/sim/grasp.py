@@ -17,7 +17,7 @@ from studio.sim.rotations import gripper_rotation, wrap
 
 FINGER_DEPTH = 0.034  # m below the top of an object; deeper, the palm touches
 MAX_WIDTH = 0.072  # m; the fingers open to 0.08
-LEAN = np.deg2rad(35)  # of a tilted grasp at a rim
+TILT, LEAN = np.deg2rad(35), np.deg2rad(30)  # of a hand that reaches under something
 RIM_INSET = 0.006  # m inside the outer radius
 BASE_XY = np.array([-0.6, 0.0])  # the robot's base
 HOLLOW = (  # dishes whose convex outline hides the opening: gripped at the rim
@@ -37,13 +37,14 @@ class Grasp:
 
     position: np.ndarray  # float64 [3], m
     yaw: float  # rad, within [-pi/2, pi/2]
-    tilt: float = 0.0  # rad, lean of the hand's back along the closing direction
+    tilt: float = 0.0  # rad, the hand's back leans along the closing direction
+    lean: float = 0.0  # rad, and across it
     cost: float = 0.0
 
     @property
     def rotation(self) -> np.ndarray:
         """Orientation [3, 3] of the finger site."""
-        return gripper_rotation(self.yaw, self.tilt)
+        return gripper_rotation(self.yaw, self.tilt, self.lean)
 
 
 def closing_direction(yaw: float) -> np.ndarray:
@@ -52,15 +53,17 @@ def closing_direction(yaw: float) -> np.ndarray:
 
 
 def plan_grasp(scene: SceneGeometry, name: str) -> Grasp:
-    """The cheapest grasp of the named object."""
+    """The cheapest grasp of the named object that the arm can reach."""
     obstacles = scene.obstacles(name)
-    best = None
-    for grasp in _candidates(scene, name):
-        cost = grasp.cost + 0.35 * abs(grasp.yaw) + _collision_cost(grasp, obstacles)
-        cost += 0.15 * float(np.linalg.norm(grasp.position[:2] - BASE_XY))
-        if best is None or cost < best.cost:
-            best = replace(grasp, cost=cost)
-    return best
+    ranked = sorted((_costed(g, obstacles) for g in _candidates(scene, name)), key=lambda g: g.cost)
+    reachable = (g for g in ranked if scene.reachable(g.position, g.rotation))
+    return next(reachable, ranked[0])
+
+
+def _costed(grasp: Grasp, obstacles: np.ndarray) -> Grasp:
+    """The grasp with what collisions, turning and reaching add to its cost."""
+    cost = grasp.cost + _collision_cost(grasp, obstacles) + 0.35 * abs(grasp.yaw)
+    return replace(grasp, cost=cost + 0.15 * float(np.linalg.norm(grasp.position[:2] - BASE_XY)))
 
 
 def _candidates(scene: SceneGeometry, name: str) -> Iterator[Grasp]:
@@ -115,9 +118,12 @@ def _rim_grasps(scene: SceneGeometry, name: str, points: np.ndarray) -> Iterator
         yaw = wrap(np.arctan2(u[1], u[0]) - np.pi / 2, np.pi)
         cost = 2.0 * abs(float(u[2]))
         yield Grasp(position, yaw, cost=cost)
-        if depth > 0.03:  # fingers along the flaring wall: for when something hangs over the dish
-            tilt = LEAN * np.sign(u[:2] @ closing_direction(yaw))
-            yield Grasp(position, yaw, float(tilt), cost + 1.0)
+        if depth > 0.03:
+            outwards = float(np.sign(u[:2] @ closing_direction(yaw)))
+            yield Grasp(position, yaw, TILT * outwards, cost=cost + 1.0)
+            higher = position + [0, 0, 0.008]  # a leaning palm would touch the rim beside it
+            yield Grasp(higher, yaw, lean=LEAN, cost=cost + 1.5)
+            yield Grasp(higher, yaw, lean=-LEAN, cost=cost + 1.5)
 
 
 def _collision_cost(grasp: Grasp, obstacles: np.ndarray) -> float:
@@ -127,7 +133,7 @@ def _collision_cost(grasp: Grasp, obstacles: np.ndarray) -> float:
     hand = (along < 0.115) & (across < 0.04) & (above > 0.027)
     near = (along < 0.075) & (across < 0.03) & (above > -0.012)
     cost = 2.0 + 10 * (above[fingers].max() + 0.014) if fingers.any() else 0.0
-    return float(cost + 1.5 * hand.any() + 0.3 * near.any())
+    return float(cost + 3.0 * hand.any() + 0.3 * near.any())
 
 
 def _middle(values: np.ndarray) -> float:

@@ -29,9 +29,14 @@ def rotation_z(angle: float) -> np.ndarray:
     return rotation_about(np.array([0, 0, 1.0]), angle)
 
 
-def gripper_rotation(yaw: float, tilt: float = 0.0) -> np.ndarray:
-    """A gripper turned by `yaw` about the vertical whose back leans by `tilt` along its closing."""
-    return rotation_z(yaw) @ rotation_about(np.array([1.0, 0, 0]), -tilt) @ POINTING_DOWN
+def gripper_rotation(yaw: float, tilt: float = 0.0, lean: float = 0.0) -> np.ndarray:
+    """A gripper turned by `yaw` about the vertical; its back leans by `tilt` along the closing
+    direction of the fingers and by `lean` across it.
+    """
+    upright = rotation_about(np.array([1.0, 0, 0]), -tilt) @ rotation_about(
+        np.array([0, 1.0, 0]), lean
+    )
+    return rotation_z(yaw) @ upright @ POINTING_DOWN
 
 
 def wrap(angle: float, period: float = 2 * np.pi) -> float:
