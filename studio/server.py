@@ -12,11 +12,12 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.background import BackgroundTask
@@ -123,19 +124,25 @@ class PageLink:
         self._loop = asyncio.get_running_loop()
 
     async def serve(self) -> None:
-        """Until the page goes away."""
+        """Until the page goes away or its session ends."""
         unlisten = self._session.feed.listen(self._wake)
-        sender = asyncio.create_task(self._send())
-        receiver = asyncio.create_task(self._receive())
         try:
-            done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            async with anyio.create_task_group() as tasks:
+                for direction in (self._send, self._receive):
+                    tasks.start_soon(self._until_gone, direction, tasks.cancel_scope)
         finally:
             unlisten()
-            for task in (sender, receiver):
-                task.cancel()
-            await asyncio.gather(sender, receiver, return_exceptions=True)
+
+    async def _until_gone(
+        self, direction: Callable[[], Awaitable[None]], scope: anyio.CancelScope
+    ) -> None:
+        """One direction; its end is the other's, too."""
+        try:
+            await direction()
+        except (WebSocketDisconnect, RuntimeError) as gone:
+            log.debug("page %s left: %s", self._session.token[:6], gone)
+        finally:
+            scope.cancel()
 
     def _wake(self) -> None:
         """Called on the loop's thread."""
