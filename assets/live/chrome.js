@@ -115,14 +115,14 @@ function onKey(event) {
   const action = KEYS[event.key];
   const onLive = byId("live-stage")?.offsetParent !== null;
   if (!action || !onLive || byId("live-legend").open) return;
-  if (event.key === " " && event.target.closest("button, summary, [role=tab]")) return; // it presses the button
+  if (event.key === " " && event.target.closest("button, summary, input, [role=tab]")) return; // it presses that
   event.preventDefault();
   actions[action]();
 }
 
 function typingIn(target) {
   if (target.isContentEditable || target.closest("textarea, select, [role=combobox], [role=listbox] input")) return true;
-  return target.tagName === "INPUT" && target.type !== "range";
+  return target.tagName === "INPUT" && !["range", "radio", "checkbox"].includes(target.type);
 }
 
 // Fetched first, so that "nothing recorded yet" is a message here and not a page of its own.

@@ -6,6 +6,8 @@ import { address } from "./socket.js";
 export const CONFIG = {
   responsive: true,
   displaylogo: false,
+  showSendToCloud: false, // nothing leaves this machine
+  plotlyServerURL: "",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
   doubleClick: "reset",
 };

@@ -18,7 +18,7 @@ CAMERA_LOOKS = {
     "distance": Field("Distance (%)", step=1),
     "turn_horizontal": Field("Turn ↔ (°)", step=1),
     "turn_vertical": Field("Turn ↕ (°)", step=1),
-    "fov": Field("Field of view (°)", step=1),
+    "fov": Field("FOV (°)", step=1),
 }
 SAMPLER_LOOKS = {
     "steps": Field("K_inf · MCMC steps", step=1),

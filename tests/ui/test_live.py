@@ -48,6 +48,12 @@ def test_both_cameras_move_and_the_trace_grows(page):
     assert points == page.locator("#live-filmstrip button").count() >= 3
 
 
+def test_no_plot_offers_to_send_data_away(page):
+    expect(page.locator("#live-trace-plot .modebar-btn").first).to_be_attached()
+    titles = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert not [title for title in titles if "loud" in (title or "")]
+
+
 def test_step_chunk_and_reset(page):
     page.click("#live-step")
     until(page, f"{STATE}.step === 1 && {STATE}.status === 'paused'")
