@@ -26,6 +26,15 @@ class PlanRecord:
     plan: Plan
 
 
+def append_mark(marks: list[Mark], mark: Mark) -> None:
+    """Marks of one kind at one step are one mark: a dragged slider leaves its last value."""
+    last = marks[-1] if marks else None
+    if last and (last.step, last.kind) == (mark.step, mark.kind):
+        marks[-1] = mark
+    else:
+        marks.append(mark)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent look at the feed."""
@@ -98,13 +107,8 @@ class Feed:
         self._notify()
 
     def on_mark(self, mark: Mark) -> None:
-        """Marks of one kind at one step are one mark: a dragged slider leaves its last value."""
         with self._lock:
-            last = self._marks[-1] if self._marks else None
-            if last and (last.step, last.kind) == (mark.step, mark.kind):
-                self._marks[-1] = mark
-            else:
-                self._marks.append(mark)
+            append_mark(self._marks, mark)
         self._notify()
 
     def on_frame(self, frame: Frame) -> None:

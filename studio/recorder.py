@@ -22,7 +22,7 @@ import numpy as np
 
 from models.types import Plan
 from studio.events import EpisodeEvent, Frame, Mark, StepEvent
-from studio.feed import PlanRecord
+from studio.feed import PlanRecord, append_mark
 from studio.loop import LoopState
 
 MAX_FRAMES = 2000  # an episode has at most 520 steps; a camera dragged in a pause adds its own
@@ -85,7 +85,9 @@ class Recorder:
         self._append("plans", PlanRecord(step, plan))
 
     def on_mark(self, mark: Mark) -> None:
-        self._append("marks", mark)
+        with self._lock:
+            if self._episode:
+                append_mark(self._episode.marks, mark)
 
     def on_frame(self, frame: Frame) -> None:
         if self._episode and len(self._episode.frames) < MAX_FRAMES:

@@ -23,6 +23,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.background import BackgroundTask
 
 from studio import wire
+from studio.events import Mark
 from studio.feed import Snapshot
 from studio.movie import write_mp4
 from studio.recorder import NothingRecorded, write_zip
@@ -106,9 +107,14 @@ class Cursors:
 
     episode: int = -1
     plans: int = 0
-    marks: int = 0
+    marks: tuple[Mark, ...] = ()
     frame: int = 0
     state: object = None
+
+    def new_marks(self, marks: tuple[Mark, ...]) -> int:
+        """Index of the first mark to send; the last one sent may have been replaced since."""
+        sent = len(self.marks)
+        return sent - 1 if sent and marks[sent - 1] is not self.marks[-1] else sent
 
 
 class PageLink:
@@ -171,7 +177,7 @@ class PageLink:
         elif message.get("type") == "view":
             self._policy_view = bool(message.get("policy"))
         elif request := wire.parse_analysis(message):
-            self._session.analyst.submit(
+            self._session.analyse(
                 request, lambda a: self._loop.call_soon_threadsafe(self._answer, a)
             )
         elif command := wire.parse_command(message):
@@ -214,22 +220,20 @@ class PageLink:
                 "marks": [wire.mark_message(mark) for mark in snapshot.marks],
             }
         )
-        self._cursors = Cursors(
-            snapshot.episode, len(plans), len(snapshot.marks), 0, snapshot.state
-        )
+        self._cursors = Cursors(snapshot.episode, len(plans), snapshot.marks, 0, snapshot.state)
         self._news.set()
 
     async def _send_history(self, snapshot: Snapshot) -> None:
         cursors = self._cursors
         if snapshot.episode != cursors.episode:
-            cursors.episode, cursors.plans, cursors.marks = snapshot.episode, 0, 0
+            cursors.episode, cursors.plans, cursors.marks = snapshot.episode, 0, ()
             await self._text({"type": "episode", "episode": snapshot.episode})
         for index in range(cursors.plans, len(snapshot.plans)):
             message = wire.plan_message(index, snapshot.plans[index])
             await self._text({"type": "plan", **message})
-        for mark in snapshot.marks[cursors.marks :]:
+        for mark in snapshot.marks[cursors.new_marks(snapshot.marks) :]:
             await self._text({"type": "mark", **wire.mark_message(mark)})
-        cursors.plans, cursors.marks = len(snapshot.plans), len(snapshot.marks)
+        cursors.plans, cursors.marks = len(snapshot.plans), snapshot.marks
 
     async def _send_state(self, snapshot: Snapshot) -> None:
         if snapshot.state is not self._cursors.state:

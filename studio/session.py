@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from models.policy import EnergyPolicy
-from studio.analysis import Analyst
+from studio.analysis import AnalysisRequest, Analyst
 from studio.events import Command, LoadScene, SceneSpec, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
@@ -38,7 +38,7 @@ class Session:
     analyst: Analyst
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
-    last_command: float = field(default_factory=time.monotonic)
+    last_request: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(
@@ -53,15 +53,20 @@ class Session:
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop."""
-        self.last_command = time.monotonic()
+        self.last_request = time.monotonic()
         self.loop.submit(command)
+
+    def analyse(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
+        """Pass a request for a figure to the analyst."""
+        self.last_request = time.monotonic()
+        self.analyst.submit(request, deliver)
 
     def unused(self, linger_s: float, idle_s: float) -> bool:
         """Nobody watches any more, or nobody has done anything for long."""
         now = time.monotonic()
         left = self.watchers <= 0 and now - self.unwatched_since > linger_s
         running = self.loop.state.status is Status.RUNNING
-        return left or (not running and now - self.last_command > idle_s)
+        return left or (not running and now - self.last_request > idle_s)
 
     def close(self) -> None:
         """Stop the loop, the analyses and the simulator; safe to call twice."""
@@ -125,6 +130,11 @@ class SessionManager:
         """The running session of `token`, or None."""
         with self._lock:
             return self._sessions.get(token)
+
+    def __len__(self) -> int:
+        """Running sessions."""
+        with self._lock:
+            return len(self._sessions)
 
     def close(self) -> None:
         """Close every session."""

@@ -48,24 +48,29 @@ class Articulation:
         return (yield from arm.move(arm.position + 0.12 * UP, 0.03, steps=25))
 
     def close(self, joint: Joint) -> Actions:
-        """Push a drawer shut at its handle with the closed gripper."""
+        """Push a drawer or door shut with the closed gripper."""
         scene, arm = self.scene, self.arm
-        outward = joint.axis * joint.opening_sign
-        handle = self._handle(joint, outward)
-        self._tilt(outward)
         arm.grip = CLOSE
-        before = handle + outward * 0.08 + 0.01 * UP
-        via = np.append(before[:2] + outward[:2] * 0.05, max(arm.position[2], before[2] + 0.12))
+        point, heading = self._push(joint)
+        if joint.slides:
+            self._tilt(-heading)
+        else:
+            arm.point_down()
+        before = point - 0.08 * heading + 0.01 * UP
+        via = np.append(before[:2] - heading[:2] * 0.05, max(arm.position[2], before[2] + 0.12))
         yield from arm.move(via, 0.04, steps=80)
         yield from arm.move(before, 0.02, steps=60, turn_tolerance=0.2)
-        yield from arm.move(
-            lambda: handle - outward * (abs(scene.joint_value(joint)) + 0.10),
-            0.005,
-            speed=0.7,
-            steps=60,
-            until=lambda: abs(scene.joint_value(joint)) < 0.001,
-        )
-        yield from arm.move(arm.position + outward * 0.08, 0.03, steps=25)
+
+        def ahead() -> np.ndarray:
+            point, heading = self._push(joint)
+            return point + 0.10 * heading
+
+        def shut() -> bool:
+            return abs(scene.joint_value(joint)) < 0.001
+
+        yield from arm.move(ahead, 0.005, speed=0.7, steps=90, until=shut)
+        heading = self._push(joint)[1]
+        yield from arm.move(arm.position - 0.08 * heading, 0.03, steps=25)
         arm.point_down()
         return True
 
@@ -102,6 +107,20 @@ class Articulation:
         return (yield from arm.move(here + 0.10 * UP, 0.03, steps=25))
 
     # Parts -------------------------------------------------------------------------------------
+
+    def _push(self, joint: Joint) -> tuple[np.ndarray, np.ndarray]:
+        """Where to push [3] and in which direction [3] so that the joint closes."""
+        if joint.slides:
+            outward = joint.axis * joint.opening_sign
+            return self._handle(joint, outward), -outward
+        points = self.scene.body_points(joint.body)
+        arms = points - joint.anchor
+        arms -= np.outer(arms @ joint.axis, joint.axis)
+        reach = np.linalg.norm(arms, axis=1)
+        edge = points[reach > reach.max() - 0.03]
+        point = (edge.max(0) + edge.min(0)) / 2
+        heading = -joint.opening_sign * np.cross(joint.axis, point - joint.anchor)
+        return point, heading / np.linalg.norm(heading)
 
     def _handle(self, joint: Joint, outward: np.ndarray) -> np.ndarray:
         """Centre of what sticks out most along `outward` from the joint's body."""

@@ -29,7 +29,7 @@ class Joint:
     owner: str  # the fixture's name
     qpos: int  # address in MjData.qpos
     body: int
-    kind: int  # mujoco.mjtJoint
+    slides: bool  # a drawer; else it turns
     anchor: np.ndarray  # float64 [3], a point on the axis, world frame
     axis: np.ndarray  # float64 [3], unit, world frame
     open_range: tuple[float, float]
@@ -159,6 +159,14 @@ class SceneGeometry:
         """World position [3] of a region's centre."""
         return self.data.site(name).xpos.copy()
 
+    def site_extent(self, name: str) -> tuple[np.ndarray, float]:
+        """A region's shorter horizontal half-axis [2] (as a vector), and its half-height."""
+        site = self.data.site(name)
+        axes = site.xmat.reshape(3, 3) * self.model.site(name).size  # columns
+        vertical = int(np.argmax(np.abs(axes[2])))
+        across = [axes[:2, i] for i in range(3) if i != vertical]
+        return min(across, key=np.linalg.norm), float(abs(axes[2, vertical]))
+
     def owner(self, name: str) -> str | None:
         """The object that a region belongs to (itself for an object); None for a table's region."""
         parent = self.env.object_sites_dict[name].parent_name if self.is_site(name) else name
@@ -166,6 +174,8 @@ class SceneGeometry:
 
     def joint(self, name: str) -> Joint | None:
         """The joint that opens a region or fixture (or turns it on); None when it has none."""
+        import mujoco
+
         site = self.env.object_sites_dict.get(name)
         owner = self.owner(name)
         names = (site if site is not None else self.env.get_object(name)).joints
@@ -179,7 +189,7 @@ class SceneGeometry:
             owner=owner,
             qpos=int(self.model.jnt_qposadr[joint.id]),
             body=body,
-            kind=int(self.model.jnt_type[joint.id]),
+            slides=self.model.jnt_type[joint.id] == mujoco.mjtJoint.mjJNT_SLIDE,
             anchor=self.data.xanchor[joint.id].copy(),
             axis=self.data.xaxis[joint.id].copy(),
             open_range=_interval(ranges, "default_open_ranges"),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 from studio.sim.expert_motion import OPEN, SLOW, UP, Actions, Arm
 from studio.sim.expert_scene import SceneGeometry
 from studio.sim.grasp import Grasp, plan_grasp
-from studio.sim.rotations import rotation_vector
+from studio.sim.rotations import rotation_vector, rotation_z, wrap
 
 HOVER, PREGRASP, LIFT = 0.09, 0.05, 0.06  # m above the grasp
 PULL = 0.13  # m along a leaning hand, out from under what made it lean
 CLEARANCE = 0.03  # m over whatever lies between
+DEEP, NARROW = 0.05, 0.04  # m, half-height and half-width of a region
 ATTEMPTS = 4
 
 
@@ -41,40 +45,37 @@ class Manipulation:
     def place(self, name: str, target: str) -> Actions:
         """Put the held object onto (or into) an object or region; False when it was lost."""
         scene, arm = self.scene, self.arm
-        goal = scene.site_position(target) if scene.is_site(target) else scene.position(target)
-        deep = "basket" in target
-        support = self._support_height(target, goal)
-        clear = max(scene.corridor_height(arm.position, goal, 0.10, name), support) + CLEARANCE
+        spot = self._spot(target)
+        clear = scene.corridor_height(arm.position, spot.goal, 0.10, name)
+        clear = max(clear, spot.support) + CLEARANCE
+        if spot.slot is not None:
+            self._align(spot.slot)
 
         def transit() -> np.ndarray:
             """Rise first, then travel, blending the corner."""
             here, height = arm.position, clear + self._hang(name)
             risen = np.clip(1 - (height - here[2]) / 0.06, 0.0, 1.0)
-            ahead = (goal - self._carried(name) - here)[:2] * risen
+            ahead = (spot.goal - self._carried(name) - here)[:2] * risen
             return np.append(here[:2] + ahead, height + 0.01)
 
         def lost() -> bool:
             return float(np.linalg.norm(scene.position(name) - arm.position)) > 0.16
 
+        def down(extra: float = 0.0) -> np.ndarray:
+            xy = (spot.goal - self._carried(name))[:2]
+            return np.append(xy, spot.release + self._hang(name) + extra)
+
         yield from arm.move(transit, 0.03, steps=120, until=lost)
         if lost():
             self.retries += 1
             return False
-        release = support - 0.045 if deep else self._release_height(target, goal)
-
-        def down(extra: float = 0.0) -> np.ndarray:
-            xy = (goal - self._carried(name))[:2]
-            return np.append(xy, release + self._hang(name) + extra)
-
-        if not deep:
+        if spot.slot is not None:
+            yield from arm.move(lambda: down(0.06), 0.006, steps=60, turn_tolerance=0.05)
+        elif not spot.deep:
             yield from arm.move(lambda: down(0.03), 0.015, steps=50)
-        yield from arm.move(
-            down,
-            0.010,
-            speed=0.7 if deep else SLOW,
-            steps=30,
-            until=lambda: not deep and self._landed(name, target, goal, release + 0.02),
-        )
+        speed = 0.7 if spot.deep else SLOW
+        landed = partial(self._landed, name, spot)
+        yield from arm.move(down, 0.010, speed=speed, steps=30, until=landed)
         return (yield from self.release(name))
 
     def release(self, name: str) -> Actions:
@@ -134,27 +135,48 @@ class Manipulation:
         """How far the object hangs below the finger site."""
         return float(self.arm.position[2] - self.scene.lowest(name))
 
-    def _support_height(self, target: str, goal: np.ndarray) -> float:
-        """Highest point of what the target belongs to, within 10 cm of the goal."""
-        owner = self.scene.owner(target)
-        if owner is None:
-            return float(goal[2])
-        points = self.scene.points(owner)
-        near = np.linalg.norm(points[:, :2] - goal[:2], axis=1) < 0.10
-        return float(points[near, 2].max(initial=goal[2]))
+    def _spot(self, target: str) -> _Spot:
+        """Where and how something is put onto an object or region."""
+        scene, owner = self.scene, self.scene.owner(target)
+        is_site = scene.is_site(target)
+        goal = scene.site_position(target) if is_site else scene.position(target)
+        support = float(goal[2])
+        if owner is not None:
+            points = scene.points(owner)
+            near = np.linalg.norm(points[:, :2] - goal[:2], axis=1) < 0.10
+            support = float(points[near, 2].max(initial=support))
+        if not is_site:
+            return _Spot(owner, goal, support, max(goal[2], scene.lowest(target)) + 0.006)
+        across, half_height = scene.site_extent(target)
+        if half_height < DEEP or owner is None:
+            return _Spot(owner, goal, support, goal[2] + 0.004)
+        slot = across if np.linalg.norm(across) < NARROW else None
+        return _Spot(owner, goal, support, support - 0.045, deep=True, slot=slot)
 
-    def _release_height(self, target: str, goal: np.ndarray) -> float:
-        """Height of the object's lowest point when it is let go of."""
-        if self.scene.is_site(target):
-            return float(goal[2]) + 0.004
-        return max(self.scene.position(target)[2], self.scene.lowest(target)) + 0.006
+    def _align(self, slot: np.ndarray) -> None:
+        """Turn the hand so that its fingers close across the slot."""
+        closing = self.arm.rotation[:2, 0]
+        turn = np.arctan2(slot[1], slot[0]) - np.arctan2(closing[1], closing[0])
+        self.arm.rotation = rotation_z(wrap(turn, np.pi)) @ self.arm.rotation
 
-    def _landed(self, name: str, target: str, goal: np.ndarray, height: float) -> bool:
-        owner, scene = self.scene.owner(target), self.scene
-        if owner is None or not scene.touching(name, owner):
+    def _landed(self, name: str, spot: _Spot) -> bool:
+        scene = self.scene
+        if spot.deep or spot.owner is None or not scene.touching(name, spot.owner):
             return False
-        centred = np.linalg.norm((goal - scene.position(name))[:2]) < 0.02
-        return bool(centred and scene.lowest(name) < height)
+        centred = np.linalg.norm((spot.goal - scene.position(name))[:2]) < 0.02
+        return bool(centred and scene.lowest(name) < spot.release + 0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A place for an object: heights are those of its lowest point, metres."""
+
+    owner: str | None  # what it will lie on
+    goal: np.ndarray  # float64 [3]
+    support: float  # highest point of the owner nearby
+    release: float  # where it is let go of
+    deep: bool = False  # let go of below a rim, to fall
+    slot: np.ndarray | None = None  # half-width [2] of a compartment that only fits one way
 
 
 class _TrackedGrasp:

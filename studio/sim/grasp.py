@@ -121,7 +121,7 @@ def _rim_grasps(scene: SceneGeometry, name: str, points: np.ndarray) -> Iterator
         if depth > 0.03:
             outwards = float(np.sign(u[:2] @ closing_direction(yaw)))
             yield Grasp(position, yaw, TILT * outwards, cost=cost + 1.0)
-            higher = position + [0, 0, 0.008]  # a leaning palm would touch the rim beside it
+            higher = position + np.array([0, 0, 0.008])  # else the palm meets the rim beside it
             yield Grasp(higher, yaw, lean=LEAN, cost=cost + 1.5)
             yield Grasp(higher, yaw, lean=-LEAN, cost=cost + 1.5)
 

@@ -102,6 +102,21 @@ def test_bad_requests_are_answered_and_the_page_goes_on(page, message):
     page.until_state(hz=20.0)
 
 
+def test_a_dragged_camera_leaves_its_last_mark(page):
+    page.send(type="reset")
+    page.until(lambda m: m["type"] == "episode")
+    for angle in (5, 10):
+        page.send(type="camera", orbit_horizontal=angle)
+        mark = page.until(lambda m: m["type"] == "mark")
+        assert mark["text"] == f"orbit horizontal {angle}°"
+    page.send(type="camera")
+    assert page.until(lambda m: m["type"] == "mark")["text"] == "nominal camera"
+
+
+def test_health(client, page):
+    assert client.get("/healthz").json() == {"status": "ok", "sessions": 1}
+
+
 def test_broken_json(page):
     page.socket.send_text("{")
     assert page.until(lambda m: m["type"] == "error")
