@@ -68,7 +68,8 @@ def resident_mb(pid: int) -> float:
 
 def children(pid: int) -> list[int]:
     """Direct child processes."""
-    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    lists = Path(f"/proc/{pid}/task").glob("*/children")  # one per thread that started some
+    return [int(child) for file in lists for child in file.read_text().split()]
 
 
 async def watch(port: int, seconds: float, began: float, task: int) -> Page:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,10 @@ from models.mcmc import Descent, descend, draw_noise, score
 from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
+MANY_CHAINS = (
+    4  # fewer chains are so little work on a CPU that splitting it costs more than it saves
+)
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """`auto` is the CUDA GPU if there is one. Raises ValueError for a device that can't be used."""
@@ -30,6 +35,17 @@ def choose_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} can't be used ({reason}); try 'auto' or 'cpu'") from None
     return torch.device(name)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Intra-op threads of the calling thread for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class EnergyPolicy:
@@ -65,7 +81,8 @@ class EnergyPolicy:
         `latency_s` of each plan is the time of the whole batch.
         """
         started = time.perf_counter()
-        with self._lock:
+        few = len(observations) * sampler.chains < MANY_CHAINS
+        with self._lock, _threads(1 if few else torch.get_num_threads()):
             context = self._encode(observations)
             energy = self._model.head.bind(context)
             shape = (self.config.horizon, self.config.action_dim)
@@ -137,7 +154,8 @@ class EnergyPolicy:
         ]
         with self._lock:
             energy = self._model.head.bind(self._encode([obs]))
-            return slice_2d(energy, centre, timestep, dims, *axes, self.device, stop)
+        # outside the lock: plans of running scenes go on meanwhile
+        return slice_2d(energy, centre, timestep, dims, *axes, self.device, stop)
 
     def normalize(self, actions: np.ndarray) -> np.ndarray:
         """Environment scale -> normalised, [..., D]."""
