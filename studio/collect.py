@@ -107,7 +107,7 @@ def collect(config: CollectConfig) -> Counter[str]:
         for task in [t for t, episodes in left.items() if not episodes]:
             _finish(config, task)
         for episode, outcome in _make([e for es in left.values() for e in es], config.workers):
-            verdicts.update(outcome)
+            verdicts.update(map(str, outcome))
             left[episode.task].remove(episode)
             if not left[episode.task]:
                 _finish(config, episode.task)

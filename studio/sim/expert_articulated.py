@@ -8,7 +8,8 @@ from studio.sim.expert_motion import CLOSE, OPEN, SLOW, UP, Actions, Arm
 from studio.sim.expert_scene import Joint, SceneGeometry
 from studio.sim.rotations import POINTING_DOWN, rotation_about, rotation_z, wrap
 
-TILT = np.deg2rad(75.0)  # of the hand that grips a drawer's handle, from pointing down
+# How far a hand leans back from pointing down, the best first: to grip a handle, to push.
+PULL_TILTS, PUSH_TILTS = np.deg2rad([75.0, 60.0, 45.0]), np.deg2rad([45.0, 30.0, 15.0])
 KNOB_RADIUS = 0.01  # m from a knob's axis to where its bar is gripped
 
 
@@ -23,7 +24,7 @@ class Articulation:
         scene, arm = self.scene, self.arm
         outward = joint.axis * joint.opening_sign
         handle = self._handle(joint, outward)
-        approach = self._tilt(outward)
+        approach = self._tilt(outward, handle, PULL_TILTS)
         arm.grip = OPEN
         start, before = arm.position, handle - approach * 0.11
         via = np.append((start + before)[:2] / 2 + outward[:2] * 0.05, max(before[2], start[2]))
@@ -52,10 +53,7 @@ class Articulation:
         scene, arm = self.scene, self.arm
         arm.grip = CLOSE
         point, heading = self._push(joint)
-        if joint.slides:
-            self._tilt(-heading)
-        else:
-            arm.point_down()
+        self._tilt(-heading, point, PUSH_TILTS)
         before = point - 0.08 * heading + 0.01 * UP
         via = np.append(before[:2] - heading[:2] * 0.05, max(arm.position[2], before[2] + 0.12))
         yield from arm.move(via, 0.04, steps=80)
@@ -129,13 +127,18 @@ class Articulation:
         tip = points[reach > reach.max() - 0.016]
         return (tip.max(0) + tip.min(0)) / 2
 
-    def _tilt(self, outward: np.ndarray) -> np.ndarray:
+    def _tilt(self, outward: np.ndarray, position: np.ndarray, tilts: np.ndarray) -> np.ndarray:
         """Pitch the hand so that it points against `outward`; returns where it points.
 
-        The fingers then close in the vertical plane that contains `outward`.
+        As far as the arm can reach `position` that way. The fingers then close in the vertical
+        plane that contains `outward`.
         """
         yaw = wrap(np.arctan2(outward[1], outward[0]) - np.pi / 2, np.pi)
         axis = np.cross([0, 0, 1.0], outward)  # turns -z towards -outward
-        tilt = rotation_about(axis / np.linalg.norm(axis), TILT)
-        self.arm.rotation = tilt @ rotation_z(yaw) @ POINTING_DOWN
-        return tilt @ np.array([0, 0, -1.0])
+        for tilt in tilts:
+            pitch = rotation_about(axis / np.linalg.norm(axis), tilt)
+            for flip in (0.0, np.pi):
+                self.arm.rotation = pitch @ rotation_z(wrap(yaw + flip)) @ POINTING_DOWN
+                if self.scene.reachable(position, self.arm.rotation):
+                    return -self.arm.back
+        return -self.arm.back

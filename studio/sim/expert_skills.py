@@ -16,6 +16,7 @@ HOVER, PREGRASP, LIFT = 0.09, 0.05, 0.06  # m above the grasp
 PULL = 0.13  # m along a leaning hand, out from under what made it lean
 CLEARANCE = 0.03  # m over whatever lies between
 DEEP, NARROW = 0.05, 0.04  # m, half-height and half-width of a region
+HAND_ROOM = 0.07  # m that the hand keeps from what towers beside it
 ATTEMPTS = 4
 
 
@@ -45,7 +46,7 @@ class Manipulation:
     def place(self, name: str, target: str) -> Actions:
         """Put the held object onto (or into) an object or region; False when it was lost."""
         scene, arm = self.scene, self.arm
-        spot = self._spot(target)
+        spot = self._spot(name, target)
         clear = scene.corridor_height(arm.position, spot.goal, 0.10, name)
         clear = max(clear, spot.support) + CLEARANCE
         if spot.slot is not None:
@@ -135,7 +136,7 @@ class Manipulation:
         """How far the object hangs below the finger site."""
         return float(self.arm.position[2] - self.scene.lowest(name))
 
-    def _spot(self, target: str) -> _Spot:
+    def _spot(self, name: str, target: str) -> _Spot:
         """Where and how something is put onto an object or region."""
         scene, owner = self.scene, self.scene.owner(target)
         is_site = scene.is_site(target)
@@ -149,9 +150,21 @@ class Manipulation:
             return _Spot(owner, goal, support, max(goal[2], scene.lowest(target)) + 0.006)
         across, half_height = scene.site_extent(target)
         if half_height < DEEP or owner is None:
+            goal = self._roomy(goal, across, name)
             return _Spot(owner, goal, support, goal[2] + 0.004)
         slot = across if np.linalg.norm(across) < NARROW else None
         return _Spot(owner, goal, support, support - 0.045, deep=True, slot=slot)
+
+    def _roomy(self, goal: np.ndarray, half: np.ndarray, name: str) -> np.ndarray:
+        """The spot of a region nearest its middle where the hand clears what towers beside it."""
+        points = self.scene.obstacles(name)
+        towering = points[points[:, 2] > goal[2] + 0.06, :2]
+        steps = np.array([0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75])
+        grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        spots = goal[:2] + grid @ np.array([half, [-half[1], half[0]]])
+        gaps = [np.linalg.norm(towering - s, axis=1).min(initial=HAND_ROOM) for s in spots]
+        score = np.minimum(gaps, HAND_ROOM) - 1e-3 * np.linalg.norm(grid, axis=1)
+        return np.append(spots[np.argmax(score)], goal[2])
 
     def _align(self, slot: np.ndarray) -> None:
         """Turn the hand so that its fingers close across the slot."""

@@ -16,6 +16,7 @@ from studio.sim.expert_scene import SceneGeometry
 from studio.sim.rotations import gripper_rotation, wrap
 
 FINGER_DEPTH = 0.034  # m below the top of an object; deeper, the palm touches
+KNOB_DEPTH = 0.012  # m, for a knob on top of what is too wide itself
 MAX_WIDTH = 0.072  # m; the fingers open to 0.08
 TILT, LEAN = np.deg2rad(35), np.deg2rad(30)  # of a hand that reaches under something
 RIM_INSET = 0.006  # m inside the outer radius
@@ -69,30 +70,40 @@ def _costed(grasp: Grasp, obstacles: np.ndarray) -> Grasp:
 def _candidates(scene: SceneGeometry, name: str) -> Iterator[Grasp]:
     points = scene.points(name)
     height = float(np.ptp(points[:, 2]))
-    slab, z = _finger_slab(points, height)
+    if height > 0.03 and name.startswith(HOLLOW):
+        yield from _rim_grasps(scene, name, points)
+        return
+    deep = tuple(_grasps_across(*_finger_slab(points, height, FINGER_DEPTH)))
+    if deep:
+        yield from deep
+        return
+    knob = tuple(_grasps_across(*_finger_slab(points, height, KNOB_DEPTH)))
+    yield from knob or _rim_grasps(scene, name, points)
+
+
+def _grasps_across(slab: np.ndarray, z: float) -> Iterator[Grasp]:
+    """Grasps of a slice of an object across its middle; none where it is too wide."""
     yaws = np.deg2rad(np.arange(-90, 90, 5.0))
     spans = [slab[:, :2] @ closing_direction(yaw) for yaw in yaws]
-    narrowest = min(np.ptp(span) for span in spans)
-    if narrowest > 0.068 or (height > 0.03 and name.startswith(HOLLOW)):
-        yield from _rim_grasps(scene, name, points)
+    narrowest = min(float(np.ptp(span)) for span in spans)
+    if narrowest > 0.068:
         return
     for yaw, span in zip(yaws, spans, strict=True):
         width = float(np.ptp(span))
         if width <= MAX_WIDTH:
             u = closing_direction(yaw)
             v = np.array([u[1], -u[0]])
-            across = slab[:, :2] @ v
-            xy = u * _middle(span) + v * _middle(across)
+            xy = u * _middle(span) + v * _middle(slab[:, :2] @ v)
             yield Grasp(np.append(xy, z), float(yaw), cost=25 * (width - narrowest))
 
 
-def _finger_slab(points: np.ndarray, height: float) -> tuple[np.ndarray, float]:
-    """The slice of the object that the fingers touch, and the height of the finger site."""
+def _finger_slab(points: np.ndarray, height: float, depth: float) -> tuple[np.ndarray, float]:
+    """The slice that fingers `depth` below the top would touch, and the height of their site."""
     bottom, top = points[:, 2].min(), points[:, 2].max()
     if height <= 0.03:
         return points, bottom + max(0.5 * height, 0.010)
-    z = max(bottom + min(0.5 * height, 0.020), top - FINGER_DEPTH)
-    near = points[np.abs(points[:, 2] - z) < 0.02]
+    z = max(bottom + min(0.5 * height, 0.020), top - depth)
+    near = points[np.abs(points[:, 2] - z) < min(0.02, depth / 2)]
     return (near if height > 0.06 and len(near) >= 6 else points), z
 
 
