@@ -38,7 +38,7 @@ def solve(sim: LiberoSim, scene: SceneSpec, seed: int = 0) -> tuple[Expert, bool
     "scene",
     [
         SceneSpec("libero_object", 7, 3),  # a milk carton, into the basket
-        SceneSpec("libero_spatial", 4, 1),  # a bowl, out of a narrow drawer
+        SceneSpec("libero_spatial", 4, 2),  # a bowl, out of a narrow drawer
         SceneSpec("libero_goal", 0, 0),  # a drawer
         SceneSpec("libero_goal", 7, 0),  # a knob
     ],
