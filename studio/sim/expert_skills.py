@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,8 +30,9 @@ class Manipulation:
 
     def pick(self, name: str) -> Actions:
         """Grasp and lift an object; returns whether it hangs in the gripper."""
-        for attempt in range(ATTEMPTS):
-            yield from self._approach(name, shift=0.004 * attempt)
+        failed: list[Grasp] = []
+        for _ in range(ATTEMPTS):
+            grasp = yield from self._approach(name, failed)
             height = self.scene.position(name)[2]
             here = self.arm.position
             yield from self.arm.close_fingers(here)
@@ -39,6 +41,7 @@ class Manipulation:
             if self.scene.position(name)[2] > height + 0.025 and self.scene.gripper_width() > 1e-3:
                 return True
             self.retries += 1
+            failed.append(grasp)
             yield from self.arm.open_fingers(self.arm.position)
             yield from self.arm.move(self.arm.position + LIFT * UP, 0.02, steps=20)
         return False
@@ -102,15 +105,17 @@ class Manipulation:
 
     # Parts -------------------------------------------------------------------------------------
 
-    def _approach(self, name: str, shift: float = 0.0) -> Actions:
+    def _approach(
+        self, name: str, failed: Sequence[Grasp] = ()
+    ) -> Generator[np.ndarray, None, Grasp]:
         """Travel above the grasp, turn, descend; the fingers end open around the object.
 
-        `shift` (m) moves a repeated grasp a little, so that it does not fail the same way again.
+        A repeated grasp is moved a little, so that it does not fail the same way again.
         """
         scene, arm = self.scene, self.arm
         arm.grip = OPEN
-        plan = _TrackedGrasp(scene, name, plan_grasp(scene, name))
-        plan.offset[:2] = self.rng.uniform(-shift, shift, 2)
+        plan = _TrackedGrasp(scene, name, plan_grasp(scene, name, failed))
+        plan.offset[:2] = self.rng.uniform(-0.004, 0.004, 2) * len(failed)
         arm.rotation = plan.grasp.rotation
         start = arm.position
         corridor = scene.corridor_height(start, plan.position(), 0.07) + CLEARANCE
@@ -122,11 +127,11 @@ class Manipulation:
             return np.append(hover[:2], max(hover[2], keep))
 
         yield from arm.move(above, 0.035, steps=90)
-        plan.refine(plan_grasp(scene, name))
+        plan.refine(plan_grasp(scene, name, failed))
         arm.rotation = plan.grasp.rotation
         yield from arm.move(lambda: plan.position(PREGRASP), 0.016, steps=40, turn_tolerance=0.1)
         yield from arm.move(plan.position, 0.006, speed=SLOW, steps=30)
-        return True
+        return plan.grasp
 
     def _carried(self, name: str) -> np.ndarray:
         """The object's position relative to the finger site."""

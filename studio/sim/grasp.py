@@ -7,7 +7,7 @@ that nearby scenes get the same grasp.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,17 +53,20 @@ def closing_direction(yaw: float) -> np.ndarray:
     return np.array([-np.sin(yaw), np.cos(yaw)])
 
 
-def plan_grasp(scene: SceneGeometry, name: str) -> Grasp:
-    """The cheapest grasp of the named object that the arm can reach."""
+def plan_grasp(scene: SceneGeometry, name: str, failed: Sequence[Grasp] = ()) -> Grasp:
+    """The cheapest grasp of the named object that the arm can reach, unlike those that failed."""
     obstacles = scene.obstacles(name)
-    ranked = sorted((_costed(g, obstacles) for g in _candidates(scene, name)), key=lambda g: g.cost)
+    ranked = sorted(
+        (_costed(g, obstacles, failed) for g in _candidates(scene, name)), key=lambda g: g.cost
+    )
     reachable = (g for g in ranked if scene.reachable(g.position, g.rotation))
     return next(reachable, ranked[0])
 
 
-def _costed(grasp: Grasp, obstacles: np.ndarray) -> Grasp:
+def _costed(grasp: Grasp, obstacles: np.ndarray, failed: Sequence[Grasp]) -> Grasp:
     """The grasp with what collisions, turning and reaching add to its cost."""
     cost = grasp.cost + _collision_cost(grasp, obstacles) + 0.35 * abs(grasp.yaw)
+    cost += 2.0 * any(np.linalg.norm(grasp.position - f.position) < 0.025 for f in failed)
     return replace(grasp, cost=cost + 0.15 * float(np.linalg.norm(grasp.position[:2] - BASE_XY)))
 
 
@@ -144,7 +147,9 @@ def _collision_cost(grasp: Grasp, obstacles: np.ndarray) -> float:
     hand = (along < 0.115) & (across < 0.04) & (above > 0.027)
     near = (along < 0.075) & (across < 0.03) & (above > -0.012)
     cost = 2.0 + 10 * (above[fingers].max() + 0.014) if fingers.any() else 0.0
-    return float(cost + 3.0 * hand.any() + 0.3 * near.any())
+    if hand.any():  # an edge that the palm may brush, or something that hangs over
+        cost += 1.5 if above[hand].max() < 0.06 else 3.0
+    return float(cost + 0.3 * near.any())
 
 
 def _middle(values: np.ndarray) -> float:
