@@ -5,19 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SHIFT = 4  # pixels at 128 px, each way, per view
+SHIFTS = (2, 4)  # pixels at 128 px, each way: agentview, wrist
 BRIGHTNESS, CONTRAST = 0.1, 0.1  # half widths
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each view by up to `SHIFT` px (edges repeated) and jitter brightness and contrast.
+    """Shift each view by up to its `SHIFTS` (edges repeated), jitter brightness and contrast.
+
+    The fixed camera is shifted less: a shift looks like a turn of it, and a model that is taught to
+    shrug at turns has nothing to say about a camera that was moved.
 
     images uint8 [B, views, S, S, 3] -> the same. Both views of a sample share the jitter.
     """
     b, views, side = images.shape[:3]
-    reach = max(1, round(SHIFT * side / 128))
+    reach = torch.tensor([max(1, round(s * side / 128)) for s in SHIFTS]).repeat(b)[:, None]
     flat = images.flatten(0, 1)
-    offsets = torch.randint(0, 2 * reach + 1, (2, len(flat), 1), generator=generator) - reach
+    offsets = (torch.rand((2, len(flat), 1), generator=generator) * (2 * reach + 1)).long() - reach
     rows, columns = (torch.arange(side) + offsets).clamp(0, side - 1)
     shifted = flat[torch.arange(len(flat))[:, None, None], rows[:, :, None], columns[:, None, :]]
     jitter = torch.rand((2, b), generator=generator) * 2 - 1

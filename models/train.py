@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, required=True, help="folder of *.hdf5 demonstrations")
     p.add_argument("--out", type=Path, required=True, help="folder of this run")
     p.add_argument("--resume", action="store_true", help="continue the run in OUT")
+    p.add_argument("--init", type=Path, help="checkpoint folder to start from (fine-tuning)")
     p.add_argument("--stride", type=int, default=2, help="a sample every n-th step (default 2)")
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
@@ -101,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
 
             load_pretrained(trainer.model.backbone)
             trainer.average.load_state_dict(trainer.model.state_dict())
+        if args.init:
+            trainer.start_from(args.init)
         if args.resume:
             trainer.resume()
     except (ValueError, OSError) as error:

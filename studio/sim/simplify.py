@@ -5,7 +5,7 @@ LIBERO's scenes hold some 300,000 triangles and textures up to 4096 pixels wide 
 nothing that physics reads is touched: meshes of colliding geoms stay as they are, and vertices are
 left where they are, only faces are re-knit.
 
-Letters: V vertices, F faces, T texture coordinates of one mesh.
+Letters: V vertices, F faces of one mesh.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 TEXTURE_SIDE = 512  # pixels
-CELLS_ACROSS = 45  # clusters of vertices along the longest side of a mesh
-CELL_BOUNDS = (0.0025, 0.01)  # m, side of a cluster
+CELLS_ACROSS = 30  # clusters of vertices along the longest side of a mesh
+CELL_BOUNDS = (0.0035, 0.012)  # m, side of a cluster
 SPARED_FACES = 1000  # meshes up to this size stay as they are
 
 
@@ -89,15 +89,16 @@ def _thin_mesh(model: Any, mesh: int, textured: bool) -> None:
     )
     cell = float(np.clip(np.ptp(positions_V3, axis=0).max() / CELLS_ACROSS, *CELL_BOUNDS))
     cell_V = _numbered(np.floor(positions_V3 / cell).astype(np.int32))
-    fixed_V = np.zeros(len(positions_V3), dtype=bool)
+    place_V = _numbered(positions_V3)
     if textured and model.mesh_texcoordadr[mesh] >= 0:
         coords = model.mesh_texcoordadr[mesh], model.mesh_texcoordnum[mesh]
-        fixed_V = on_seams(positions_V3, face_F3, coord_F3, _part(model.mesh_texcoord, *coords))
-        cell_V = patches(positions_V3, face_F3, cell_V, fixed_V)
-    chosen_F3 = most_central(positions_V3, cell_V)[face_F3]
-    coord_V = np.zeros(len(positions_V3), dtype=coord_F3.dtype)
-    coord_V[face_F3] = coord_F3
-    coord_F3 = np.where(fixed_V[face_F3], coord_F3, coord_V[chosen_F3])
+        chart_F, kind_V = charts(place_V, face_F3, _part(model.mesh_texcoord, *coords)[coord_F3])
+        cell_V = _numbered(np.column_stack([cell_V, kind_V]))
+    else:
+        chart_F = np.zeros(count, dtype=np.int64)
+    cluster_V = patches(place_V, face_F3, cell_V)
+    chosen_F3 = most_central(positions_V3, cluster_V)[face_F3]
+    coord_F3 = moved_coords(place_V, face_F3, coord_F3, chart_F, chosen_F3)
     a, b, c = chosen_F3.T
     kept = np.flatnonzero((a != b) & (b != c) & (c != a))
     for array, values in (
@@ -114,28 +115,53 @@ def _part(array: np.ndarray, start: int, count: int) -> np.ndarray:
     return array[start : start + count]
 
 
-def on_seams(
-    positions_V3: np.ndarray, face_F3: np.ndarray, coord_F3: np.ndarray, coords_T2: np.ndarray
-) -> np.ndarray:
-    """Whether each vertex [V] lies on a cut of the texture: several coordinates at its place."""
-    place_V = _numbered(positions_V3)
-    corner_place = place_V[face_F3.ravel()]
-    alike = _numbered(np.column_stack([corner_place, coords_T2[coord_F3.ravel()]]))
-    place_of = np.zeros(alike.max() + 1, dtype=np.int64)
-    place_of[alike] = corner_place  # of each distinct (place, coordinate)
-    return np.bincount(place_of, minlength=place_V.max() + 1)[place_V] > 1
+def charts(
+    place_V: np.ndarray, face_F3: np.ndarray, uv_F32: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How the texture is cut: (chart [F] of each face, kind [V] of each vertex).
+
+    Faces that share a place at one texture coordinate are of one chart. Vertices are of one kind
+    where the same charts meet, so that a seam may be thinned along its length but never crossed.
+    Where a chart meets itself, each place is of a kind of its own.
+    """
+    place_F3 = place_V[face_F3]
+    node_F3 = _numbered(np.column_stack([place_F3.ravel(), uv_F32.reshape(-1, 2)]))
+    node_F3 = node_F3.reshape(face_F3.shape)
+    links = np.concatenate([node_F3[:, :2], node_F3[:, 1:]])
+    chart_F = _connected(links, int(node_F3.max()) + 1)[node_F3[:, 0]]
+    corners = np.column_stack([place_F3.ravel(), np.repeat(chart_F, 3), node_F3.ravel()])
+    corners = np.unique(corners, axis=0)
+    # The sum of one random number per chart tells the sets of charts apart.
+    pairs = np.unique(corners[:, :2], axis=0)
+    tags = np.random.default_rng(0).integers(1 << 40, size=chart_F.max() + 1)
+    kind = np.zeros(place_V.max() + 1, dtype=np.int64)
+    np.add.at(kind, pairs[:, 0], tags[pairs[:, 1]])
+    twice = corners[1:][(corners[1:, :2] == corners[:-1, :2]).all(axis=1), 0]
+    kind[twice] = -1 - twice
+    return chart_F, kind[place_V]
 
 
-def patches(
-    positions_V3: np.ndarray, face_F3: np.ndarray, cell_V: np.ndarray, fixed_V: np.ndarray
+def moved_coords(
+    place_V: np.ndarray,
+    face_F3: np.ndarray,
+    coord_F3: np.ndarray,
+    chart_F: np.ndarray,
+    chosen_F3: np.ndarray,
 ) -> np.ndarray:
+    """Texture coordinate [F, 3] of each corner once its vertex has become `chosen_F3`."""
+    size = int(chart_F.max()) + 1
+    at_F3 = place_V[face_F3] * size + chart_F[:, None]
+    keys, first = np.unique(at_F3, return_index=True)
+    wanted_F3 = place_V[chosen_F3] * size + chart_F[:, None]
+    found_F3 = coord_F3.ravel()[first[np.searchsorted(keys, wanted_F3)]]
+    return np.where(wanted_F3 == at_F3, coord_F3, found_F3)
+
+
+def patches(place_V: np.ndarray, face_F3: np.ndarray, cell_V: np.ndarray) -> np.ndarray:
     """Cluster [V] of each vertex: those of one cell which edges within it connect.
 
-    So the two sides of a thin wall stay apart. Vertices at one position are one: no cracks open.
-    Vertices in `fixed_V` stay alone.
+    So the two sides of a thin wall stay apart. Vertices at one place are one: no cracks open.
     """
-    place_V = _numbered(positions_V3)
-    cell_V = np.where(fixed_V, -1 - place_V, cell_V)
     edges = np.concatenate([face_F3[:, [0, 1]], face_F3[:, [1, 2]], face_F3[:, [2, 0]]])
     inside = edges[cell_V[edges[:, 0]] == cell_V[edges[:, 1]]]
     return _connected(place_V[inside], int(place_V.max()) + 1)[place_V]

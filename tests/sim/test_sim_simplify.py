@@ -18,7 +18,7 @@ def test_the_two_sides_of_a_thin_wall_stay_apart():
     side = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=np.float32)
     positions = np.concatenate([side, side + np.float32(0.1)])
     faces = np.array([[0, 1, 2], [3, 4, 5]])
-    patches = simplify.patches(positions, faces, np.zeros(6, int), np.zeros(6, bool))
+    patches = simplify.patches(_places(positions), faces, np.zeros(6, int))
     assert len(set(patches[:3])) == len(set(patches[3:])) == 1
     assert patches[0] != patches[3]
 
@@ -29,22 +29,39 @@ def test_vertices_at_one_position_stay_together():
     positions = corners[[0, 1, 2, 2, 1, 3]]
     faces = np.array([[0, 1, 2], [3, 4, 5]])
     cells = np.arange(4)[[0, 1, 2, 2, 1, 3]]
-    patches = simplify.patches(positions, faces, cells, np.zeros(6, bool))
+    patches = simplify.patches(_places(positions), faces, cells)
     assert patches[1] == patches[4] and patches[2] == patches[3]
     assert len(set(patches)) == 4
 
 
-def test_a_cut_of_the_texture_is_found_and_kept():
-    positions = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], dtype=np.float32)
+def test_a_cut_of_the_texture_is_found():
+    """Two triangles over one edge; in `cut`, vertex 1 and 2 have another coordinate in each."""
+    places = np.arange(4)
     faces = np.array([[0, 1, 2], [2, 1, 3]])
-    texture = np.array([[0, 0], [1, 0], [0, 1], [0.5, 0.5], [1, 1]], dtype=np.float32)
-    whole = np.array([[0, 1, 2], [2, 1, 4]])
-    cut = np.array([[0, 1, 2], [2, 3, 4]])  # vertex 1 has two coordinates
-    assert not simplify.on_seams(positions, faces, whole, texture).any()
-    seam = simplify.on_seams(positions, faces, cut, texture)
-    np.testing.assert_array_equal(seam, [False, True, False, False])
-    patches = simplify.patches(positions, faces, np.zeros(4, int), seam)
-    assert patches[0] == patches[2] == patches[3] != patches[1]
+    whole = np.array([[[0, 0], [1, 0], [0, 1]], [[0, 1], [1, 0], [1, 1]]], dtype=np.float32)
+    cut = whole + np.array([0, 5], dtype=np.float32)[:, None, None]
+    chart, kind = simplify.charts(places, faces, whole)
+    assert chart[0] == chart[1] and len(set(kind)) == 1
+    chart, kind = simplify.charts(places, faces, cut)
+    assert chart[0] != chart[1]
+    assert kind[1] == kind[2] and len(set(kind)) == 3  # the seam, and the two sides of it
+
+
+def test_a_chart_that_meets_itself_keeps_its_places_apart():
+    """A strip of three triangles around a post: its ends meet at vertex 0 with two coordinates."""
+    faces = np.array([[0, 1, 2], [2, 1, 3], [3, 1, 0]])
+    uv = np.array([[0, 0], [0.5, 1], [1, 0], [2, 0], [3, 0]], dtype=np.float32)
+    chart, kind = simplify.charts(np.arange(4), faces, uv[[[0, 1, 2], [2, 1, 3], [3, 1, 4]]])
+    assert len(set(chart)) == 1
+    assert len(set(kind[1:])) == 1 and kind[0] != kind[1]
+
+
+def test_a_moved_corner_takes_the_coordinate_of_its_own_chart():
+    faces = np.array([[0, 1, 2], [2, 1, 3]])
+    coords = np.array([[0, 1, 2], [3, 4, 5]])  # two charts meet along the edge 1-2
+    chosen = np.array([[0, 2, 2], [2, 2, 3]])  # vertex 1 became vertex 2
+    moved = simplify.moved_coords(np.arange(4), faces, coords, np.array([0, 1]), chosen)
+    np.testing.assert_array_equal(moved, [[0, 2, 2], [3, 3, 5]])
 
 
 def test_only_what_nothing_collides_with_is_thinned():
@@ -69,3 +86,7 @@ def test_only_what_nothing_collides_with_is_thinned():
             kept = model.mesh_face[: model.mesh_facenum[0]]
             assert 500 < len(kept) < 0.8 * faces
             assert (np.diff(np.sort(kept, axis=1), axis=1) > 0).all()  # no degenerate face
+
+
+def _places(positions: np.ndarray) -> np.ndarray:
+    return np.unique(positions, axis=0, return_inverse=True)[1].ravel()

@@ -10,6 +10,7 @@ from test_models_data import write_demos
 
 from models.augment import augment
 from models.backbone import Backbone, _copy_weights
+from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig, preset
 from models.data import load_demonstrations
 from models.energy_head import EnergyHead
@@ -86,6 +87,18 @@ def test_training_fits_a_small_set(tmp_path, data):
     first, *_, last = (line for line in lines(tmp_path / "run") if "loss" in line)
     assert last["l1"] < 0.97 * first["l1"] and last["readout_l1"] < 0.85 * first["readout_l1"]
     assert last["energy_gap"] > 0
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(tmp_path, data, debug_checkpoint):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    trainer.start_from(debug_checkpoint)
+    source = load_checkpoint(debug_checkpoint).model
+    for own in (trainer.model, trainer.average):
+        for a, b in zip(own.parameters(), source.parameters(), strict=True):
+            assert torch.equal(a, b)
+    other = Trainer(replace(preset("debug"), ffn_size=96), CONFIG, data, tmp_path / "other")
+    with pytest.raises(ValueError, match="another architecture"):
+        other.start_from(debug_checkpoint)
 
 
 def test_resume_without_or_with_other_state_says_so(tmp_path, data):
