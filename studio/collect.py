@@ -45,6 +45,7 @@ class CollectConfig:
     attempts: int = 4  # per episode, each from another initial state
     workers: int = 1
     seed: int = 0
+    other_scenes: bool = False  # each task where other tasks of the suite are at home
 
     def __post_init__(self) -> None:
         count = len(catalog.tasks(self.suite))
@@ -55,8 +56,20 @@ class CollectConfig:
         for name in ("per_task", "scene_seeds", "attempts", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        homeless = [t for t in self.tasks if not self.scene_tasks(t)]
+        if homeless:
+            raise ValueError(
+                f"--other-scenes: no other scene of {self.suite} has what task {homeless[0]} needs"
+            )
         if not (0 <= self.noise <= 1 and 0 <= self.noise_fraction <= 1):
             raise ValueError("--noise and --noise-fraction must lie in [0, 1]")
+
+    def scene_tasks(self, task: int) -> tuple[int, ...]:
+        """The tasks in whose scenes `task` is performed."""
+        if not self.other_scenes:
+            return (task,)
+        known = range(len(catalog.tasks(self.suite)))
+        return tuple(t for t in known if task in catalog.other_goals(self.suite, t))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +95,11 @@ class Episode:
     def scenes(self) -> Iterator[tuple[SceneSpec, tuple[int, ...]]]:
         """Scene and entropy of the noise, attempt by attempt."""
         c = self.config
+        places = c.scene_tasks(self.task)
         for attempt in range(c.attempts):
             init = c.inits[(self.index + attempt * c.per_task) % len(c.inits)]
-            scene = SceneSpec(c.suite, self.task, init, self.index % c.scene_seeds)
+            place = places[(self.index + attempt) % len(places)]
+            scene = SceneSpec(c.suite, place, init, self.index % c.scene_seeds, goal=self.task)
             yield scene, (c.seed, self.task, self.index, attempt)
 
 
@@ -198,6 +213,9 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--attempts", type=int, default=4, help="per demonstration")
     p.add_argument("--workers", type=_workers, default="auto", help="processes, or auto")
     p.add_argument("--seed", type=int, default=0, help="of the noise")
+    p.add_argument("--other-scenes", action="store_true",
+                   help="each task in the scenes of other tasks that hold its objects, so that "
+                   "the instruction decides and not the scene")  # fmt: skip
     arguments = vars(p.parse_args(argv))
     try:
         arguments["tasks"] = arguments["tasks"] or tuple(

@@ -124,6 +124,7 @@ class _Log:
             executed_actions=np.stack(self._executed),
             model_xml=self._sim.env.model.get_xml(),
             attributes={
+                "scene_task": attempt.scene.task,
                 "init": attempt.scene.init,
                 "seed": attempt.scene.seed,
                 "action_noise": attempt.noise,

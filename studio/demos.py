@@ -72,7 +72,7 @@ def task_header(bddl_file: Path, instruction: str) -> dict[str, str]:
     return {
         "env_name": problem,
         "problem_info": json.dumps(problem_info),
-        "bddl_file_name": bddl_file.name,
+        "bddl_file_name": f"{bddl_file.parent.name}/{bddl_file.name}",  # the folder: its suite
         "bddl_file_content": content,
         "env_args": json.dumps(env_args),
         "macros_image_convention": IMAGE_CONVENTION,

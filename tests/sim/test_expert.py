@@ -41,8 +41,9 @@ def solve(sim: LiberoSim, scene: SceneSpec, seed: int = 0) -> tuple[Expert, bool
         SceneSpec("libero_spatial", 4, 2),  # a bowl, out of a narrow drawer
         SceneSpec("libero_goal", 0, 0),  # a drawer
         SceneSpec("libero_goal", 7, 0),  # a knob
+        SceneSpec("libero_object", 0, 3, goal=7),  # another task's milk carton
     ],
-    ids=lambda scene: f"{scene.suite}-{scene.task}",
+    ids=lambda scene: f"{scene.suite}-{scene.task}-{scene.goal}",
 )
 def test_the_expert_solves_a_task_with_one_grasp(sim, scene):
     expert, success, actions = solve(sim, scene)
@@ -54,6 +55,17 @@ def test_the_expert_solves_a_task_with_one_grasp(sim, scene):
 def test_the_same_seed_gives_the_same_actions(sim):
     scene = SceneSpec("libero_object", 9, 5)
     np.testing.assert_array_equal(solve(sim, scene)[2], solve(sim, scene)[2])
+
+
+def test_a_scene_is_asked_for_another_goal_and_back(sim):
+    info = sim.load(SceneSpec("libero_object", 0, 3, goal=7))
+    assert "milk" in info.instruction and "milk" in sim.observe().instruction
+    assert sim.env.parsed_problem["goal_state"] == [["in", "milk_1", "basket_1_contain_region"]]
+    info = sim.load(SceneSpec("libero_object", 0, 3))
+    assert "alphabet soup" in info.instruction
+    assert "alphabet_soup_1" in sim.env.parsed_problem["goal_state"][0]
+    with pytest.raises(ValueError, match="possible: 1, 2, 5, 6, 7"):
+        sim.load(SceneSpec("libero_object", 0, 3, goal=4))
 
 
 def test_a_goal_without_a_skill_is_refused(sim, monkeypatch):

@@ -108,3 +108,20 @@ def test_pickled_initial_states_are_read_without_running_code(tmp_path):
 class _Evil:
     def __reduce__(self):
         return os.system, ("true",)
+
+
+def test_goals_that_a_scene_can_be_asked_for():
+    assert catalog.other_goals("libero_object", 0) == (1, 2, 5, 6, 7)
+    assert catalog.other_goals("libero_goal", 3) == (0, 1, 2, 4, 5, 6, 7, 8, 9)
+    assert catalog.other_goals("libero_spatial", 0) == ()  # one goal, ten scenes
+    assert 0 in catalog.other_goals("libero_10", 7)
+
+
+def test_paraphrases_are_other_words_for_every_task():
+    for suite in catalog.SUITES[:4]:
+        for task in catalog.tasks(suite):
+            words = catalog.paraphrase(suite, task.index)
+            assert words and words != task.instruction
+    assert catalog.paraphrase("libero_goal", 7) == "switch on the stove"
+    with pytest.raises(ValueError, match="no paraphrases"):
+        catalog.paraphrase("libero_90", 0)
