@@ -46,7 +46,6 @@ ACTION_DIM = 7
 _MJCF_CAMERAS = dict(zip(CAMERAS, ("agentview", "robot0_eye_in_hand"), strict=True))
 _RESTORED = ("body_pos", "body_quat", "site_rgba", "geom_rgba")
 _PLACEMENT_ATTEMPTS = 20
-_SNAPSHOT = 0x1FFF  # mjSTATE_INTEGRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +203,9 @@ class LiberoSim:
         import mujoco
 
         self._loaded()
-        state = np.empty(mujoco.mj_stateSize(self._model, _SNAPSHOT))
-        mujoco.mj_getState(self._model, self._data, state, _SNAPSHOT)
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION.value
+        state = np.empty(mujoco.mj_stateSize(self._model, kind))
+        mujoco.mj_getState(self._model, self._data, state, kind)
         return np.append(state, self.env.robots[0].gripper.current_action)
 
     def restore(self, snapshot: np.ndarray) -> None:
@@ -213,15 +213,16 @@ class LiberoSim:
         import mujoco
 
         self._loaded()
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION.value
         command = self.env.robots[0].gripper.current_action
-        expected = mujoco.mj_stateSize(self._model, _SNAPSHOT) + len(command)
+        expected = mujoco.mj_stateSize(self._model, kind) + len(command)
         if np.shape(snapshot) != (expected,):
             raise ValueError(f"a snapshot of this scene has {expected} numbers")
         state, command[:] = np.split(snapshot, [expected - len(command)])
         self._pictures.clear()
-        mujoco.mj_setState(self._model, self._data, state, _SNAPSHOT)
+        mujoco.mj_setState(self._model, self._data, state, kind)
         self.env.sim.forward()
-        mujoco.mj_setState(self._model, self._data, state, _SNAPSHOT)  # the warm start again
+        mujoco.mj_setState(self._model, self._data, state, kind)  # the warm start again
         self.env._post_process()
 
     def set_state(self, state: np.ndarray) -> None:

@@ -1,0 +1,151 @@
+"""What the scripted expert would do from a moment of the running episode, without disturbing it.
+
+A moment is noted wherever the policy looks. When somebody asks about one, the simulator's process
+forks: the copy goes back to that moment, rolls the expert ahead, answers and ends, while the episode
+goes on bit for bit as if nobody had asked. The fork never touches OpenGL, whose threads it lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from studio.sim.expert import Expert
+from studio.sim.expert_motion import CLOSE, SLOW, Actions
+from studio.sim.expert_skills import HOVER, Manipulation
+from studio.sim.grasp import Grasp, plan_grasp
+
+if TYPE_CHECKING:
+    from studio.sim.libero_sim import LiberoSim
+
+LIMIT_S = 20  # a fork that takes longer ends itself
+NEARBY = 0.02  # m beside a grasp's approach that still count as being on it
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertChunk:
+    """The expert's next actions, float32 [H, 7] in the environment's scale, and what it is at."""
+
+    actions: np.ndarray
+    phase: str
+
+
+class Onlooker(Expert):
+    """The expert asked in mid-episode: it goes on from what the hand is doing already.
+
+    A held object is placed, not picked up again; a hand above its grasp goes on down; the first
+    commands continue the hand's motion, whose acceleration is limited.
+    """
+
+    def __init__(self, sim: LiberoSim, last_action: np.ndarray) -> None:
+        """`last_action` [7]: what was executed before. Raises ValueError as `Expert` does."""
+        super().__init__(sim)
+        self._arm._command = np.array(last_action[:3], dtype=np.float64)
+        rng = np.random.default_rng(0)
+        self._manipulation = _InMidMotion(self._scene, self._arm, rng)
+
+    def _bring(self, name: str, target: str) -> Actions:
+        gripper = self._env.robots[0].gripper
+        if self._pushes or not self._env._check_grasp(gripper, self._env.get_object(name)):
+            return (yield from super()._bring(name, target))
+        self.phase = f"place {name}"
+        self._arm.grip = CLOSE
+        self._arm.rotation = self._scene.gripper_pose()[1]
+        return (yield from self._manipulation.place(name, target))
+
+
+class _InMidMotion(Manipulation):
+    """Grasps without the way back up, when the hand is on its way down."""
+
+    def _approach(
+        self, name: str, failed: Sequence[Grasp] = ()
+    ) -> Generator[np.ndarray, None, Grasp]:
+        grasp, arm = plan_grasp(self.scene, name, failed), self.arm
+        offset = arm.position - grasp.position
+        above = float(offset @ -grasp.rotation[:, 2])
+        beside = np.linalg.norm(offset + above * grasp.rotation[:, 2])
+        if failed or beside > NEARBY or not -NEARBY < above < HOVER + NEARBY:
+            return (yield from super()._approach(name, failed))
+        arm.rotation = grasp.rotation
+        yield from arm.move(grasp.position, 0.006, speed=SLOW, steps=30)
+        return grasp
+
+
+def expert_chunk(sim: LiberoSim, last_action: np.ndarray, horizon: int) -> ExpertChunk:
+    """The expert's next `horizon` actions from the present state, which it leaves behind."""
+    expert, actions = Onlooker(sim, last_action), []
+    phase = None
+    for _ in range(horizon):
+        actions.append(expert.act())
+        phase = phase or expert.phase  # of the first action
+        sim.step(actions[-1])
+    return ExpertChunk(np.array(actions, dtype=np.float32), phase)
+
+
+class Foresight:
+    """The moments of one episode and the questions asked about them; see the module docstring."""
+
+    def __init__(self, sim: LiberoSim) -> None:
+        self._sim = sim
+        self._moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._asked: dict[int, Connection] = {}  # by the fork's process id
+
+    def forget(self) -> None:
+        """Another episode begins."""
+        self._moments.clear()
+
+    def note(self, step: int, last_action: np.ndarray) -> None:
+        """Remember the present moment under the number of its control step."""
+        self._moments[step] = self._sim.snapshot(), last_action
+
+    def ask(self, step: int, horizon: int) -> int:
+        """Begin to find out; returns a ticket. Raises ValueError for a step that nobody noted."""
+        if step not in self._moments:
+            raise ValueError(f"the policy did not look at step {step} of this episode")
+        answers, ours = Pipe(duplex=False)
+        ticket = os.fork()
+        if ticket == 0:
+            _answer_and_end(self._sim, *self._moments[step], horizon, ours)
+        ours.close()
+        self._asked[ticket] = answers
+        return ticket
+
+    def answer(self, ticket: int) -> ExpertChunk | None:
+        """What was found out, None while it is not. Raises ValueError when it can't be known."""
+        answers = self._asked.get(ticket)
+        if answers is None:
+            raise ValueError("this was never asked")
+        if not answers.poll():
+            return None
+        del self._asked[ticket]
+        try:
+            failed, value = answers.recv()
+        except EOFError:
+            failed, value = True, "the expert found no answer in time"
+        answers.close()
+        os.waitpid(ticket, 0)
+        if failed:
+            raise ValueError(value)
+        return value
+
+
+def _answer_and_end(
+    sim: LiberoSim, snapshot: np.ndarray, last_action: np.ndarray, horizon: int, reply: Connection
+) -> None:
+    """The fork's whole life. Nothing of the process that it copies may run at its end."""
+    signal.alarm(LIMIT_S)
+    os.nice(10)  # the scene comes first
+    try:
+        sim.restore(snapshot)
+        reply.send((False, expert_chunk(sim, last_action, horizon)))
+    except Exception as error:
+        reply.send((True, str(error) or type(error).__name__))
+    finally:
+        os._exit(0)
