@@ -1,23 +1,19 @@
-"""LIBERO demonstrations (HDF5, one file per task) as training samples held in memory.
+"""Demonstrations as training samples held in memory, from LIBERO's HDF5 or LeRobotDataset v3.
 
 A sample starts at every `stride`-th step of a demonstration: what is seen there, and the next H
-actions. Past the end a chunk repeats rest: zero motion, the last gripper command. Images stay
-uint8 and are turned upright when the file says that they are stored upside down
-(`macros_image_convention` = "opengl", as LIBERO's own files do).
+actions. Past the end a chunk repeats rest: zero motion, the last gripper command.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-PROPRIO_PARTS = (("ee_pos", 3), ("ee_ori", 3), ("gripper_states", 2))
-IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")  # order of `CAMERAS`
+from models import lerobot, libero_hdf5
+from models.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,88 +47,58 @@ class Demonstrations:
 def load_demonstrations(
     folder: str | Path, horizon: int, stride: int = 1, action_dim: int = 7
 ) -> Demonstrations:
-    """Read every `*.hdf5` under `folder`.
+    """Read every demonstration under `folder` (see `read_demonstrations`) into memory.
 
-    Raises ValueError (one line, naming the file) for an empty folder, a truncated file, missing
-    keys, another action size, images that are not square uint8 RGB, or values that are not finite.
+    Raises ValueError as `read_demonstrations` does, and for images of several sizes.
     """
-    root = Path(folder)
-    found = sorted(root.rglob("*.hdf5")) if root.is_dir() else []
-    # hidden folders hold the episodes of a collection that has not finished
-    files = [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
-    if not files:
-        raise ValueError(f"{folder}: no *.hdf5 demonstrations here; collect or download some first")
-    samples: list[tuple[np.ndarray, ...]] = []
+    parts: list[tuple[np.ndarray, ...]] = []
     instructions: list[str] = []
     suites: set[str] = set()
     owners: list[int] = []
-    for file in files:
-        instruction, suite, demos = _read_file(file, horizon, stride, action_dim)
-        if instruction not in instructions:
-            instructions.append(instruction)
-        suites.add(suite)
-        samples += demos
-        owners += [instructions.index(instruction)] * len(demos)
-    if len({s[0].shape[1:] for s in samples}) > 1:
+    for demo in read_demonstrations(folder, stride, action_dim):
+        if demo.instruction not in instructions:
+            instructions.append(demo.instruction)
+        owners.append(instructions.index(demo.instruction))
+        suites.add(demo.suite)
+        starts = np.arange(0, len(demo.actions), stride)
+        parts.append((demo.images, demo.proprio[starts], chunks(demo.actions, starts, horizon)))
+    if len({images.shape[1:] for images, _, _ in parts}) > 1:
         raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
-    lengths = [len(s[1]) for s in samples]
+    lengths = [len(images) for images, _, _ in parts]
     return Demonstrations(
-        images=np.concatenate([s[0] for s in samples]),
-        proprio=np.concatenate([s[1] for s in samples]),
-        actions=np.concatenate([s[2] for s in samples]),
+        images=np.concatenate([images for images, _, _ in parts]),
+        proprio=np.concatenate([proprio for _, proprio, _ in parts]),
+        actions=np.concatenate([actions for _, _, actions in parts]),
         task=np.repeat(np.array(owners), lengths),
-        demo=np.repeat(np.arange(len(samples)), lengths),
+        demo=np.repeat(np.arange(len(parts)), lengths),
         instructions=tuple(instructions),
         suites=tuple(sorted(suites)),
     )
 
 
-def _read_file(
-    file: Path, horizon: int, stride: int, action_dim: int
-) -> tuple[str, str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    try:
-        with h5py.File(file, "r") as h5:
-            data = h5["data"]
-            flip = _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
-            demos = [
-                _read_demo(data[name], flip, horizon, stride, action_dim) for name in _names(data)
-            ]
-            instruction, suite = _instruction(data), _suite(data)
-    except KeyError as error:
-        raise ValueError(f"{file}: not a LIBERO demonstration file, {error.args[0]}") from None
-    except OSError as error:
-        raise ValueError(f"{file}: unreadable or truncated HDF5 ({error})") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    if not demos:
-        raise ValueError(f"{file}: holds no demonstrations")
-    return instruction, suite, demos
+def read_demonstrations(
+    folder: str | Path, stride: int = 1, action_dim: int = 7
+) -> Iterator[Trajectory]:
+    """Every demonstration under `folder`, one in memory at a time, seen every `stride` steps.
 
-
-def _names(data: h5py.Group) -> Iterator[str]:
-    """demo_0, demo_1, ... in numeric order."""
-    return iter(sorted(data.keys(), key=lambda name: int(name.rpartition("_")[2])))
-
-
-def _read_demo(
-    demo: h5py.Group, flip: bool, horizon: int, stride: int, action_dim: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, proprio and action chunks of one demonstration's samples."""
-    actions = np.asarray(demo["actions"], dtype=np.float32)
-    if actions.ndim != 2 or actions.shape[1] != action_dim or not len(actions):
+    LeRobotDataset v3 folders are told by their meta/info.json; beside them every `*.hdf5` is read.
+    Raises ValueError (one line, naming the file) for an empty folder, a truncated file, missing
+    keys, another action size, images that are not square uint8 RGB, or values that are not finite.
+    """
+    root = Path(folder)
+    found = sorted([*root.rglob("*.hdf5"), *root.rglob(lerobot.INFO)]) if root.is_dir() else []
+    # hidden folders hold what a collection or an export has not finished
+    files = [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+    if not files:
         raise ValueError(
-            f"{demo.name}: actions have shape {actions.shape}, expected (T, {action_dim})"
+            f"{folder}: no demonstrations here (*.hdf5 or LeRobot's meta/info.json); "
+            "collect or download some first"
         )
-    obs = demo["obs"]
-    proprio = np.concatenate(
-        [_proprio(obs[key], len(actions), size) for key, size in PROPRIO_PARTS], axis=1
-    )
-    for name, values in (("actions", actions), ("proprio", proprio)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{demo.name}: {name} hold values that are not finite")
-    images = np.stack([_images(obs[key], len(actions), stride) for key in IMAGE_KEYS], axis=1)
-    starts = np.arange(0, len(actions), stride)
-    return images[:, :, ::-1] if flip else images, proprio[starts], chunks(actions, starts, horizon)
+    for file in files:
+        if file.suffix == ".hdf5":
+            yield from libero_hdf5.read_file(file, stride, action_dim)
+        else:
+            yield from lerobot.read_folder(file.parents[1], stride, action_dim)
 
 
 def chunks(actions: np.ndarray, starts: np.ndarray, horizon: int) -> np.ndarray:
@@ -141,35 +107,3 @@ def chunks(actions: np.ndarray, starts: np.ndarray, horizon: int) -> np.ndarray:
     rest[:, -1] = actions[-1, -1]
     padded = np.concatenate([actions, np.repeat(rest, horizon, axis=0)])
     return padded[starts[:, None] + np.arange(horizon)]
-
-
-def _proprio(part: h5py.Dataset, length: int, size: int) -> np.ndarray:
-    values = np.asarray(part, dtype=np.float32)
-    if values.shape != (length, size):
-        raise ValueError(f"{part.name}: shape {values.shape}, expected {(length, size)}")
-    return values
-
-
-def _images(part: h5py.Dataset, length: int, stride: int) -> np.ndarray:
-    if part.ndim != 4 or part.shape[0] != length or part.shape[3] != 3 or part.dtype != np.uint8:
-        raise ValueError(f"{part.name}: expected uint8 ({length}, S, S, 3), found {part.shape}")
-    if part.shape[1] != part.shape[2]:
-        raise ValueError(f"{part.name}: images must be square, found {part.shape[1:3]}")
-    return part[::stride]
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _instruction(data: h5py.Group) -> str:
-    try:
-        text = json.loads(_text(data.attrs["problem_info"]))["language_instruction"]
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"data.problem_info is no JSON ({error})") from None
-    return "".join(text).strip().strip('"')
-
-
-def _suite(data: h5py.Group) -> str:
-    """The folder of the task's BDDL file names its suite."""
-    return Path(_text(data.attrs.get("bddl_file_name", "unknown/x"))).parent.name or "unknown"

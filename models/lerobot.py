@@ -1,0 +1,168 @@
+"""LeRobotDataset v3.0: where its files are, and its demonstrations of LIBERO read back.
+
+meta/info.json             version, fps, path templates, features
+meta/tasks.parquet         task_index <- instruction
+meta/episodes/*/*.parquet  per episode: length, tasks, its data file, its span of each video file
+data/*/*.parquet           per frame: state, action, task_index, ...; many episodes per file
+videos/<key>/*/*.mp4       the pictures, episode after episode ("image" features lie in `data`)
+
+`studio.lerobot` writes it. Pictures are upright when the feature's `info` says so; otherwise they
+are taken to lie mirrored left to right, as in OpenVLA's LIBERO data and all that was converted from
+it, and are turned. Actions are the environment's: gripper -1 opens, +1 closes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from itertools import groupby, islice
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from models.trajectory import Trajectory, check_actions, check_images
+
+VERSION = "v3.0"
+INFO = "meta/info.json"
+CAMERA_KEYS = ("observation.images.image", "observation.images.image2")  # order of `CAMERAS`
+STATE, ACTION = "observation.state", "action"
+CONVENTION, UPRIGHT, MIRRORED = "image_convention", "upright", "mirrored"
+
+Episode = Mapping[str, object]  # a row of meta/episodes
+
+
+def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Trajectory]:
+    """The demonstrations in order of their episode index, one in memory at a time.
+
+    Raises ValueError (one line, naming the folder) for another version, missing features or files,
+    truncated ones, another action size, pictures that are not square, or values not finite.
+    """
+    try:
+        info = _read_info(root)
+        tasks, cameras = _read_tasks(root), [_Camera(root, info, key) for key in CAMERA_KEYS]
+        for path, episodes in groupby(_read_episodes(root), lambda e: _path(root, info, "data", e)):
+            stills = [c.key for c in cameras if not c.is_video]
+            table = pq.read_table(
+                path, columns=["episode_index", "task_index", STATE, ACTION, *stills]
+            )
+            owners = table["episode_index"].to_numpy()
+            for episode in episodes:
+                rows = table.take(np.flatnonzero(owners == episode["episode_index"]))
+                if len(rows) != episode["length"] or not len(rows):
+                    raise ValueError(f"{path.name}: not the rows that meta/episodes announces")
+                images = np.stack([c.read(episode, rows, stride) for c in cameras], axis=1)
+                yield Trajectory(
+                    instruction=tasks[rows["task_index"][0].as_py()],
+                    suite=root.name if root.name.startswith("libero_") else "unknown",
+                    images=images,
+                    proprio=_matrix(rows[STATE]),
+                    actions=check_actions(_matrix(rows[ACTION]), action_dim),
+                )
+    except KeyError as error:
+        raise ValueError(f"{root}: no LeRobot dataset of LIBERO, {error} is missing") from None
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{root}: unreadable or truncated LeRobot dataset ({first})") from None
+    except ValueError as error:
+        raise ValueError(f"{root}: {error}") from None
+
+
+def _read_info(root: Path) -> dict:
+    try:
+        info = json.loads((root / INFO).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{INFO} is no JSON ({error})") from None
+    version = info["codebase_version"]
+    if version.split(".")[0] != VERSION.split(".")[0]:
+        raise ValueError(f"LeRobotDataset {version}; convert it to {VERSION} with LeRobot's tools")
+    return info
+
+
+def _read_tasks(root: Path) -> dict[int, str]:
+    """Instructions by task index; their column's name depends on who wrote it."""
+    table = pq.read_table(root / "meta/tasks.parquet")
+    texts = [f.name for f in table.schema if f.type in (pa.string(), pa.large_string())]
+    if len(texts) != 1:
+        raise ValueError("meta/tasks.parquet: one column of instructions expected")
+    return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+
+
+def _read_episodes(root: Path) -> list[Episode]:
+    files = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file, columns=_lean(file)).to_pylist()]
+    if not rows:
+        raise ValueError("meta/episodes names no episodes")
+    return sorted(rows, key=lambda row: row["episode_index"])
+
+
+def _lean(file: Path) -> list[str]:
+    """Columns of meta/episodes without each episode's statistics."""
+    return [name for name in pq.read_schema(file).names if not name.startswith("stats/")]
+
+
+def _path(root: Path, info: Mapping, kind: str, episode: Episode, **more: str) -> Path:
+    """The file of `kind` ("data" or "videos/<key>") that holds `episode`, inside `root`."""
+    template = info["data_path" if kind == "data" else "video_path"]
+    path = root / template.format(
+        chunk_index=episode[f"{kind}/chunk_index"], file_index=episode[f"{kind}/file_index"], **more
+    )
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{INFO} names a file outside of the folder")
+    return path
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of equally long lists as float32 [rows, length]."""
+    return np.array(column.to_pylist(), dtype=np.float32)
+
+
+class _Camera:
+    """The pictures of one feature, in a video or in the table, read episode after episode."""
+
+    def __init__(self, root: Path, info: Mapping, key: str) -> None:
+        feature = info["features"][key]
+        self.key = key
+        self.is_video = feature["dtype"] == "video"
+        self._root, self._info = root, info
+        self._mirrored = (feature.get("info") or {}).get(CONVENTION, MIRRORED) != UPRIGHT
+        self._path: Path | None = None
+        self._next = 0  # index in the video of the frame that comes next
+
+    def read(self, episode: Episode, rows: pa.Table, stride: int) -> np.ndarray:
+        """uint8 RGB [n, S, S, 3], upright, of every `stride`-th step."""
+        frames = self._film(episode)[::stride] if self.is_video else self._stills(rows, stride)
+        images = check_images(np.stack(frames))
+        return images[:, :, ::-1] if self._mirrored else images
+
+    def _stills(self, rows: pa.Table, stride: int) -> list[np.ndarray]:
+        encoded = rows[self.key].take(np.arange(0, len(rows), stride)).to_pylist()
+        return [np.asarray(Image.open(io.BytesIO(e["bytes"])).convert("RGB")) for e in encoded]
+
+    def _film(self, episode: Episode) -> list[np.ndarray]:
+        path = _path(self._root, self._info, f"videos/{self.key}", episode, video_key=self.key)
+        begins = episode[f"videos/{self.key}/from_timestamp"] * self._info["fps"]
+        first, length = round(begins), episode["length"]
+        if path != self._path or first < self._next:
+            self._open(path)
+        frames = list(islice(self._frames, first - self._next, first - self._next + length))
+        if len(frames) < length:
+            raise ValueError(
+                f"{path.name}: the video ends within episode {episode['episode_index']}"
+            )
+        self._next = first + length
+        return [np.frombuffer(f, np.uint8).reshape(*self._size, 3) for f in frames]
+
+    def _open(self, path: Path) -> None:
+        if self._path is not None:
+            self._frames.close()
+        if not path.is_file():
+            raise ValueError(f"{path.name} of {self.key} is missing")
+        # one picture per stored frame, whatever the timestamps are
+        self._frames = imageio_ffmpeg.read_frames(path, output_params=["-fps_mode", "passthrough"])
+        width, height = next(self._frames)["size"]
+        self._path, self._next, self._size = path, 0, (height, width)

@@ -1,0 +1,100 @@
+"""LIBERO's HDF5 demonstrations, one file per task: the official ones and `studio.collect`'s.
+
+Images are turned upright when the file says that they are stored upside down
+(`macros_image_convention` = "opengl", as LIBERO's own files do). `obs` row t goes with `actions`
+row t, as LIBERO's and robomimic's loaders pair them. Groups beside `data` (robomimic's `mask`) are
+left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from models.trajectory import Trajectory, check_actions, check_images
+
+PROPRIO_PARTS = (("ee_pos", 3), ("ee_ori", 3), ("gripper_states", 2))
+IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")  # order of `CAMERAS`
+
+
+def read_file(file: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Trajectory]:
+    """The demonstrations of a task, in order of their numbers, one in memory at a time.
+
+    Raises ValueError (one line, naming the file) for a truncated file, missing keys, another
+    action size, images that are not square uint8 RGB, or values that are not finite.
+    """
+    try:
+        with h5py.File(file, "r") as h5:
+            data = h5["data"]
+            names = sorted(filter(_is_demo, data), key=_number)
+            if not names:
+                raise ValueError("holds no demonstrations")
+            task = _instruction(data), _suite(data, file)
+            flip = _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
+            for name in names:
+                yield _read_demo(data[name], task, flip, stride, action_dim)
+    except KeyError as error:
+        raise ValueError(f"{file}: not a LIBERO demonstration file, {error.args[0]}") from None
+    except OSError as error:
+        raise ValueError(f"{file}: unreadable or truncated HDF5 ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _is_demo(name: str) -> bool:
+    return name.startswith("demo_") and name.removeprefix("demo_").isdecimal()
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("demo_"))
+
+
+def _read_demo(
+    demo: h5py.Group, task: tuple[str, str], flip: bool, stride: int, action_dim: int
+) -> Trajectory:
+    try:
+        actions = check_actions(demo["actions"], action_dim)
+        obs = demo["obs"]
+        proprio = [_proprio(obs[key], len(actions), size) for key, size in PROPRIO_PARTS]
+        images = np.stack([_images(obs[key], len(actions), stride) for key in IMAGE_KEYS], axis=1)
+        return Trajectory(
+            *task, images[:, :, ::-1] if flip else images, np.concatenate(proprio, axis=1), actions
+        )
+    except ValueError as error:
+        raise ValueError(f"{demo.name}: {error}") from None
+
+
+def _proprio(part: h5py.Dataset, length: int, size: int) -> np.ndarray:
+    values = np.asarray(part, dtype=np.float32)
+    if values.shape != (length, size):
+        raise ValueError(f"{part.name}: shape {values.shape}, expected {(length, size)}")
+    return values
+
+
+def _images(part: h5py.Dataset, length: int, stride: int) -> np.ndarray:
+    if part.ndim != 4 or part.shape[0] != length or part.shape[3] != 3 or part.dtype != np.uint8:
+        raise ValueError(f"{part.name}: expected uint8 ({length}, S, S, 3), found {part.shape}")
+    return check_images(part[::stride])
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _instruction(data: h5py.Group) -> str:
+    try:
+        text = json.loads(_text(data.attrs["problem_info"]))["language_instruction"]
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"data.problem_info is no JSON ({error})") from None
+    return "".join(text).strip().strip('"')
+
+
+def _suite(data: h5py.Group, file: Path) -> str:
+    """The folder of the task's BDDL file names its suite, or else the folder of the file itself."""
+    named = Path(_text(data.attrs.get("bddl_file_name", ""))).parent.name
+    own = file.resolve().parent.name
+    return named or (own if own.startswith("libero_") else "unknown")

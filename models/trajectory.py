@@ -1,0 +1,48 @@
+"""One demonstration in memory: what the readers of LIBERO's HDF5 and of LeRobotDataset v3 give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PROPRIO_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """T steps; `images` are those of the steps 0, stride, 2·stride, ...
+
+    Raises ValueError (one line) on proprioception of another shape and values that are not finite.
+    """
+
+    instruction: str
+    suite: str
+    images: np.ndarray  # uint8 RGB [n, 2, S, S, 3], upright, cameras as `types.CAMERAS`
+    proprio: np.ndarray  # float32 [T, 8], as `Observation.proprio`
+    actions: np.ndarray  # float32 [T, D], environment scale: gripper -1 opens, +1 closes
+
+    def __post_init__(self) -> None:
+        steps = len(self.actions)
+        if self.proprio.shape != (steps, PROPRIO_SIZE):
+            raise ValueError(
+                f"proprio has shape {self.proprio.shape}, expected {(steps, PROPRIO_SIZE)}"
+            )
+        for name in ("actions", "proprio"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} hold values that are not finite")
+
+
+def check_actions(actions: np.ndarray, action_dim: int) -> np.ndarray:
+    """`actions` as float32 [T, action_dim]. Raises ValueError when they are not."""
+    actions = np.asarray(actions, dtype=np.float32)
+    if actions.ndim != 2 or actions.shape[1] != action_dim or not len(actions):
+        raise ValueError(f"actions have shape {actions.shape}, expected (T, {action_dim})")
+    return actions
+
+
+def check_images(images: np.ndarray) -> np.ndarray:
+    """`images`, uint8 [n, S, S, 3]. Raises ValueError when they are not square."""
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(f"images must be square, found {images.shape[1:3]}")
+    return images
