@@ -41,7 +41,8 @@ class Onlooker(Expert):
     """The expert asked in mid-episode: it goes on from what the hand is doing already.
 
     A held object is placed, not picked up again; a hand above its grasp goes on down; the first
-    commands continue the hand's motion, whose acceleration is limited.
+    commands continue the hand's motion, whose acceleration is limited. A hand that works on a
+    drawer, a door or a knob would start over: it has no answer then (ValueError).
     """
 
     def __init__(self, sim: LiberoSim, last_action: np.ndarray) -> None:
@@ -50,6 +51,18 @@ class Onlooker(Expert):
         self._arm._command = np.array(last_action[:3], dtype=np.float64)
         rng = np.random.default_rng(0)
         self._manipulation = _InMidMotion(self._scene, self._arm, rng)
+
+    def _achieve(self, predicate: str, name: str, target: str | None = None) -> Actions:
+        if target is None or self._shut(target):
+            owner = self._scene.owner(target or name)
+            if owner is not None and self._scene.gripper_touches(owner):
+                raise ValueError(f"the hand is at work on the {owner}")
+        return (yield from super()._achieve(predicate, name, target))
+
+    def _shut(self, target: str) -> bool:
+        """Whether a place for things is a drawer's or the like, and not open."""
+        jointed = self._scene.is_site(target) and self._scene.joint(target) is not None
+        return jointed and not self._env.object_states_dict[target].is_open()
 
     def _bring(self, name: str, target: str) -> Actions:
         gripper = self._env.robots[0].gripper

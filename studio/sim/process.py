@@ -26,6 +26,7 @@ from models.types import CAMERAS, Observation
 from studio.events import CameraPerturbation, SceneSpec
 
 if TYPE_CHECKING:
+    from studio.sim.foresight import ExpertChunk
     from studio.sim.libero_sim import LiberoSim, SceneInfo
 
 JPEG_QUALITY = 85
@@ -33,7 +34,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 5.0  # how long a child may take to end by itself
 _FORWARDED = frozenset(
     "load reset step frames observe set_camera camera_pose nominal_camera_pose "  # noqa: SIM905
-    "get_state set_state versions".split()
+    "get_state set_state versions ask_expert expert_answer".split()
 )
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,21 @@ class SimProcess:
         """What the policy sees now."""
         return self._call("observe", instruction, size)
 
+    def ask_expert(self, step: int, horizon: int) -> int:
+        """Begin to find out what the scripted expert would do at a control step of this episode.
+
+        `step` counts from the last `load` or `reset`; the policy must have looked then (`observe`).
+        Returns a ticket for `expert_answer`; the scene goes on meanwhile, undisturbed.
+        """
+        return self._call("ask_expert", step, horizon)
+
+    def expert_answer(self, ticket: int) -> ExpertChunk | None:
+        """The expert's next `horizon` actions, None until they are known.
+
+        Raises SimError when the expert has no answer, for a task that it has no skill for say.
+        """
+        return self._call("expert_answer", ticket)
+
     def set_camera(self, camera: CameraPerturbation) -> None:
         """Move `agentview`."""
         self._call("set_camera", camera)
@@ -109,7 +125,7 @@ class SimProcess:
         return self._call("nominal_camera_pose")
 
     def get_state(self) -> np.ndarray:
-        """float64 [1 + nq + nv]: time, qpos, qvel."""
+        """float64 [1 + nq + nv]: time, qpos, qvel, without the gripper's speed-limited command."""
         return self._call("get_state")
 
     def set_state(self, state: np.ndarray) -> None:
@@ -178,10 +194,38 @@ class _Server:
     """The child's side: carries requests out on its one `LiberoSim`."""
 
     def __init__(self, sim: LiberoSim) -> None:
-        self._sim = sim
+        from studio.sim.foresight import Foresight
+
+        self._sim, self._foresight = sim, Foresight(sim)
+        self._restart()
+
+    def load(self, scene: SceneSpec) -> SceneInfo:
+        info = self._sim.load(scene)
+        self._restart()
+        return info
+
+    def reset(self) -> None:
+        self._sim.reset()
+        self._restart()
+
+    def _restart(self) -> None:
+        self._steps, self._last_action = 0, np.zeros(7)
+        self._foresight.forget()
+
+    def observe(self, instruction: str | None, size: int) -> Observation:
+        observation = self._sim.observe(instruction, size)
+        self._foresight.note(self._steps, self._last_action)
+        return observation
+
+    def ask_expert(self, step: int, horizon: int) -> int:
+        return self._foresight.ask(step, horizon)
+
+    def expert_answer(self, ticket: int) -> ExpertChunk | None:
+        return self._foresight.answer(ticket)
 
     def step(self, action: np.ndarray, frames: bool) -> StepReply:
         result = self._sim.step(action)
+        self._steps, self._last_action = self._steps + 1, np.asarray(action)
         return StepReply(result.success, result.proprio, self.frames() if frames else None)
 
     def frames(self) -> dict[str, bytes]:
@@ -211,6 +255,7 @@ def main(descriptor: str, pixels: str, render_size: str, cache_dir: str) -> None
     """Serve requests from the connection on file `descriptor` until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(descriptor))
+    os.register_at_fork(after_in_child=connection.close)  # its end must show when this one ends
     from studio.sim.libero_sim import LiberoSim
 
     server = _Server(LiberoSim(pixels, int(render_size), Path(cache_dir) if cache_dir else None))
