@@ -1,0 +1,281 @@
+"""Jobs: long commands that the studio launches, follows, stops and resumes.
+
+A job is one process, started from an argv list (never a shell), that works on one folder of the
+workspace. The folder holds everything there is to know: job.json (command, form, times, exit
+code), log.txt (stdout and stderr) and what the command writes itself. Nothing is kept in memory
+but the pipes that end the jobs with the studio (see `studio.supervisor`): a reloaded page, another
+studio on the same workspace or a restarted one reads the same state from the same files.
+
+A lock (flock on .lock, held by the running command itself, so that no crash can leave it behind)
+keeps two commands out of one folder, and tells a running job from a lost one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from studio.supervisor import LOCK, LOG, ROOT, read_record, start_time, write_record
+
+METRICS = "metrics.jsonl"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+GRACE_S = 60.0  # to save and end, before SIGKILL
+TAIL_BYTES = 32_000
+
+
+class JobState(StrEnum):
+    """How a job stands; derived from its files at every look."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"  # its supervisor was killed or the machine went down: nobody saw the end
+    OUTSIDE = "outside"  # a folder that a command outside the studio writes or wrote
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One look at a job's folder."""
+
+    folder: Path
+    state: JobState
+    kind: str = "train"
+    argv: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)  # of the form
+    started: float | None = None  # time.time()
+    ended: float | None = None
+    exit_code: int | None = None
+    stopping: bool = False
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def resumable(self) -> bool:
+        """Ended before its work was done."""
+        return self.state in (JobState.STOPPED, JobState.FAILED, JobState.LOST)
+
+    def log(self, lines: int = 200) -> list[str]:
+        """The last lines of the output; a progress bar counts as its latest state."""
+        return tail(self.folder / LOG, lines)
+
+    @property
+    def problem(self) -> str:
+        """Why a job failed, in one line; empty otherwise."""
+        if self.state is JobState.LOST:
+            return "its end was not seen: the machine or its supervisor stopped"
+        if self.state is not JobState.FAILED:
+            return ""
+        if self.exit_code is not None and self.exit_code < 0:
+            name = signal.Signals(-self.exit_code).name
+            memory = "; out of memory?" if name == "SIGKILL" else ""
+            return f"ended by {name}{memory}"
+        last = next((line for line in reversed(self.log(20)) if line.strip()), "")
+        return last.removeprefix("error: ") or f"ended with exit code {self.exit_code}"
+
+
+class Jobs:
+    """All jobs of a workspace folder. Thread-safe; several may share a workspace."""
+
+    def __init__(self, workspace: Path, *, grace_s: float = GRACE_S) -> None:
+        """`workspace` is made when the first job needs it; `grace_s`: see `GRACE_S`."""
+        self.workspace = Path(os.path.abspath(workspace))
+        self._grace_s = grace_s
+        self._supervisors: dict[str, subprocess.Popen] = {}  # their pipes stay open with us
+        self._lock = threading.Lock()
+
+    def folder(self, name: str) -> Path:
+        """Where the job `name` works. Raises ValueError for a name that is no plain one."""
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError(
+                f"name {name!r}: use up to 64 letters, digits, '-', '_' and '.', beginning "
+                "with a letter or digit"
+            )
+        return self.workspace / name
+
+    def get(self, name: str) -> Job:
+        """A look at one job. Raises ValueError when there is none of this name."""
+        job = self._look(self.folder(name))
+        if job is None:
+            raise ValueError(f"{name}: there is no such run in {self.workspace}")
+        return job
+
+    def all(self) -> list[Job]:
+        """Every job of the workspace, the newest first."""
+        with contextlib.suppress(FileNotFoundError):
+            names = [e.name for e in os.scandir(self.workspace) if e.is_dir()]
+            found = [self._look(self.workspace / n) for n in names if NAME.fullmatch(n)]
+            return sorted((j for j in found if j), key=lambda j: j.started or 0.0, reverse=True)
+        return []
+
+    def launch(self, kind: str, name: str, argv: Sequence[str], values: Mapping[str, Any]) -> Job:
+        """Start `argv` on the new folder `name`.
+
+        Raises ValueError when the name is bad or taken, or the command cannot be started.
+        """
+        folder = self.folder(name)
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{name}: this folder exists already; choose another name")
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"kind": kind, "argv": list(argv), "values": dict(values)}
+        return self._start(folder, record, [])
+
+    def resume(self, name: str, flags: Sequence[str] = ()) -> Job:
+        """Start a job that has ended again: the same argv plus `flags`. Raises ValueError."""
+        folder = self.folder(name)
+        record = read_record(folder)
+        if record is None:
+            raise ValueError(f"{name}: was not launched here; resume it on the command line")
+        return self._start(folder, record, list(flags))
+
+    def stop(self, name: str) -> None:
+        """Ask a running job to end: SIGTERM, SIGKILL after the grace period. Returns at once.
+
+        Raises ValueError when it does not run.
+        """
+        job = self.get(name)
+        if job.state is not JobState.RUNNING:
+            raise ValueError(f"{name}: does not run")
+        record = read_record(job.folder)
+        pid = record["supervisor"]
+        with contextlib.suppress(ProcessLookupError):
+            if start_time(pid) == record["supervisor_started"]:
+                os.kill(pid, signal.SIGTERM)
+            else:  # its supervisor was killed; the lock says that the command lives
+                os.killpg(record["pid"], signal.SIGKILL)
+
+    def _start(self, folder: Path, record: dict, flags: list[str]) -> Job:
+        with self._lock:
+            before = self._supervisors.get(folder.name)
+            if before and record.get("ended") is not None:
+                before.wait()  # it has written its last and is about to let the lock go
+            lock_fd = _acquire(folder)
+            try:
+                fresh = {"flags": flags, "started": time.time(), "ended": None, "exit_code": None}
+                write_record(folder, record | fresh | {"stopped": False})
+                self._supervisors[folder.name] = self._supervise(folder, lock_fd)
+            finally:
+                os.close(lock_fd)  # the supervisor and the command hold it on
+        return self.get(folder.name)
+
+    def _supervise(self, folder: Path, lock_fd: int) -> subprocess.Popen:
+        """A supervisor that has started the command of the folder's record."""
+        arguments = [str(folder), str(lock_fd), str(self._grace_s)]
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "studio.supervisor", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,  # ends with us, and so does the job
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is the studio's alone
+            pass_fds=(lock_fd,),
+        )
+        supervisor.stdout.readline()  # "started", or end-of-file when that failed
+        supervisor.stdout.close()
+        return supervisor
+
+    def _look(self, folder: Path) -> Job | None:
+        record = read_record(folder)
+        if supervisor := self._supervisors.get(folder.name):
+            supervisor.poll()  # leaves no zombie
+        if record is None:
+            metrics = folder / METRICS
+            if not metrics.is_file():
+                return None
+            return Job(folder, JobState.OUTSIDE, started=metrics.stat().st_mtime)
+        running = record.get("ended") is None and _is_locked(folder)
+        if running is False and record.get("ended") is None:
+            record = read_record(folder) or record  # it may have ended between the two looks
+        return Job(
+            folder=folder,
+            state=JobState.RUNNING if running else _end_state(record),
+            kind=record.get("kind", "train"),
+            argv=tuple(record.get("argv", ())),
+            values=record.get("values", {}),
+            started=record.get("started"),
+            ended=record.get("ended"),
+            exit_code=record.get("exit_code"),
+            stopping=running and bool(record.get("stopped")),
+        )
+
+
+def _end_state(record: Mapping[str, Any]) -> JobState:
+    if record.get("ended") is None:
+        return JobState.LOST
+    if record.get("stopped"):
+        return JobState.STOPPED
+    return JobState.FINISHED if record.get("exit_code") == 0 else JobState.FAILED
+
+
+def _acquire(folder: Path) -> int:
+    """The folder's lock, for a child to inherit. Raises ValueError when it is held already."""
+    lock_fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock_fd)
+        raise ValueError(f"{folder.name}: another run is writing this folder") from None
+    return lock_fd
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        os.close(_acquire(folder))
+    except ValueError:
+        return True
+    return False
+
+
+def tail(file: Path, lines: int) -> list[str]:
+    """The last lines of a text file, without what carriage returns wrote over; [] if absent."""
+    try:
+        with file.open("rb") as handle:
+            start = max(0, handle.seek(0, os.SEEK_END) - TAIL_BYTES)
+            handle.seek(start)
+            text = handle.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    rows = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    if start:
+        del rows[0]  # the rest of a line
+    if rows and not rows[-1]:
+        del rows[-1]
+    return rows[-lines:]
+
+
+def read_rows(file: Path, since: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a JSONL file from the byte `since` on, and where the next look begins.
+
+    A line in the making is left for the next look; one that is no JSON object is passed over.
+    A file that has become shorter is read from its beginning.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        with file.open("rb") as handle:
+            if since > handle.seek(0, os.SEEK_END):
+                since = 0
+            handle.seek(since)
+            data = handle.read()
+    except FileNotFoundError:
+        return rows, 0
+    whole = data[: data.rfind(b"\n") + 1]
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            if isinstance(row := json.loads(line), dict):
+                rows.append(row)
+    return rows, since + len(whole)

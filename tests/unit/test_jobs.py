@@ -1,0 +1,229 @@
+"""Jobs as real processes: short Python commands that print, wait, fail and refuse to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from studio.jobs import Jobs, JobState, read_rows, tail
+from studio.supervisor import ROOT, start_time
+
+SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
+POLITE = """
+import signal, sys, time
+def save(*_):
+    print('saved', flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print('ready', flush=True)
+time.sleep(600)
+"""
+PARENT = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+def gone(pid: int) -> bool:
+    """No such process, or one that only waits for its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    jobs = Jobs(tmp_path / "runs", grace_s=0.5)
+    yield jobs
+    for job in jobs.all():
+        if job.state is JobState.RUNNING:
+            jobs.stop(job.name)
+            wait_for(lambda name=job.name: jobs.get(name).state is not JobState.RUNNING)
+
+
+def start(jobs: Jobs, code: str, name: str = "a") -> None:
+    jobs.launch("train", name, python(code), {"lr": 0.1})
+    wait_for(lambda: jobs.get(name).log())
+
+
+def ended(jobs: Jobs, name: str = "a"):
+    wait_for(lambda: jobs.get(name).state is not JobState.RUNNING)
+    return jobs.get(name)
+
+
+def test_a_job_runs_prints_and_finishes(jobs):
+    launched = jobs.launch("train", "a", python("print('one\\rtwo\\nthree')"), {"lr": 0.1})
+    assert launched.kind == "train" and launched.values == {"lr": 0.1}
+    job = ended(jobs)
+    assert job.state is JobState.FINISHED and job.exit_code == 0
+    assert job.log() == ["two", "three"]
+    assert job.ended >= job.started and not job.resumable
+    assert jobs.all() == [job]
+
+
+def test_stop_lets_the_command_save(jobs):
+    start(jobs, POLITE)
+    jobs.stop("a")
+    job = ended(jobs)
+    assert job.state is JobState.STOPPED and job.resumable
+    assert job.log() == ["ready", "saved"]
+
+
+def test_stop_ends_one_that_does_not_listen(jobs):
+    start(jobs, STUBBORN)
+    pid = json.loads((jobs.folder("a") / "job.json").read_text())["pid"]
+    jobs.stop("a")
+    wait_for(lambda: jobs.get("a").stopping or jobs.get("a").state is JobState.STOPPED)
+    assert ended(jobs).exit_code == -9 and gone(pid)
+    with pytest.raises(ValueError, match="does not run"):
+        jobs.stop("a")
+
+
+def test_stop_takes_the_workers_along(jobs):
+    start(jobs, PARENT)
+    child = int(jobs.get("a").log()[0])
+    jobs.stop("a")
+    ended(jobs)
+    wait_for(lambda: gone(child))
+
+
+def test_resume_adds_flags_to_the_same_argv(jobs):
+    jobs.launch("train", "a", python("import sys; print(sys.argv[1:]); sys.exit(3)"), {})
+    assert ended(jobs).state is JobState.FAILED
+    jobs.resume("a", ["--resume"])
+    job = ended(jobs)
+    assert job.log() == ["[]", "['--resume']"]
+    assert "--resume" not in job.argv
+
+
+def test_a_failed_job_tells_why(jobs):
+    jobs.launch("train", "a", python("print('fine'); raise SystemExit('error: no data')"), {})
+    job = ended(jobs)
+    assert job.state is JobState.FAILED and job.problem == "no data" and job.resumable
+    jobs.launch("train", "b", python("import os; os.kill(os.getpid(), 9)"), {})
+    assert "SIGKILL" in ended(jobs, "b").problem
+    jobs.launch("train", "c", ["/no/such/command"], {})
+    assert "could not be started" in ended(jobs, "c").problem
+
+
+def test_two_runs_never_share_a_folder(jobs):
+    start(jobs, SLEEP)
+    with pytest.raises(ValueError, match="another name"):
+        jobs.launch("train", "a", python("1"), {})
+    with pytest.raises(ValueError, match="another run"):
+        jobs.resume("a")
+    with pytest.raises(ValueError, match="another run"):
+        Jobs(jobs.workspace).resume("a")
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "/etc", "a\n", "x" * 65, None])
+def test_names_stay_inside_the_workspace(jobs, name):
+    with pytest.raises(ValueError, match="name"):
+        jobs.launch("train", name, python("1"), {})
+    assert not jobs.workspace.exists()
+
+
+def test_another_studio_attaches_and_stops(jobs):
+    start(jobs, SLEEP)
+    other = Jobs(jobs.workspace)
+    assert other.get("a").state is JobState.RUNNING
+    other.stop("a")
+    assert ended(other).state is JobState.STOPPED
+    assert ended(jobs).state is JobState.STOPPED
+
+
+def test_a_job_whose_end_nobody_saw_is_lost(jobs):
+    start(jobs, SLEEP)
+    record = json.loads((jobs.folder("a") / "job.json").read_text())
+    os.kill(record["supervisor"], 9)
+    wait_for(lambda: gone(record["supervisor"]))
+    assert jobs.get("a").state is JobState.RUNNING  # the command lives and holds the lock
+    jobs.stop("a")
+    assert ended(jobs).state is JobState.LOST
+    jobs.resume("a")
+    assert jobs.get("a").state is JobState.RUNNING
+
+
+def test_a_reused_pid_is_not_mistaken(jobs):
+    bystander = subprocess.Popen(python(SLEEP), stdout=subprocess.PIPE)
+    bystander.stdout.readline()  # the clock ticks meanwhile
+    try:
+        start(jobs, SLEEP)
+        file = jobs.folder("a") / "job.json"
+        record = json.loads(file.read_text())
+        assert record["supervisor_started"] == start_time(record["supervisor"])
+        file.write_text(json.dumps(record | {"supervisor": bystander.pid}))
+        jobs.stop("a")
+        wait_for(lambda: gone(record["pid"]))
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.communicate()
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_no_job_outlives_the_studio(tmp_path, how):
+    code = f"""
+import sys, time
+from pathlib import Path
+from studio.jobs import Jobs
+jobs = Jobs(Path({str(tmp_path)!r}), grace_s=0.5)
+jobs.launch("train", "a", [sys.executable, "-S", "-c", {PARENT!r}], {{}})
+time.sleep(600)
+"""
+    studio = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    watcher = Jobs(tmp_path)
+    child = int(wait_for(lambda: (tmp_path / "a").is_dir() and tail(tmp_path / "a/log.txt", 1))[0])
+    pid = json.loads((tmp_path / "a/job.json").read_text())["pid"]
+    getattr(studio, how)()
+    studio.wait()
+    assert ended(watcher).state is JobState.STOPPED
+    wait_for(lambda: gone(pid) and gone(child))
+
+
+def test_a_folder_written_outside_is_shown_but_not_touched(jobs):
+    folder = jobs.folder("cli")
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 20}\n')
+    assert [job.state for job in jobs.all()] == [JobState.OUTSIDE]
+    with pytest.raises(ValueError, match="command line"):
+        jobs.resume("cli")
+    with pytest.raises(ValueError, match="another name"):
+        jobs.launch("train", "cli", python("1"), {})
+
+
+def test_rows_come_once_each_and_whole(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    assert read_rows(file) == ([], 0)
+    file.write_text('{"step": 1}\nnonsense\n[2]\n{"step": 3}\n{"st')
+    rows, since = read_rows(file)
+    assert rows == [{"step": 1}, {"step": 3}]
+    assert read_rows(file, since) == ([], since)
+    with file.open("a") as handle:
+        handle.write('ep": 4}\n')
+    assert read_rows(file, since)[0] == [{"step": 4}]
+    file.write_text('{"step": 1}\n')
+    assert read_rows(file, since)[0] == [{"step": 1}]
