@@ -78,7 +78,8 @@ def _proprio(part: h5py.Dataset, length: int, size: int) -> np.ndarray:
 def _images(part: h5py.Dataset, length: int, stride: int) -> np.ndarray:
     if part.ndim != 4 or part.shape[0] != length or part.shape[3] != 3 or part.dtype != np.uint8:
         raise ValueError(f"{part.name}: expected uint8 ({length}, S, S, 3), found {part.shape}")
-    return check_images(part[::stride])
+    # row by row: a strided selection of chunks costs HDF5 twelve times as much
+    return check_images(np.stack([part[i] for i in range(0, length, stride)]))
 
 
 def _text(value: str | bytes) -> str:
