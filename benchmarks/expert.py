@@ -1,4 +1,4 @@
-"""How often the scripted expert solves each task: `python -m benchmarks.expert --suite libero_goal`.
+"""How often the scripted expert solves a task: `python -m benchmarks.expert --suite libero_goal`.
 
 Physics only, no action noise, one attempt from each initial state. Prints a Markdown table: solved
 with any number of grasps, solved with one (what a demonstration needs), and the median length.
