@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.checkpoint import Calibration, Checkpoint, CheckpointInfo, load_checkpoint
 from models.config import ModelConfig, SamplerConfig
-from models.energy_head import Context
+from models.energy_head import BoundEnergy, Context
 from models.landscape import slice_2d
 from models.mcmc import Descent, descend, draw_noise, score
 from models.text import build_text
@@ -60,6 +60,7 @@ class EnergyPolicy:
         self._statistics = checkpoint.statistics
         self._text = build_text(self.config.text)
         self._lock = threading.Lock()
+        self._looked_into: tuple[Observation, BoundEnergy] | None = None
 
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str = "auto") -> EnergyPolicy:
@@ -123,9 +124,7 @@ class EnergyPolicy:
         if actions.ndim != 3 or actions.shape[1:] != expected:
             raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
         points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
-        with self._lock:
-            energy = self._model.head.bind(self._encode([obs]))
-            per_step = score(energy, points.unsqueeze(0).to(self.device))[0].cpu().numpy()
+        per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
         return per_step.mean(-1), per_step
 
     def slice_2d(
@@ -152,10 +151,7 @@ class EnergyPolicy:
             + np.linspace(-s, s, grid)
             for d, s in zip(dims, spans, strict=True)
         ]
-        with self._lock:
-            energy = self._model.head.bind(self._encode([obs]))
-        # outside the lock: plans of running scenes go on meanwhile
-        return slice_2d(energy, centre, timestep, dims, *axes, self.device, stop)
+        return slice_2d(self._bind(obs), centre, timestep, dims, *axes, self.device, stop)
 
     def normalize(self, actions: np.ndarray) -> np.ndarray:
         """Environment scale -> normalised, [..., D]."""
@@ -164,6 +160,17 @@ class EnergyPolicy:
     def denormalize(self, actions: np.ndarray) -> np.ndarray:
         """Normalised -> environment scale, [..., D]; not clipped."""
         return self._statistics.denormalize(actions)
+
+    def _bind(self, obs: Observation) -> BoundEnergy:
+        """E(·, C) of one observation; that of the last one asked for is kept.
+
+        To be evaluated without the lock, so that plans of running scenes go on meanwhile.
+        """
+        with self._lock:
+            if self._looked_into is None or self._looked_into[0] is not obs:
+                with torch.no_grad():
+                    self._looked_into = obs, self._model.head.bind(self._encode([obs]))
+            return self._looked_into[1]
 
     @torch.no_grad()
     def _encode(self, observations: Sequence[Observation]) -> Context:

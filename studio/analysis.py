@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 from models.policy import EnergyPolicy
 from models.types import LandscapeSlice, Plan
+from studio.advice import Adviser
+from studio.events import Advice
 from studio.feed import Feed
 from studio.viz.descent import descent_figure
-from studio.viz.landscape import slice_figure
+from studio.viz.landscape import Reference, reading, slice_figure
 
 log = logging.getLogger(__name__)
 
-MAX_GRID, MAX_SPAN = 120, 20.0
+MAX_GRID, MAX_SPAN, MAX_CHAINS = 120, 20.0, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,15 @@ class AnalysisRequest:
             raise ValueError(f"landscape: the grid must have 2 to {MAX_GRID} points a side")
         if not 0 < self.span <= MAX_SPAN:
             raise ValueError(f"landscape: the range must lie in (0, {MAX_SPAN:g}]")
-        if self.timestep < 0 or not 1 <= self.chains <= 64:
-            raise ValueError("landscape: the action must be >= 0 and the chains 1 to 64")
+        if self.timestep < 0 or not 1 <= self.chains <= MAX_CHAINS:
+            raise ValueError(f"landscape: the action must be >= 0 and the chains 1 to {MAX_CHAINS}")
 
 
 class Analyst:
     """See the module docstring. `deliver` is called on the analyst's thread."""
 
-    def __init__(self, policy: EnergyPolicy, feed: Feed) -> None:
-        self._policy, self._feed = policy, feed
+    def __init__(self, policy: EnergyPolicy, feed: Feed, adviser: Adviser) -> None:
+        self._policy, self._feed, self._adviser = policy, feed, adviser
         self._pending: dict[str, tuple[AnalysisRequest, Callable[[dict], None]]] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -89,6 +91,8 @@ class Analyst:
         stale = lambda: self._closed or request.kind in self._pending  # noqa: E731
         try:
             figure = self._figure(request, stale)
+        except InterruptedError:
+            return
         except Exception as error:  # the page shows it in the pane; the session lives on
             log.warning("%s of plan %d: %s", request.kind, request.plan, error, exc_info=True)
             deliver({**head, "error": str(error)})
@@ -100,16 +104,26 @@ class Analyst:
         plans = self._feed.snapshot().plans
         if not 0 <= request.plan < len(plans):
             raise ValueError("this plan belongs to an episode that has ended; choose another")
-        plan = plans[request.plan].plan
-        if request.kind == "descent" and request.chains > 1:
-            plan = self._many_chains(plan, request.chains)
+        record = plans[request.plan]
+        plan = record.plan
         if request.timestep >= len(plan.actions):
             raise ValueError(f"landscape: the chunk has {len(plan.actions)} actions")
+        expert = self._adviser.ask(record)  # found out in another process, meanwhile
+        if request.kind == "descent" and request.chains > 1:
+            plan = self._many_chains(plan, request.chains)
         surface = self._slice(plan, request, stop)
+        advice = expert(stop)
+        known = isinstance(advice, Advice)
+        mark = Reference("expert", advice.normalized, advice.energy) if known else None
+        answer = {
+            "reading": reading(surface, plan.trace, plan.chain, mark),
+            "expert": {"known": known, "text": advice.phase if known else advice},
+        }
         if request.kind == "slice":
-            return {"figure": slice_figure(surface, plan.trace, plan.chain, request.mode)}
-        figure = descent_figure(surface, plan.trace, plan.chain)
-        return {"figure": figure, "steps": len(plan.trace.energies) - 1}
+            figure = slice_figure(surface, plan.trace, plan.chain, request.mode, mark)
+            return {"figure": figure, **answer}
+        figure = descent_figure(surface, plan.trace, plan.chain, mark)
+        return {"figure": figure, "steps": len(plan.trace.energies) - 1, **answer}
 
     def _many_chains(self, plan: Plan, chains: int) -> Plan:
         sampler = dataclasses.replace(plan.sampler, chains=chains)

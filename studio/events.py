@@ -120,6 +120,16 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What the scripted expert would do at the state of a plan, and what the model thinks of it."""
+
+    actions: np.ndarray  # float32 [H, 7], environment scale
+    normalized: np.ndarray  # float32 [H, 7], as the model sees them
+    energy: float  # E(a_expert, C)
+    phase: str  # what it is at, such as "pick milk_1"
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeEvent:
     """An episode began (`outcome` None) or ended."""
 

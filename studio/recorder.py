@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 import os
-import tempfile
+import secrets
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from models.types import Plan
-from studio.events import EpisodeEvent, Frame, Mark, StepEvent
+from studio.events import Advice, EpisodeEvent, Frame, Mark, StepEvent
 from studio.feed import PlanRecord, append_mark
 from studio.loop import LoopState
 
@@ -43,6 +43,7 @@ class Episode:
     plans: list[PlanRecord] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    advice: dict[int, Advice] = field(default_factory=dict)  # by plan, where somebody asked for it
 
     @property
     def mean_final_energy(self) -> float:
@@ -67,7 +68,7 @@ class Recorder:
                 raise NothingRecorded("Nothing is recorded yet: run the scene first.")
             copies = {
                 name: list(getattr(episode, name)) for name in ("steps", "plans", "marks", "frames")
-            }
+            } | {"advice": dict(episode.advice)}
             return dataclasses.replace(episode, **copies)
 
     # -- Subscriber ---------------------------------------------------------------------------
@@ -96,6 +97,14 @@ class Recorder:
     def on_state(self, state: LoopState) -> None:
         """The state is in the other events already."""
 
+    def on_advice(self, plan: Plan, advice: Advice) -> None:
+        """Keep what the expert would have done instead of `plan`, if that is of this episode."""
+        with self._lock:
+            plans = self._episode.plans if self._episode else []
+            for index, record in enumerate(plans):
+                if record.plan is plan:
+                    self._episode.advice[index] = advice
+
     def _append(self, name: str, item: object) -> None:
         with self._lock:
             if self._episode:
@@ -106,7 +115,9 @@ class Recorder:
 def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
     """The episode as JSON-able events in the order of their steps."""
     yield {"event": "episode", **_plain(episode.begin), "provenance": episode.provenance}
-    rows = [(p.step, 1, _plan_row(i, p)) for i, p in enumerate(episode.plans)]
+    rows = [
+        (p.step, 1, _plan_row(i, p, episode.advice.get(i))) for i, p in enumerate(episode.plans)
+    ]
     rows += [(m.step, 0, {"event": "mark", **_plain(m)}) for m in episode.marks]
     rows += [(s.step - 1, 2, _step_row(s)) for s in episode.steps]
     for *_, row in sorted(rows, key=lambda row: row[:2]):
@@ -119,8 +130,9 @@ def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
         }
 
 
-def _plan_row(index: int, record: PlanRecord) -> dict[str, object]:
+def _plan_row(index: int, record: PlanRecord, advice: Advice | None) -> dict[str, object]:
     plan = record.plan
+    expert = {"expert_energy": advice.energy, "expert_phase": advice.phase} if advice else {}
     return {
         "event": "plan",
         "index": index,
@@ -133,6 +145,7 @@ def _plan_row(index: int, record: PlanRecord) -> dict[str, object]:
         "seed": plan.seed,
         "sampler": _plain(plan.sampler),
         "latency_s": plan.latency_s,
+        **expert,
     }
 
 
@@ -151,10 +164,13 @@ def _plain(value: object) -> dict[str, object]:
     return dataclasses.asdict(value)
 
 
-def plan_arrays(plans: list[PlanRecord]) -> dict[str, np.ndarray]:
-    """Every plan's trace, read-out, pictures and proprio under `plan_000/<field>`."""
+def plan_arrays(episode: Episode) -> dict[str, np.ndarray]:
+    """Every plan's trace, read-out, pictures and proprio under `plan_000/<field>`.
+
+    `chunk` and, where somebody asked for it, `expert` are actions [H, 7] in environment scale.
+    """
     arrays: dict[str, np.ndarray] = {}
-    for index, record in enumerate(plans):
+    for index, record in enumerate(episode.plans):
         plan, prefix = record.plan, f"plan_{index:03d}"
         fields = {f.name: getattr(plan.trace, f.name) for f in dataclasses.fields(plan.trace)}
         arrays |= {f"{prefix}/{name}": array for name, array in fields.items()}
@@ -164,6 +180,8 @@ def plan_arrays(plans: list[PlanRecord]) -> dict[str, np.ndarray]:
             arrays[f"{prefix}/{camera}"] = image
         if plan.readout is not None:
             arrays[f"{prefix}/readout"] = plan.readout
+        if index in episode.advice:
+            arrays[f"{prefix}/expert"] = episode.advice[index].actions
     return arrays
 
 
@@ -173,7 +191,7 @@ def write_zip(episode: Episode, path: Path) -> Path:
         lines = "".join(json.dumps(row) + "\n" for row in event_lines(episode))
         archive.writestr("episode.jsonl", lines, zipfile.ZIP_DEFLATED)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **plan_arrays(episode.plans))
+        np.savez_compressed(buffer, **plan_arrays(episode))
         archive.writestr("plans.npz", buffer.getvalue())
     return path
 
@@ -182,11 +200,11 @@ def write_zip(episode: Episode, path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it on success and removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
+    temporary.touch(exist_ok=False)  # with the umask's mode, unlike the tempfile module's
     try:
-        yield Path(name)
-        os.replace(name, path)
+        yield temporary
+        os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from models.policy import EnergyPolicy
+from studio.advice import Adviser
 from studio.analysis import AnalysisRequest, Analyst
 from studio.events import Command, LoadScene, SceneSpec, Status
 from studio.feed import Feed
@@ -49,7 +50,8 @@ class Session:
         loop = ControlLoop(sim, policy, [feed, recorder])
         threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
         loop.submit(LoadScene(scene))
-        return cls(token, sim, loop, feed, recorder, Analyst(policy, feed))
+        adviser = Adviser(sim, policy, feed, recorder.on_advice)
+        return cls(token, sim, loop, feed, recorder, Analyst(policy, feed, adviser))
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop."""

@@ -1,16 +1,18 @@
 // Inside one plan: the slice of its landscape and the descent that found its action.
 
-import { latestPlan, live, on, select } from "./bus.js";
+import { latestPlan, live, number, on, select } from "./bus.js";
 import { CONFIG, fitted, onTheme, plotly, themed } from "./plot.js";
 import { request } from "./socket.js";
 
 const TEMPLATES = {
   landscape: `
     <div class="st-plot" id="live-landscape-plot" role="img" aria-label="Energy landscape around the plan"></div>
+    <ul class="st-reading" aria-label="Energies of the marked chunks"></ul>
     <div class="st-empty">Click a plan in the trace or the filmstrip to see the landscape around it.</div>
     <div class="st-wait" hidden><i class="st-spinner"></i></div>`,
   descent: `
     <div class="st-plot" id="live-descent-plot" role="img" aria-label="Descent of the plan's action"></div>
+    <ul class="st-reading" aria-label="Energies of the marked chunks"></ul>
     <div class="st-empty">The descent of the selected plan, iteration by iteration, will be here.</div>
     <div class="st-wait" hidden><i class="st-spinner"></i></div>
     <div class="st-player" hidden>
@@ -94,7 +96,7 @@ function ask(kind) {
   pane.root.querySelector(".st-wait").hidden = pane.stamp === null;
 }
 
-function show(kind, { stamp, figure, error }) {
+function show(kind, { stamp, figure, reading, expert, error }) {
   const pane = panes[kind];
   if (stamp !== pane.stamp) return; // overtaken
   pane.stamp = null;
@@ -104,9 +106,26 @@ function show(kind, { stamp, figure, error }) {
     pane.root.querySelector(".st-empty").hidden = false;
     pane.root.querySelector(".st-empty").textContent = error;
   } else {
+    drawReading(pane.root, reading, expert);
     draw(kind);
   }
   followNewest();
+}
+
+// What is marked, with the energy of each whole chunk; the map holds all but two of its numbers.
+function drawReading(root, reading, expert) {
+  const items = reading.map(({ kind, label, energy, inside }) => {
+    const words = kind === "expert" ? `${label}, ${expert.text.replaceAll("_", " ")}` : label;
+    return entry(kind, `${words} · E ${number(energy)}${inside ? "" : " · outside of the range"}`);
+  });
+  if (!expert.known) items.push(entry("unknown", "expert: not known here", expert.text));
+  root.querySelector(".st-reading").replaceChildren(...items);
+}
+
+function entry(kind, text, title = "") {
+  const item = Object.assign(document.createElement("li"), { textContent: text, title });
+  item.dataset.mark = kind;
+  return item;
 }
 
 async function draw(kind) {
@@ -136,6 +155,7 @@ function clear(kind) {
   }
   pane.root.querySelector(".st-wait").hidden = true;
   pane.root.querySelector(".st-empty").hidden = false;
+  pane.root.querySelector(".st-reading").replaceChildren();
   const gd = pane.root.querySelector(".st-plot");
   if (gd.data) window.Plotly.purge(gd);
   gd.style.height = "";

@@ -1,8 +1,9 @@
 """What the scripted expert would do from a moment of the running episode, without disturbing it.
 
 A moment is noted wherever the policy looks. When somebody asks about one, the simulator's process
-forks: the copy goes back to that moment, rolls the expert ahead, answers and ends, while the episode
-goes on bit for bit as if nobody had asked. The fork never touches OpenGL, whose threads it lacks.
+forks: the copy goes back to that moment, rolls the expert ahead, answers and ends, while the
+episode goes on bit for bit as if nobody had asked. The fork never touches OpenGL, whose threads it
+lacks.
 """
 
 from __future__ import annotations
@@ -103,50 +104,61 @@ def expert_chunk(sim: LiberoSim, last_action: np.ndarray, horizon: int) -> Exper
 
 
 class Foresight:
-    """The moments of one episode and the questions asked about them; see the module docstring."""
+    """The moments of one episode and the newest question about them; see the module docstring."""
 
     def __init__(self, sim: LiberoSim) -> None:
         self._sim = sim
         self._moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._asked: dict[int, Connection] = {}  # by the fork's process id
+        self._asked: tuple[int, Connection] | None = None  # the fork's process id, its answer
 
     def forget(self) -> None:
         """Another episode begins."""
         self._moments.clear()
+        self._drop()
 
     def note(self, step: int, last_action: np.ndarray) -> None:
         """Remember the present moment under the number of its control step."""
         self._moments[step] = self._sim.snapshot(), last_action
 
     def ask(self, step: int, horizon: int) -> int:
-        """Begin to find out; returns a ticket. Raises ValueError for a step that nobody noted."""
+        """Begin to find out; returns a ticket. A question that is still open is given up.
+
+        Raises ValueError for a step that nobody noted.
+        """
         if step not in self._moments:
             raise ValueError(f"the policy did not look at step {step} of this episode")
+        self._drop()
         answers, ours = Pipe(duplex=False)
         ticket = os.fork()
         if ticket == 0:
             _answer_and_end(self._sim, *self._moments[step], horizon, ours)
         ours.close()
-        self._asked[ticket] = answers
+        self._asked = ticket, answers
         return ticket
 
     def answer(self, ticket: int) -> ExpertChunk | None:
         """What was found out, None while it is not. Raises ValueError when it can't be known."""
-        answers = self._asked.get(ticket)
-        if answers is None:
-            raise ValueError("this was never asked")
+        if self._asked is None or self._asked[0] != ticket:
+            raise ValueError("another question came in between")
+        answers = self._asked[1]
         if not answers.poll():
             return None
-        del self._asked[ticket]
         try:
             failed, value = answers.recv()
         except EOFError:
             failed, value = True, "the expert found no answer in time"
-        answers.close()
-        os.waitpid(ticket, 0)
+        self._drop()
         if failed:
             raise ValueError(value)
         return value
+
+    def _drop(self) -> None:
+        if self._asked is not None:
+            ticket, answers = self._asked
+            self._asked = None
+            answers.close()
+            os.kill(ticket, signal.SIGKILL)  # a zombie still until it is waited for
+            os.waitpid(ticket, 0)
 
 
 def _answer_and_end(

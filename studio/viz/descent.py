@@ -13,16 +13,19 @@ import numpy as np
 
 from models.types import DescentTrace, LandscapeSlice
 from studio.viz import style
-from studio.viz.landscape import Figure, energy_map
+from studio.viz.landscape import Figure, Reference, contour_mark, energy_map, marks
 
 FAINT = "rgba(127,140,141,.45)"  # other chains and what is still to come
 
 
-def descent_figure(s: LandscapeSlice, trace: DescentTrace, chain: int) -> Figure:
+def descent_figure(
+    s: LandscapeSlice, trace: DescentTrace, chain: int, expert: Reference | None = None
+) -> Figure:
     """Figure with K + 1 frames named "0" … "K"; it starts on the last one.
 
-    The chosen `chain` is bold, the others faint. Paths are projected on the slice's two dimensions:
-    all other coordinates of the chunk move as well, so a path need not follow the slice's gradient.
+    The chosen `chain` is bold, the others faint; `expert` is a mark on the slice and a level of E.
+    Paths are projected on the slice's two dimensions: all other coordinates of the chunk move as
+    well, so a path need not follow the slice's gradient.
     """
     last = len(trace.energies) - 1
     moving = [
@@ -30,7 +33,7 @@ def descent_figure(s: LandscapeSlice, trace: DescentTrace, chain: int) -> Figure
         for group in (_slice_movers, _energy_movers, _timestep_movers)
         for index_and_draw in group(s, trace, chain)
     ]
-    still = _still(s, trace, chain)
+    still = [*_still(s, trace, chain), *_expert(s, trace, chain, expert)]
     frames = [
         {
             "name": str(k),
@@ -41,7 +44,7 @@ def descent_figure(s: LandscapeSlice, trace: DescentTrace, chain: int) -> Figure
     ]
     return {
         "data": [*still, *frames[last]["data"]],
-        "layout": _layout(s, trace),
+        "layout": _layout(s, trace, expert),
         "frames": frames,
     }
 
@@ -70,6 +73,25 @@ def _still(s: LandscapeSlice, trace: DescentTrace, chain: int) -> list[dict[str,
         _heatmap(trace.step_sizes[:, chain].T, "α·exp(e_t/τ)", "x5", "y5", "coloraxis3"),
     ]
     return [energy_map(s, coloraxis="coloraxis"), *curves, *gradients, *per_step]
+
+
+def _expert(
+    s: LandscapeSlice, trace: DescentTrace, chain: int, expert: Reference | None
+) -> list[dict[str, Any]]:
+    """The expert's action on the slice and its energy beside the descent's."""
+    if expert is None:
+        return []
+    mark = next(m for m in marks(s, trace, chain, expert) if m.kind == "expert")
+    last = len(trace.energies) - 1
+    level = {
+        **_line([0, last], style.numbers(np.full(2, expert.energy)), style.EXPERT, 1.6),
+        "name": f"E of the {expert.label}'s chunk",
+        "xaxis": "x2",
+        "yaxis": "y2",
+        "hoverinfo": "name+y",
+    }
+    level["line"]["dash"] = "dash"
+    return [contour_mark(s, mark), level]
 
 
 def _slice_movers(s: LandscapeSlice, trace: DescentTrace, chain: int) -> list[Any]:
@@ -163,16 +185,18 @@ def _heatmap(z: np.ndarray, name: str, x: str, y: str, coloraxis: str) -> dict[s
     }
 
 
-def _layout(s: LandscapeSlice, trace: DescentTrace) -> dict[str, Any]:
-    paths = trace.actions[:, :, s.timestep][:, :, list(s.dims)]
+def _layout(s: LandscapeSlice, trace: DescentTrace, expert: Reference | None) -> dict[str, Any]:
+    paths = trace.actions[:, :, s.timestep][:, :, list(s.dims)].reshape(-1, 2)
+    if expert is not None:
+        paths = np.append(paths, expert.actions[[s.timestep]][:, list(s.dims)], axis=0)
     title = style.action_axis_title
     left, middle, right = [0.0, 0.32], [0.47, 0.69], [0.77, 0.93]
     upper, lower = [0.57, 1.0], [0.0, 0.43]
     iterations = {"title": {"text": "iteration k", "standoff": 6}}
     bar = {"len": 0.43, "yanchor": "bottom", "x": 0.94}
     return style.layout(
-        xaxis=style.axis(title(s.dims[0]), domain=left, range=_range(s.u, paths[..., 0])),
-        yaxis=style.axis(title(s.dims[1]), range=_range(s.v, paths[..., 1])),
+        xaxis=style.axis(title(s.dims[0]), domain=left, range=_range(s.u, paths[:, 0])),
+        yaxis=style.axis(title(s.dims[1]), range=_range(s.v, paths[:, 1])),
         xaxis2=style.axis("", domain=middle, anchor="y2", matches="x3", showticklabels=False),
         yaxis2=style.axis("E(a⁽ᵏ⁾)", domain=upper, anchor="x2"),
         xaxis3=style.axis("", domain=middle, anchor="y3") | iterations,
@@ -193,7 +217,7 @@ def _scale(bar: dict[str, Any]) -> dict[str, Any]:
 
 
 def _range(grid: np.ndarray, path: np.ndarray) -> list[float]:
-    """Room for the slice and for every chain's path, with a margin of 4%."""
+    """Room for the slice, every chain's path and the expert, with a margin of 4%."""
     low, high = min(grid[0], path.min()), max(grid[-1], path.max())
     margin = 0.04 * float(high - low)
     return [float(low) - margin, float(high) + margin]

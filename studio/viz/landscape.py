@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,20 +13,52 @@ from studio.viz import style
 Figure = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Another chunk to compare a plan with, float32 [H, D] normalised, and its E(a, C)."""
+
+    label: str
+    actions: np.ndarray
+    energy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One action on the slice; `energy` is that of its whole chunk, not of the slice below it."""
+
+    kind: Literal["start", "refined", "expert"]
+    label: str
+    at: np.ndarray  # [u, v]
+    energy: float
+
+    def hover(self, x: str, y: str) -> str:
+        """Plotly's template, `x` and `y` being its names of the coordinates."""
+        place = f"{x} %{{x:.3f}}<br>{y} %{{y:.3f}}"
+        return f"{self.label}<br>{place}<br>E(a, C) {self.energy:.4g}<extra></extra>"
+
+
+SYMBOLS = {"start": "circle-open", "refined": "star", "expert": "cross"}
+SYMBOLS_3D = {"start": "circle-open", "refined": "diamond", "expert": "cross"}
+COLORS = {"start": style.PAPER, "refined": style.PAPER, "expert": style.EXPERT}
+LABELS_AT = {"start": "bottom center", "refined": "top center", "expert": "middle right"}
+
+
 def slice_figure(
     s: LandscapeSlice,
     trace: DescentTrace | None,
     chain: int,
     mode: Literal["contour", "surface"] = "contour",
+    expert: Reference | None = None,
 ) -> Figure:
-    """Figure of the slice `s` with a^(0) and the refined action a^(K) of `chain` marked.
+    """Figure of the slice `s` with a^(0), the refined action a^(K) of `chain` and the expert's.
 
-    Without a trace only the centre of the slice is marked. Raises ValueError for an unknown mode.
+    Without a trace (a person drove) the slice's centre is marked. Raises ValueError for an unknown
+    mode.
     """
     if mode not in ("contour", "surface"):
         raise ValueError(f"landscape: mode must be 'contour' or 'surface', not {mode!r}")
     draw = _contour if mode == "contour" else _surface
-    figure = draw(s, _points(s, trace, chain))
+    figure = draw(s, marks(s, trace, chain, expert))
     names = " × ".join(ACTION_NAMES[d] for d in s.dims)
     figure["layout"]["title"] = {
         "text": f"E over {names} of action {s.timestep + 1} of {len(s.centre)}",
@@ -34,6 +67,41 @@ def slice_figure(
         "xanchor": "left",
     }
     return figure
+
+
+def marks(
+    s: LandscapeSlice, trace: DescentTrace | None, chain: int, expert: Reference | None = None
+) -> list[Mark]:
+    """What is marked on the slice: a^(0), a^(K) and, when it is known, the expert's action."""
+    dims = list(s.dims)
+    if trace is None:
+        centre = s.centre[s.timestep, dims]
+        found = [Mark("refined", "centre", centre, at(s, *map(float, centre)))]
+    else:
+        path, energies = trace.actions[:, chain, s.timestep][:, dims], trace.energies[:, chain]
+        found = [
+            Mark("start", "a⁽⁰⁾", path[0], float(energies[0])),
+            Mark("refined", "a⁽ᴷ⁾ refined", path[-1], float(energies[-1])),
+        ]
+    if expert is not None:
+        place = expert.actions[s.timestep, dims]
+        found.append(Mark("expert", expert.label, place, expert.energy))
+    return found
+
+
+def reading(
+    s: LandscapeSlice, trace: DescentTrace | None, chain: int, expert: Reference | None = None
+) -> list[dict[str, Any]]:
+    """The marks in words: kind, label, energy, and whether the slice shows them."""
+    return [
+        {
+            "kind": mark.kind,
+            "label": mark.label,
+            "energy": mark.energy,
+            "inside": bool(np.isfinite(at(s, *map(float, mark.at)))),
+        }
+        for mark in marks(s, trace, chain, expert)
+    ]
 
 
 def energy_map(s: LandscapeSlice, **options: Any) -> dict[str, Any]:
@@ -69,45 +137,17 @@ def _bracket(grid: np.ndarray, x: float) -> tuple[int, float] | None:
     return i, float((x - grid[i]) / (grid[i + 1] - grid[i]))
 
 
-def _points(
-    s: LandscapeSlice, trace: DescentTrace | None, chain: int
-) -> list[tuple[str, np.ndarray, str]]:
-    """(label, [u, v], symbol) of the marked actions."""
-    dims = list(s.dims)
-    if trace is None:
-        return [("centre", s.centre[s.timestep, dims], "star")]
-    path = trace.actions[:, chain, s.timestep][:, dims]
-    return [("a⁽⁰⁾", path[0], "circle-open"), ("a⁽ᴷ⁾ refined", path[-1], "star")]
-
-
 def _hover(s: LandscapeSlice, energy: str) -> str:
     a, b = (ACTION_NAMES[d] for d in s.dims)
     return f"{a} %{{x:.3f}}<br>{b} %{{y:.3f}}<br>E {energy}<extra></extra>"
 
 
-def _contour(s: LandscapeSlice, points: list[tuple[str, np.ndarray, str]]) -> Figure:
-    marks = [
-        {
-            "type": "scatter",
-            "mode": "markers+text",
-            "name": label,
-            "x": [float(p[0])],
-            "y": [float(p[1])],
-            "text": [label],
-            "textposition": "bottom center" if "open" in symbol else "top center",
-            "textfont": {"color": style.PAPER, "size": 13, "shadow": "0 0 4px #06303a"},
-            "marker": {
-                "symbol": symbol,
-                "size": 15,
-                "color": style.PAPER,
-                "line": {"color": style.PAPER if "open" in symbol else style.INK, "width": 1.6},
-            },
-            "hovertemplate": f"{label}<br>%{{x:.3f}}, %{{y:.3f}}<extra></extra>",
-        }
-        for label, p, symbol in points
-    ]
+def _contour(s: LandscapeSlice, points: list[Mark]) -> Figure:
     return {
-        "data": [energy_map(s, colorbar=style.colorbar("E")), *marks],
+        "data": [
+            energy_map(s, colorbar=style.colorbar("E")),
+            *(contour_mark(s, mark, text=mark.label) for mark in points),
+        ],
         "layout": style.layout(
             xaxis=style.axis(style.action_axis_title(s.dims[0]), range=_extent(s.u)),
             yaxis=style.axis(style.action_axis_title(s.dims[1]), range=_extent(s.v)),
@@ -115,7 +155,29 @@ def _contour(s: LandscapeSlice, points: list[tuple[str, np.ndarray, str]]) -> Fi
     }
 
 
-def _surface(s: LandscapeSlice, points: list[tuple[str, np.ndarray, str]]) -> Figure:
+def contour_mark(s: LandscapeSlice, mark: Mark, text: str = "") -> dict[str, Any]:
+    """One mark on a map of the slice."""
+    outline = style.PAPER if mark.kind != "refined" else style.INK
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": mark.label,
+        "x": [float(mark.at[0])],
+        "y": [float(mark.at[1])],
+        "text": [text],
+        "textposition": LABELS_AT[mark.kind],
+        "textfont": {"color": style.PAPER, "size": 13, "shadow": "0 0 4px #06303a"},
+        "marker": {
+            "symbol": SYMBOLS[mark.kind],
+            "size": 15,
+            "color": COLORS[mark.kind],
+            "line": {"color": outline, "width": 1.6},
+        },
+        "hovertemplate": mark.hover(*(ACTION_NAMES[d] for d in s.dims)),
+    }
+
+
+def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
     lift = 0.015 * float(np.ptp(s.energies))  # keeps a mark in front of the surface it lies on
     surface = {
         "type": "surface",
@@ -127,25 +189,25 @@ def _surface(s: LandscapeSlice, points: list[tuple[str, np.ndarray, str]]) -> Fi
         "contours": {"z": {"show": True, "usecolormap": True, "project": {"z": True}}},
         "hovertemplate": _hover(s, "%{z:.4g}"),
     }
-    marks = [
+    lifted = [
         {
             "type": "scatter3d",
             "mode": "markers+text",
-            "name": label,
-            "x": [float(p[0])],
-            "y": [float(p[1])],
+            "name": mark.label,
+            "x": [float(mark.at[0])],
+            "y": [float(mark.at[1])],
             "z": [z + lift],
-            "text": [label],
+            "text": [mark.label],
             "marker": {
                 "size": 7,
-                "symbol": "circle-open" if "open" in symbol else "diamond",
-                "color": style.OUT_OF_DISTRIBUTION if "open" in symbol else style.PAPER,
+                "symbol": SYMBOLS_3D[mark.kind],
+                "color": style.OUT_OF_DISTRIBUTION if mark.kind == "start" else COLORS[mark.kind],
                 "line": {"color": style.INK, "width": 2},
             },
-            "hovertemplate": f"{label}<br>E %{{z:.4g}}<extra></extra>",
+            "hovertemplate": mark.hover(*(ACTION_NAMES[d] for d in s.dims)),
         }
-        for label, p, symbol in points
-        if np.isfinite(z := at(s, float(p[0]), float(p[1])))
+        for mark in points
+        if np.isfinite(z := at(s, *map(float, mark.at)))
     ]
     a, b = (ACTION_NAMES[d] for d in s.dims)
     scene = {
@@ -157,7 +219,7 @@ def _surface(s: LandscapeSlice, points: list[tuple[str, np.ndarray, str]]) -> Fi
         "aspectratio": {"x": 1.25, "y": 1.25, "z": 0.75},
     }
     margin = {"l": 0, "r": 0, "t": 36, "b": 0}
-    return {"data": [surface, *marks], "layout": style.layout(scene=scene, margin=margin)}
+    return {"data": [surface, *lifted], "layout": style.layout(scene=scene, margin=margin)}
 
 
 def _extent(grid: np.ndarray) -> list[float]:

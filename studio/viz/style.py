@@ -15,6 +15,7 @@ from models.types import ACTION_NAMES
 
 IN_DISTRIBUTION = "#0f9d94"
 OUT_OF_DISTRIBUTION = "#ee6c1a"
+EXPERT = "#d6336c"  # neither of the two accents, seen on both ends of the energy scale
 INK, PAPER = "#0b2530", "#ffffff"  # marks on the energy scale: legible on both of its ends
 
 # Low energy is deep teal (a valley), high energy pale sand; lightness rises monotonically.

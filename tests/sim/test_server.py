@@ -76,9 +76,12 @@ def test_a_chunk_a_slice_and_a_descent(page):
     page.send(type="slice", stamp=1, plan=0, timestep=2, dims=[0, 6], span=1.0, grid=9)
     answer = page.until(lambda m: m["type"] == "slice")
     assert answer["stamp"] == 1 and answer["figure"]["data"]
+    assert answer["expert"] == {"known": True, "text": "pick alphabet_soup_1"}
+    expert = next(row for row in answer["reading"] if row["kind"] == "expert")
     page.send(type="descent", stamp=2, plan=0, chains=4, grid=9)
     answer = page.until(lambda m: m["type"] == "descent")
     assert answer["steps"] == 3 and len(answer["figure"]["frames"]) == 4
+    assert expert["energy"] == answer["reading"][-1]["energy"]  # asked once per plan
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import io
 import json
+import os
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from studio.events import LoadScene, Run, SceneSpec, SetInstruction, Status
+from studio.events import Advice, LoadScene, Run, SceneSpec, SetInstruction, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
@@ -48,6 +50,21 @@ def test_zip_holds_every_event_in_order(recorded, tmp_path):
     assert rows[-1]["mean_final_energy"] == pytest.approx(episode.mean_final_energy)
 
 
+def test_what_the_expert_would_have_done_is_kept_with_its_plan(recorded, tmp_path):
+    recorder = recorded[0]
+    plan = recorder.episode().plans[2].plan
+    actions = np.full((8, 7), 0.25, np.float32)
+    recorder.on_advice(plan, Advice(actions, actions, 4.5, "pick milk_1"))
+    recorder.on_advice(replace(plan), Advice(actions, actions, 1.0, "of another episode"))
+    archive = zipfile.ZipFile(write_zip(recorder.episode(), tmp_path / "episode.zip"))
+    rows = [json.loads(line) for line in archive.read("episode.jsonl").splitlines()]
+    asked = {row["index"]: row["expert_energy"] for row in rows if "expert_energy" in row}
+    assert asked == {2: 4.5}
+    plans = np.load(io.BytesIO(archive.read("plans.npz")))
+    np.testing.assert_array_equal(plans["plan_002/expert"], actions)
+    assert "plan_001/expert" not in plans
+
+
 def test_film_has_a_frame_per_step(recorded, tmp_path):
     import imageio.v3 as iio
 
@@ -69,6 +86,16 @@ def test_feed_keeps_the_episode(recorded):
 def test_nothing_recorded_says_so():
     with pytest.raises(NothingRecorded):
         Recorder({}).episode()
+
+
+def test_files_have_the_mode_of_any_other(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "a.zip") as temporary:
+            temporary.write_bytes(b"whole")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.zip").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from models.types import ACTION_NAMES, DescentTrace, LandscapeSlice
 from studio.viz import style
 from studio.viz.descent import descent_figure
-from studio.viz.landscape import at, slice_figure
+from studio.viz.landscape import Reference, at, reading, slice_figure
 
 K, N, H, D = 6, 3, 4, 7
 
@@ -57,6 +57,47 @@ def test_slice_marks_first_and_refined_action(landscape, trace):
     expected = trace.actions[[0, -1], 1, 2][:, [1, 5]]
     np.testing.assert_allclose([[m["x"][0], m["y"][0]] for m in marks], expected, rtol=1e-6)
     assert "refined" in marks[1]["name"]
+
+
+@pytest.fixture
+def expert() -> Reference:
+    """An expert inside of the slice, at (0.5, 1)."""
+    actions = np.zeros((H, D), np.float32)
+    actions[2, [1, 5]] = 0.5, 1.0
+    return Reference("expert", actions, 3.25)
+
+
+@pytest.mark.parametrize("mode", ["contour", "surface"])
+def test_the_expert_is_marked_where_it_acts(landscape, trace, expert, mode):
+    figure = slice_figure(landscape, trace, 1, mode, expert)
+    valid(figure)
+    mark = figure["data"][-1]
+    assert (mark["name"], mark["x"], mark["y"]) == ("expert", [0.5], [1.0])
+    assert "3.25" in mark["hovertemplate"]  # of its whole chunk, not of the slice
+    plain = slice_figure(landscape, trace, 1, mode)["data"]
+    assert figure["data"][:-1] == plain
+    assert mark["marker"]["color"] not in [m["marker"]["color"] for m in plain[1:]]
+
+
+def test_the_reading_tells_energies_of_whole_chunks_and_what_is_outside(landscape, trace, expert):
+    rows = {row["kind"]: row for row in reading(landscape, trace, 1, expert)}
+    assert rows["start"]["energy"] == pytest.approx(trace.energies[0, 1])
+    assert rows["refined"]["energy"] == pytest.approx(trace.energies[-1, 1])
+    assert (rows["expert"]["energy"], rows["expert"]["inside"]) == (3.25, True)
+    expert.actions[2, 1] = 7.0
+    assert not reading(landscape, trace, 1, expert)[-1]["inside"]
+    assert [row["kind"] for row in reading(landscape, trace, 1)] == ["start", "refined"]
+
+
+def test_the_descent_shows_the_expert_and_its_energy(landscape, trace, expert):
+    expert.actions[2, 1] = 7.0
+    figure = descent_figure(landscape, trace, 1, expert)
+    valid(figure)
+    still = [t for t in figure["data"] if "expert" in t.get("name", "")]
+    assert still[0]["x"] == [7.0] and figure["layout"]["xaxis"]["range"][1] > 7
+    assert still[1]["y"] == [3.25, 3.25] and still[1]["yaxis"] == "y2"
+    last = figure["frames"][-1]
+    assert [figure["data"][i] for i in last["traces"]] == last["data"]
 
 
 def test_slice_names_its_axes_and_action(landscape, trace):
