@@ -6,8 +6,8 @@ code), log.txt (stdout and stderr) and what the command writes itself. Nothing i
 but the pipes that end the jobs with the studio (see `studio.supervisor`): a reloaded page, another
 studio on the same workspace or a restarted one reads the same state from the same files.
 
-A lock (flock on .lock, held by the running command itself, so that no crash can leave it behind)
-keeps two commands out of one folder, and tells a running job from a lost one.
+A lock (flock on .job.lock, held by the running command itself, so that no crash can leave it
+behind) keeps two commands out of one folder, and tells a running job from a lost one.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-RECORD, LOG, LOCK = "job.json", "log.txt", ".lock"
+RECORD, LOG, LOCK = "job.json", "log.txt", ".job.lock"
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m models.train` is found
 NICENESS = 5  # below the studio, so that live scenes keep their pace
 

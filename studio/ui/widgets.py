@@ -16,7 +16,7 @@ import gradio as gr
 import plotly
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "live"
-MODULE = f"new URL('gradio_api/file={ASSETS.as_posix()}/main.js', document.baseURI)"
+SCRIPTS = {"live": "main.js", "train": "train.js", "collect": "collect.js"}  # entry of each tab
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
@@ -42,12 +42,19 @@ def listen(event: Callable[..., Any], js: str, inputs: Any = None, outputs: Any 
     )
 
 
-def panel(name: str, **options: Any) -> gr.HTML:
-    """A region that assets/live/<name>.js draws and keeps alive; its id is `live-<name>`."""
+def module(tab: str) -> str:
+    """A JavaScript expression: a promise of the tab's entry module."""
+    return (
+        f"import(new URL('gradio_api/file={ASSETS.as_posix()}/{SCRIPTS[tab]}', document.baseURI))"
+    )
+
+
+def panel(name: str, tab: str = "live", **options: Any) -> gr.HTML:
+    """A region that the tab's scripts draw and keep alive; its id is `<tab>-<name>`."""
     return gr.HTML(
         html_template='<div class="st-root"></div>',
-        js_on_load=f"import({MODULE}).then(m => m.mount('{name}', element))",
-        elem_id=f"live-{name}",
+        js_on_load=f"{module(tab)}.then(m => m.mount('{name}', element))",
+        elem_id=f"{tab}-{name}",
         apply_default_css=False,
         **options,
     )
@@ -58,17 +65,24 @@ def heading(html: str) -> gr.HTML:
     return gr.HTML(html, apply_default_css=False, js_on_load=None)
 
 
-def bridge(config: Mapping[str, Any], widgets: Mapping[str, gr.components.Component]) -> None:
-    """Hand `config` to the page's scripts and let them fill `widgets` (keyed "group.field")."""
+def bridge(
+    config: Mapping[str, Any],
+    widgets: Mapping[str, gr.components.Component],
+    tab: str = "live",
+    values: str = "window.studio.widgets()",
+) -> None:
+    """Hand `config` to the tab's scripts and let them fill `widgets` (keyed "group.field").
+
+    values: the JavaScript that gives a value, or nothing to change, for each of the widgets.
+    """
     hidden = gr.HTML(
         html_template="<span></span>",
-        js_on_load=f"import({MODULE})"
-        ".then(m => m.configure(props.config, () => trigger('submit')))",
-        elem_id="live-bridge",
+        js_on_load=f"{module(tab)}.then(m => m.configure(props.config, () => trigger('submit')))",
+        elem_id=f"{tab}-bridge",
         visible="hidden",
         config={**config, "widgets": list(widgets)},
     )
-    listen(hidden.submit, "() => window.studio.widgets()", outputs=list(widgets.values()))
+    listen(hidden.submit, f"() => {values}", outputs=list(widgets.values()))
 
 
 def form(
