@@ -1,0 +1,356 @@
+"""Export demonstrations as a LeRobotDataset v3.0: `python -m studio.lerobot DEMOS OUT`.
+
+DEMOS holds LIBERO's HDF5 files (`studio.collect`'s or the official ones). Every task gets a data
+file and a video file per camera (H.264, a keyframe in every second picture, as LeRobot encodes, so
+that frames can be read in any order). OUT appears only once it is whole. `models.lerobot` describes
+the layout and reads it back; the dataset's README.md says what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from models import lerobot
+from models.data import read_demonstrations
+from models.trajectory import Trajectory
+from studio.lerobot_statistics import level_counts, statistics_of
+
+FPS = 20  # LIBERO's control rate
+FILES_PER_CHUNK = 1000
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+VIDEO_OPTIONS = ["-g", "2", "-bf", "0", "-crf", "18"]
+SAMPLED = 4  # picture statistics come from every fourth picture
+
+STATE_NAMES = [
+    "x",
+    "y",
+    "z",
+    "axis_angle_x",
+    "axis_angle_y",
+    "axis_angle_z",
+    "finger_1",
+    "finger_2",
+]
+ACTION_NAMES = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
+SCHEMA = pa.schema(
+    [
+        (lerobot.STATE, pa.list_(pa.float32(), len(STATE_NAMES))),
+        (lerobot.ACTION, pa.list_(pa.float32(), len(ACTION_NAMES))),
+        ("timestamp", pa.float32()),
+        ("frame_index", pa.int64()),
+        ("episode_index", pa.int64()),
+        ("index", pa.int64()),
+        ("task_index", pa.int64()),
+    ]
+)
+
+CARD = """---
+task_categories:
+- robotics
+tags:
+- LeRobot
+- LIBERO
+configs:
+- config_name: default
+  data_files: data/*/*.parquet
+---
+
+# LIBERO demonstrations, LeRobotDataset v3.0
+
+- `observation.images.image`, `observation.images.image2`: agentview and wrist camera, {convention}.
+- `observation.state`: end-effector position (m), its orientation as axis-angle (rad), two finger
+  joints (m).
+- `action`: the environment's own, Δposition and Δrotation of LIBERO's OSC_POSE controller in
+  [-1, 1]; gripper -1 opens, +1 closes.
+
+Row t holds what was seen before `action` t. {episodes} episodes, {frames} frames, {fps} per second.
+"""
+CONVENTIONS = {
+    lerobot.UPRIGHT: "upright, as a person sees the scene",
+    lerobot.MIRRORED: "mirrored left to right, as in OpenVLA's LIBERO data",
+}
+
+
+def export(demos: Path, out: Path, fps: int = FPS, mirrored: bool = False) -> dict:
+    """Write all demonstrations under `demos` as the dataset `out`; returns its info.json.
+
+    mirrored: pictures left to right, as in OpenVLA's LIBERO data. Raises ValueError when `out`
+    exists or `demos` can't be read, OSError when it can't be written; `out` then does not appear.
+    """
+    if out.exists():
+        raise ValueError(f"{out}: exists already; choose another folder")
+    if not 1 <= fps <= 1000:
+        raise ValueError(f"--fps must lie in [1, 1000], not {fps}")
+    with _whole_folder(out) as folder, closing(_Dataset(folder, fps, mirrored)) as dataset:
+        for demo in tqdm(read_demonstrations(demos), unit=" episodes"):
+            dataset.add(demo)
+        return dataset.finish()
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under `path` only once it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _Dataset:
+    """Takes episodes one by one; `finish` writes what describes them all."""
+
+    def __init__(self, folder: Path, fps: int, mirrored: bool) -> None:
+        self._folder, self._fps, self._mirrored = folder, fps, mirrored
+        self._tasks: dict[str, int] = {}
+        self._episodes: list[dict] = []
+        self._tables: list[pa.Table] = []
+        self._levels = {key: np.zeros((3, 256), np.int64) for key in lerobot.CAMERA_KEYS}
+        self._files: _Files | None = None
+        self._side = 0
+
+    def add(self, demo: Trajectory) -> None:
+        """Append one episode. Raises ValueError when it doesn't fit the others."""
+        self._open_files(demo)
+        task = self._tasks[demo.instruction]
+        table = _table(demo, len(self._episodes), sum(map(len, self._tables)), task, self._fps)
+        pictures = demo.images[:, :, :, ::-1] if self._mirrored else demo.images
+        span = self._files.write(table, pictures)
+        levels = {key: level_counts(pictures[::SAMPLED, i]) for i, key in enumerate(self._levels)}
+        self._episodes.append(
+            {
+                "episode_index": len(self._episodes),
+                "tasks": [demo.instruction],
+                "length": len(table),
+                **span,
+                "dataset_from_index": table["index"][0].as_py(),
+                "dataset_to_index": table["index"][-1].as_py() + 1,
+                "meta/episodes/chunk_index": 0,
+                "meta/episodes/file_index": 0,
+                **_flat(statistics_of(table, levels)),
+            }
+        )
+        self._tables.append(table)
+        for key, counts in levels.items():
+            self._levels[key] += counts
+
+    def _open_files(self, demo: Trajectory) -> None:
+        """A new task gets new files."""
+        side = demo.images.shape[2]
+        self._side = self._side or side
+        if side != self._side or side % 2:
+            raise ValueError(f"pictures of side {side}; a video needs one even size throughout")
+        if demo.instruction not in self._tasks:
+            self._tasks[demo.instruction] = len(self._tasks)
+            self.close()
+            self._files = _Files(self._folder, len(self._tasks) - 1, side, self._fps)
+
+    def finish(self) -> dict:
+        """Write `meta`; returns info.json."""
+        self.close()
+        info = self._info()
+        meta = self._folder / "meta"
+        episodes = meta / "episodes/chunk-000/file-000.parquet"
+        episodes.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(self._episodes), episodes)
+        tasks = pd.DataFrame(
+            {"task_index": range(len(self._tasks))}, index=pd.Index(list(self._tasks), name="task")
+        )
+        tasks.to_parquet(meta / "tasks.parquet")
+        statistics = statistics_of(pa.concat_tables(self._tables), self._levels)
+        (meta / "stats.json").write_text(json.dumps(statistics, indent=4))
+        (self._folder / lerobot.INFO).write_text(json.dumps(info, indent=4))
+        (self._folder / "README.md").write_text(
+            CARD.format(
+                convention=CONVENTIONS[self._convention],
+                episodes=info["total_episodes"],
+                frames=info["total_frames"],
+                fps=self._fps,
+            )
+        )
+        return info
+
+    def close(self) -> None:
+        """End the open files. Raises OSError when a video did not become whole."""
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
+
+    @property
+    def _convention(self) -> str:
+        return lerobot.MIRRORED if self._mirrored else lerobot.UPRIGHT
+
+    def _info(self) -> dict:
+        episodes = len(self._episodes)
+        return {
+            "codebase_version": lerobot.VERSION,
+            "robot_type": "panda",
+            "total_episodes": episodes,
+            "total_frames": sum(map(len, self._tables)),
+            "total_tasks": len(self._tasks),
+            "chunks_size": FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": self._fps,
+            "splits": {"train": f"0:{episodes}"},
+            "data_path": DATA_PATH,
+            "video_path": VIDEO_PATH,
+            "features": self._features(),
+        }
+
+    def _features(self) -> dict[str, dict]:
+        video = {
+            "video.height": self._side,
+            "video.width": self._side,
+            "video.codec": "h264",
+            "video.pix_fmt": "yuv420p",
+            "video.is_depth_map": False,
+            "video.fps": self._fps,
+            "video.channels": 3,
+            "has_audio": False,
+            lerobot.CONVENTION: self._convention,
+        }
+        names = ["height", "width", "channels"]
+        shape = [self._side, self._side, 3]
+        features = {
+            key: {"dtype": "video", "shape": shape, "names": names, "info": video}
+            for key in lerobot.CAMERA_KEYS
+        }
+        for key, names in ((lerobot.STATE, STATE_NAMES), (lerobot.ACTION, ACTION_NAMES)):
+            features[key] = {"dtype": "float32", "shape": [len(names)], "names": names}
+        for field in list(SCHEMA)[2:]:
+            dtype = "float32" if field.type == pa.float32() else "int64"
+            features[field.name] = {"dtype": dtype, "shape": [1], "names": None}
+        return features
+
+
+class _Files:
+    """One data file and the videos beside it; all hold the same episodes."""
+
+    def __init__(self, folder: Path, index: int, side: int, fps: int) -> None:
+        chunk, file = divmod(index, FILES_PER_CHUNK)
+        self._place = {"chunk_index": chunk, "file_index": file}
+        self._fps, self._frames = fps, 0
+        data = folder / DATA_PATH.format(**self._place)
+        self._paths = [
+            folder / VIDEO_PATH.format(video_key=key, **self._place) for key in lerobot.CAMERA_KEYS
+        ]
+        for path in (data, *self._paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._data = pq.ParquetWriter(data, SCHEMA)
+        self._videos = [_video(path, side, fps) for path in self._paths]
+
+    def write(self, table: pa.Table, pictures: np.ndarray) -> dict[str, object]:
+        """Append an episode; returns where it went, as meta/episodes says it.
+
+        pictures: uint8 [T, 2, S, S, 3].
+        """
+        self._data.write_table(table)  # a row group per episode
+        for camera, video in enumerate(self._videos):
+            for picture in pictures[:, camera]:
+                video.send(np.ascontiguousarray(picture))
+        begins, self._frames = self._frames, self._frames + len(table)
+        span = {f"data/{name}": value for name, value in self._place.items()}
+        for key in lerobot.CAMERA_KEYS:
+            span |= {f"videos/{key}/{name}": value for name, value in self._place.items()}
+            span[f"videos/{key}/from_timestamp"] = begins / self._fps
+            span[f"videos/{key}/to_timestamp"] = self._frames / self._fps
+        return span
+
+    def close(self) -> None:
+        """End the files. Raises OSError when a video lacks frames (a full disk)."""
+        self._data.close()
+        for video in self._videos:
+            video.close()
+        for path in self._paths:
+            if _count_frames(path) != self._frames:
+                raise OSError(f"{path.name}: the video is not whole; is the disk full?")
+
+
+def _video(path: Path, side: int, fps: int) -> Iterator[None]:
+    """A generator that encodes the pictures sent to it."""
+    video = imageio_ffmpeg.write_frames(
+        str(path),
+        (side, side),
+        fps=fps,
+        codec="libx264",
+        quality=None,
+        macro_block_size=2,
+        ffmpeg_log_level="quiet",
+        output_params=list(VIDEO_OPTIONS),
+    )
+    video.send(None)
+    return video
+
+
+def _count_frames(path: Path) -> int:
+    try:
+        return imageio_ffmpeg.count_frames_and_secs(path)[0]
+    except RuntimeError:
+        return -1
+
+
+def _table(demo: Trajectory, episode: int, first: int, task: int, fps: int) -> pa.Table:
+    """The rows of one episode."""
+    steps = np.arange(len(demo.actions))
+    columns = [
+        *(
+            pa.FixedSizeListArray.from_arrays(v.ravel(), v.shape[1])
+            for v in (demo.proprio, demo.actions)
+        ),
+        (steps / fps).astype(np.float32),
+        steps,
+        np.full_like(steps, episode),
+        steps + first,
+        np.full_like(steps, task),
+    ]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _flat(statistics: Mapping[str, Mapping[str, list]]) -> dict[str, list]:
+    """As columns of meta/episodes: stats/<key>/<name>."""
+    return {
+        f"stats/{key}/{name}": value for key, of in statistics.items() for name, value in of.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    p = argparse.ArgumentParser(prog="python -m studio.lerobot", description=__doc__.split("\n")[0])
+    p.add_argument("demos", type=Path, help="folder of *_demo.hdf5 files")
+    p.add_argument("out", type=Path, help="folder to write; must not exist")
+    p.add_argument("--fps", type=int, default=FPS, help="control steps a second")
+    p.add_argument("--mirrored", action="store_true",
+                   help="pictures left to right, as in OpenVLA's LIBERO data")  # fmt: skip
+    arguments = p.parse_args(argv)
+    try:
+        info = export(**vars(arguments))
+    except KeyboardInterrupt:
+        print("stopped; nothing was kept", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"lerobot: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    print(f"{info['total_episodes']} episodes, {info['total_frames']} frames  {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
