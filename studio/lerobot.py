@@ -97,7 +97,7 @@ def export(demos: Path, out: Path, fps: int = FPS, mirrored: bool = False) -> di
     if not 1 <= fps <= 1000:
         raise ValueError(f"--fps must lie in [1, 1000], not {fps}")
     with _whole_folder(out) as folder, closing(_Dataset(folder, fps, mirrored)) as dataset:
-        for demo in tqdm(read_demonstrations(demos), unit=" episodes"):
+        for demo in tqdm(read_demonstrations(demos), unit=" episodes", leave=False):
             dataset.add(demo)
         return dataset.finish()
 
@@ -106,7 +106,10 @@ def export(demos: Path, out: Path, fps: int = FPS, mirrored: bool = False) -> di
 def _whole_folder(path: Path) -> Iterator[Path]:
     """A folder that appears under `path` only once it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"{path}: can't be written ({error.strerror})") from None
     try:
         yield temporary
         temporary.rename(path)
