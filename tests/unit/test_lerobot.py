@@ -286,14 +286,14 @@ def test_where_nothing_can_be_written(demos, dataset, tmp_path, capsys):
 
 
 def test_a_full_disk(demos, tmp_path):
-    """No file may grow beyond 60 kB: the tables fit, the videos of noise don't."""
+    """No file may grow beyond 30 kB: the tables fit, the videos of noise don't."""
     noise = tmp_path / "demos/noise_demo.hdf5"
     write_hdf5(noise, "a", (60,))
     with h5py.File(noise, "r+") as h5:
         pictures = h5["data/demo_0/obs/agentview_rgb"]
         pictures[:] = np.random.default_rng(0).integers(0, 256, pictures.shape, np.uint8)
     code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000));"
         "from studio import lerobot; sys.exit(lerobot.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(noise.parent), str(tmp_path / "out")]
