@@ -86,9 +86,7 @@ class EnergyPolicy:
         with self._lock, _threads(1 if few else torch.get_num_threads()):
             context = self._encode(observations)
             energy = self._model.head.bind(context)
-            shape = (self.config.horizon, self.config.action_dim)
-            initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
-            descent = descend(energy, initial, noise, sampler)
+            descent = self._descend(energy, sampler, seeds)
             readout, readout_energy = None, None
             if self.checkpoint.training.readout:
                 with torch.no_grad():
@@ -117,6 +115,10 @@ class EnergyPolicy:
                 )
             )
         return plans
+
+    def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
+        """The descent of a plan alone, beside running scenes: the chains that `plan` would have."""
+        return _trace(self._descend(self._bind(obs), sampler, [seed]), 0)
 
     def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """E [N] and e_t [N, H] of normalised chunks [N, H, D]. Raises ValueError on their shape."""
@@ -160,6 +162,13 @@ class EnergyPolicy:
     def denormalize(self, actions: np.ndarray) -> np.ndarray:
         """Normalised -> environment scale, [..., D]; not clipped."""
         return self._statistics.denormalize(actions)
+
+    def _descend(
+        self, energy: BoundEnergy, sampler: SamplerConfig, seeds: Sequence[int]
+    ) -> Descent:
+        shape = (self.config.horizon, self.config.action_dim)
+        initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
+        return descend(energy, initial, noise, sampler)
 
     def _bind(self, obs: Observation) -> BoundEnergy:
         """E(·, C) of one observation; that of the last one asked for is kept.

@@ -12,17 +12,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from models.policy import EnergyPolicy
-from models.types import LandscapeSlice, Plan
+from models.types import LandscapeSlice, Observation
 from studio.advice import Adviser
-from studio.events import Advice
+from studio.events import MAX_CHAINS, Advice
 from studio.feed import Feed
 from studio.viz.descent import descent_figure
 from studio.viz.landscape import Reference, reading, slice_figure
 
 log = logging.getLogger(__name__)
 
-MAX_GRID, MAX_SPAN, MAX_CHAINS = 120, 20.0, 64
+MAX_GRID, MAX_SPAN = 120, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,36 +107,38 @@ class Analyst:
         if not 0 <= request.plan < len(plans):
             raise ValueError("this plan belongs to an episode that has ended; choose another")
         record = plans[request.plan]
-        plan = record.plan
+        plan, trace, chain = record.plan, record.plan.trace, record.plan.chain
         if request.timestep >= len(plan.actions):
             raise ValueError(f"landscape: the chunk has {len(plan.actions)} actions")
         expert = self._adviser.ask(record)  # found out in another process, meanwhile
         if request.kind == "descent" and request.chains > 1:
-            plan = self._many_chains(plan, request.chains)
-        surface = self._slice(plan, request, stop)
+            sampler = dataclasses.replace(plan.sampler, chains=request.chains)
+            trace = self._policy.explore(plan.observation, sampler, plan.seed)
+            chain = int(trace.energies[-1].argmin())
+        surface = self._slice(plan.observation, trace.actions[-1, chain], request, stop)
         advice = expert(stop)
         known = isinstance(advice, Advice)
         mark = Reference("expert", advice.normalized, advice.energy) if known else None
         answer = {
-            "reading": reading(surface, plan.trace, plan.chain, mark),
+            "reading": reading(surface, trace, chain, mark),
             "expert": {"known": known, "text": advice.phase if known else advice},
         }
         if request.kind == "slice":
-            figure = slice_figure(surface, plan.trace, plan.chain, request.mode, mark)
+            figure = slice_figure(surface, trace, chain, request.mode, mark)
             return {"figure": figure, **answer}
-        figure = descent_figure(surface, plan.trace, plan.chain, mark)
-        return {"figure": figure, "steps": len(plan.trace.energies) - 1, **answer}
-
-    def _many_chains(self, plan: Plan, chains: int) -> Plan:
-        sampler = dataclasses.replace(plan.sampler, chains=chains)
-        return self._policy.plan(plan.observation, sampler, plan.seed)
+        figure = descent_figure(surface, trace, chain, mark)
+        return {"figure": figure, "steps": len(trace.energies) - 1, **answer}
 
     def _slice(
-        self, plan: Plan, request: AnalysisRequest, stop: Callable[[], bool]
+        self,
+        observation: Observation,
+        centre: np.ndarray,
+        request: AnalysisRequest,
+        stop: Callable[[], bool],
     ) -> LandscapeSlice:
         return self._policy.slice_2d(
-            plan.observation,
-            plan.trace.actions[-1, plan.chain],
+            observation,
+            centre,
             timestep=request.timestep,
             dims=request.dims,
             span=request.span,

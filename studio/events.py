@@ -11,6 +11,7 @@ import numpy as np
 from models.config import SamplerConfig
 from models.types import Plan
 
+MAX_CHAINS = 16  # of a descent that somebody looks into
 MAX_INSTRUCTION = 500  # characters; LIBERO's longest instruction has 118
 
 

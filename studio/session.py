@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from models.policy import EnergyPolicy
 from studio.advice import Adviser
 from studio.analysis import AnalysisRequest, Analyst
-from studio.events import Command, LoadScene, SceneSpec, Status
+from studio.events import Command, LoadScene, Run, SceneSpec, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
 from studio.recorder import Recorder
@@ -43,13 +43,20 @@ class Session:
 
     @classmethod
     def open(
-        cls, token: str, policy: EnergyPolicy, provenance: dict[str, object], scene: SceneSpec
+        cls,
+        token: str,
+        policy: EnergyPolicy,
+        provenance: dict[str, object],
+        scene: SceneSpec,
+        autorun: bool = False,
     ) -> Session:
         """Start the simulator and the loop's thread; the scene loads in the background."""
         sim, feed, recorder = SimProcess(policy.checkpoint.pixels), Feed(), Recorder(provenance)
         loop = ControlLoop(sim, policy, [feed, recorder])
         threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
         loop.submit(LoadScene(scene))
+        if autorun:
+            loop.submit(Run())
         adviser = Adviser(sim, policy, feed, recorder.on_advice)
         return cls(token, sim, loop, feed, recorder, Analyst(policy, feed, adviser))
 
@@ -90,12 +97,13 @@ class SessionManager:
         scene: SceneSpec | None = None,
         linger_s: float = LINGER_S,
         idle_s: float = IDLE_S,
+        autorun: bool = False,
     ) -> None:
-        """`cap` simulators at most; `scene` is what a new page shows."""
+        """`cap` simulators at most; `scene` is what a new page shows, running with `autorun`."""
         self.cap = cap
         self._policy, self._provenance = policy, provenance
         self._scene = scene or SceneSpec()
-        self._linger_s, self._idle_s = linger_s, idle_s
+        self._linger_s, self._idle_s, self._autorun = linger_s, idle_s, autorun
         self._sessions: dict[str, Session] = {}
         self._queue: list[str] = []
         self._lock = threading.Lock()
@@ -114,7 +122,9 @@ class SessionManager:
             if place > self.cap - len(self._sessions):
                 return place
             self._queue.remove(token)
-            session = Session.open(token, self._policy, self._provenance, self._scene)
+            session = Session.open(
+                token, self._policy, self._provenance, self._scene, self._autorun
+            )
             session.watchers = 1
             self._sessions[token] = session
             return session

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.policy import EnergyPolicy
 from studio.events import Command, LoadScene, SceneSpec
-from studio.session import SessionManager
+from studio.session import IDLE_S, LINGER_S, SessionManager
 from studio.sim import catalog
 from studio.wire import state_message
 
@@ -32,6 +32,7 @@ def describe(policy: EnergyPolicy) -> dict[str, object]:
         "sha256": info.sha256,
         "preset": info.preset,
         "pixels": info.pixels,
+        "horizon": policy.config.horizon,
         "suites": list(info.suites),
         "train_steps": info.train_steps,
     }
@@ -47,13 +48,30 @@ def check_scene(scene: SceneSpec) -> None:
 class Studio:
     """What `app.py` builds and the page and the server read."""
 
-    def __init__(self, policy: EnergyPolicy, *, cap: int = 4, scene: SceneSpec | None = None):
-        """`cap` sessions at most; `scene` is shown first."""
+    def __init__(
+        self,
+        policy: EnergyPolicy,
+        *,
+        cap: int = 4,
+        scene: SceneSpec | None = None,
+        autorun: bool = False,
+        linger_s: float = LINGER_S,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        """Sessions as in `SessionManager`."""
         self.versions = versions()
         self.checkpoint = describe(policy)
         self.calibration = dataclasses.asdict(policy.calibration) if policy.calibration else None
         provenance = {"checkpoint": self.checkpoint, "versions": self.versions}
-        self.sessions = SessionManager(policy, provenance, cap=cap, scene=scene)
+        self.sessions = SessionManager(
+            policy,
+            provenance,
+            cap=cap,
+            scene=scene,
+            autorun=autorun,
+            linger_s=linger_s,
+            idle_s=idle_s,
+        )
         self.suites = {
             suite: [task.instruction for task in catalog.tasks(suite)] for suite in catalog.SUITES
         }

@@ -27,6 +27,7 @@ const OVERLAYS = `
       <dt><kbd>s</kbd></dt><dd>one control step</dd>
       <dt><kbd>c</kbd></dt><dd>one chunk: on to the next plan</dd>
       <dt><kbd>r</kbd></dt><dd>reset: the same scene again</dd>
+      <dt><kbd>n</kbd></dt><dd>next: the task's next initial state</dd>
       <dt><kbd>?</kbd></dt><dd>this legend</dd>
     </dl>
     <h2>Reading the energy</h2>
@@ -53,6 +54,8 @@ export function mount(element) {
   on("idle", () => Object.assign(byId("live-link"), { textContent: "resting" }).setAttribute("data-up", "false"));
   on("error", ({ message }) => toast(message));
   document.addEventListener("keydown", onKey);
+  // after a click the keys belong to the scene again; who walks by keyboard keeps the focus
+  document.addEventListener("click", ({ detail, target }) => detail && target.closest("button")?.blur());
 }
 
 function drawHello({ checkpoint, versions }) {
@@ -107,7 +110,9 @@ function switchTheme() {
   emit("theme");
 }
 
-const KEYS = { " ": "toggle", s: "step", c: "chunk", r: "reset" };
+const KEYS = { " ": "toggle", s: "step", c: "chunk", r: "reset", n: "next" };
+
+const PRESSED = "button, summary, a, input:not([type=range]), [role=tab]";
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typingIn(event.target)) return;
@@ -115,7 +120,7 @@ function onKey(event) {
   const action = KEYS[event.key];
   const onLive = byId("live-stage")?.offsetParent !== null;
   if (!action || !onLive || byId("live-legend").open) return;
-  if (event.key === " " && event.target.closest("button, summary, input, [role=tab]")) return; // it presses that
+  if (event.key === " " && event.target.closest(PRESSED)) return; // it presses that
   event.preventDefault();
   actions[action]();
 }

@@ -30,6 +30,7 @@ function sync(state, all) {
     instruction: [state.instruction, state.task_instruction],
     camera: state.camera,
     sampler: state.sampler,
+    slice: live.checkpoint?.horizon,
   };
   for (const [group, value] of Object.entries(parts)) {
     const settled = performance.now() - (edited[group] ?? -Infinity) > SETTLE_MS;
@@ -55,6 +56,7 @@ function valueOf(name) {
     if (field === "view") return update({ choices: viewChoices(), value: null });
     return state[group][field];
   }
+  if (name === "slice.timestep") return update({ maximum: live.checkpoint.horizon });
   const instructions = config.suites[state.scene.suite];
   if (name === "scene.task") return update({ choices: taskChoices(state.scene.suite), value: state.scene.task });
   if (name === "scene.init") return update({ maximum: Math.max(1, (state.n_inits || 50) - 1), value: state.scene.init });
@@ -76,7 +78,14 @@ export function suite(name) {
 
 export function load(suiteName, task, init, seed) {
   edited.instruction = edited.camera = edited.sampler = undefined;
-  send("load", { suite: suiteName, task: Number(task), init: Number(init), seed: Number(seed ?? 0) });
+  drive({ suite: suiteName, task: Number(task), init: Number(init), seed: Number(seed ?? 0) });
+}
+
+// Another scene: it runs at once, unless a person had paused this one.
+export function drive(scene) {
+  const paused = ["paused", "empty"].includes(live.state?.status);
+  send("load", scene);
+  if (!paused) send("run");
 }
 
 export function instruct(text) {

@@ -116,7 +116,7 @@ function show(kind, { stamp, figure, reading, expert, error }) {
 function drawReading(root, reading, expert) {
   const items = reading.map(({ kind, label, energy, inside }) => {
     const words = kind === "expert" ? `${label}, ${expert.text.replaceAll("_", " ")}` : label;
-    return entry(kind, `${words} · E ${number(energy)}${inside ? "" : " · outside of the range"}`);
+    return entry(kind, `${words} · E ${number(energy)}${inside ? "" : " · outside of the slice"}`);
   });
   if (!expert.known) items.push(entry("unknown", "expert: not known here", expert.text));
   root.querySelector(".st-reading").replaceChildren(...items);

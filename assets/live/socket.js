@@ -57,9 +57,6 @@ function retry(code) {
   if (code === 4403) {
     return emit("connection", { up: false, text: "The server refuses pages from this address." });
   }
-  if (code === 4408) {
-    return emit("connection", { up: false, text: "Closed after a long pause. Reload to go on." });
-  }
   if (code === 4408) return emit("idle"); // the page was not used for long; a person asks for it again
   if (code === 4400) token(true);
   const wait = BACKOFF_S[Math.min(attempts++, BACKOFF_S.length - 1)];

@@ -1,6 +1,7 @@
 // The stage: both camera views, the transport under them and the verdict beside them.
 
 import { emit, latestPlan, live, number, on, planAt, score, scoreIsGap, setK, threshold, verdict } from "./bus.js";
+import { drive } from "./forms.js";
 import { connect, send } from "./socket.js";
 
 const ICON = {
@@ -57,6 +58,10 @@ export const actions = {
   step: () => send("advance", { steps: 1, chunk: false }),
   chunk: () => send("advance", { steps: 1, chunk: true }),
   reset: () => send("reset"),
+  next: () => {
+    const { scene, n_inits } = live.state ?? {};
+    if (scene) drive({ suite: scene.suite, task: scene.task, init: (scene.init + 1) % n_inits, seed: scene.seed });
+  },
 };
 
 let root;
@@ -137,14 +142,23 @@ function drawOutcome(state) {
   const banner = $("#live-outcome");
   banner.hidden = !OUTCOMES[kind];
   if (banner.hidden) return;
-  const [title, text] = OUTCOMES[kind];
-  banner.dataset.outcome = kind;
+  const [title, words] = OUTCOMES[kind];
+  const text = state.message || (kind === "success" ? `${words} in ${state.step} steps` : words);
+  const news = `${state.episode} ${kind} ${text}`;
+  if (banner.dataset.news === news) return; // its buttons stay while somebody presses them
+  Object.assign(banner.dataset, { news, outcome: kind });
   banner.replaceChildren(
     Object.assign(document.createElement("strong"), { textContent: title }),
-    Object.assign(document.createElement("span"), {
-      textContent: state.message || (kind === "success" ? `${text} in ${state.step} steps` : text),
-    }),
+    Object.assign(document.createElement("span"), { textContent: text }),
+    button("live-again", "Again", () => send("run")),
+    button("live-next", "Next state", actions.next),
   );
+}
+
+function button(id, label, press) {
+  const made = Object.assign(document.createElement("button"), { id, textContent: label });
+  made.addEventListener("click", press);
+  return made;
 }
 
 function overlay(title, text, busy) {
@@ -173,12 +187,11 @@ function drawIdle() {
   loadingSince = null;
   live.state = null;
   overlay("Resting", "Nothing was asked for a long time, so the simulator was given back.", false);
-  const again = Object.assign(document.createElement("button"), { textContent: "Start again" });
-  again.className = "st-primary";
-  again.addEventListener("click", () => {
+  const again = button("live-wake", "Start again", () => {
     overlay("Connecting …", "", true);
     connect();
   });
+  again.className = "st-primary";
   $("#live-overlay").append(again);
 }
 

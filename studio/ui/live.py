@@ -9,7 +9,13 @@ import gradio as gr
 
 from models.config import SAMPLER_BOUNDS, SamplerConfig
 from models.types import ACTION_NAMES
-from studio.events import CAMERA_BOUNDS, MAX_INSTRUCTION, CameraPerturbation, SceneSpec
+from studio.events import (
+    CAMERA_BOUNDS,
+    MAX_CHAINS,
+    MAX_INSTRUCTION,
+    CameraPerturbation,
+    SceneSpec,
+)
 from studio.ui.widgets import PLOTLY, Field, bridge, form, heading, listen, panel
 
 CAMERA_LOOKS = {
@@ -30,7 +36,6 @@ SAMPLER_LOOKS = {
     "action_clamp": Field("a_max · clamp"),
     "chains": Field("N · chains", step=1),
 }
-HORIZON = 8  # H of the shipped presets; the server says so when a plan is shorter
 
 Widgets = dict[str, gr.components.Component]
 
@@ -39,6 +44,7 @@ class StudioInfo(Protocol):
     """What the page reads of the studio."""
 
     suites: dict[str, list[str]]
+    checkpoint: dict[str, Any]
 
     def views(self, suite: str, task: int) -> list[dict[str, float]]:
         """LIBERO-Plus camera views of a task: camera fields and difficulty."""
@@ -56,7 +62,7 @@ def build_live(studio: StudioInfo) -> None:
             widgets |= _instruction(studio)
             panel("stage")
             panel("trace", elem_classes="st-card")
-            _landscape()
+            widgets |= _landscape(studio.checkpoint["horizon"])
             _descent()
     bridge(_config(studio), widgets)
 
@@ -169,13 +175,13 @@ def _keep() -> None:
                 listen(button.click, f"() => {{ window.studio.download('{kind}') }}")
 
 
-def _landscape() -> None:
+def _landscape(horizon: int) -> Widgets:
     choices = [(name, index) for index, name in enumerate(ACTION_NAMES)]
     with gr.Group(elem_classes="st-card", elem_id="live-landscape-card"):
         heading("<h3>Landscape <small>E around the selected plan</small></h3>")
         with gr.Row(elem_classes="st-split"):
             with gr.Column(scale=0, min_width=220, elem_classes="st-side"):
-                timestep = _slider("Action of the chunk", 1, HORIZON, 1, 1, "live-slice-timestep")
+                timestep = _slider("Action of the chunk", 1, horizon, 1, 1, "live-slice-timestep")
                 a = gr.Dropdown(choices, value=0, label="Across", elem_id="live-slice-a")
                 b = gr.Dropdown(choices, value=1, label="Up", elem_id="live-slice-b")
                 span = _slider("Range ±", 0.1, 10, 1.5, 0.1, "live-slice-span")
@@ -197,6 +203,7 @@ def _landscape() -> None:
     for widget in inputs:
         listen(widget.input, ask, inputs)
     listen(follow.input, "(on) => { window.studio.follow(on) }", [follow])
+    return {"slice.timestep": timestep}
 
 
 def _descent() -> None:
@@ -206,7 +213,7 @@ def _descent() -> None:
             chains = _slider(
                 "Chains · 1: the one recorded, more: planned again from N starts",
                 1,
-                16,
+                MAX_CHAINS,
                 1,
                 1,
                 "live-descent-chains",

@@ -214,7 +214,7 @@ def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
         "xaxis": {"title": {"text": a}},
         "yaxis": {"title": {"text": b}},
         "zaxis": {"title": {"text": "E"}},
-        "camera": {"eye": {"x": 1.35, "y": -1.45, "z": 0.95}},
+        "camera": {"eye": {"x": 1.1, "y": -1.2, "z": 1.5}},
         "aspectmode": "manual",
         "aspectratio": {"x": 1.25, "y": 1.25, "z": 0.75},
     }

@@ -117,6 +117,22 @@ def test_recorded_energies_are_those_of_the_recorded_actions(folder):
     assert plan.energy_gap == pytest.approx(readout_energy[0] - plan.final_energy, abs=1e-5)
 
 
+def test_exploring_finds_the_chains_of_a_plan(folder):
+    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    sampler = SamplerConfig(chains=3, steps=4)
+    plan, trace = policy.plan(observation(), sampler, 7), policy.explore(observation(), sampler, 7)
+    np.testing.assert_allclose(trace.actions, plan.trace.actions, atol=1e-5)
+    np.testing.assert_allclose(trace.energies, plan.trace.energies, atol=1e-5)
+
+
+def test_what_is_looked_into_again_is_not_mistaken_for_another(folder):
+    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    actions = np.zeros((1, 8, 7), np.float32)
+    first, second = observation(), observation(1)
+    energies = [policy.energies(obs, actions)[0][0] for obs in (first, first, second, first)]
+    assert energies[0] == energies[1] == energies[3] != energies[2]
+
+
 def test_a_batch_plans_what_each_observation_plans_alone(folder):
     policy = EnergyPolicy.from_pretrained(folder, device="cpu")
     observations = [observation(0), observation(1, "open the drawer")]

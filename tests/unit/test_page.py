@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from models.config import SAMPLER_BOUNDS, SamplerConfig
-from studio.events import CAMERA_BOUNDS, CameraPerturbation
+from studio.events import CAMERA_BOUNDS, MAX_CHAINS, CameraPerturbation
 from studio.ui.page import LAUNCH, build
 from studio.ui.widgets import Field, form
 
@@ -18,7 +18,10 @@ from studio.ui.widgets import Field, form
 def page() -> gr.Blocks:
     view = {f.name: f.default for f in fields(CameraPerturbation)} | {"difficulty": 3}
     suites = {"libero_object": ["pick up the soup", "pick up the milk"], "libero_90": ["open it"]}
-    return build(SimpleNamespace(suites=suites, views=lambda suite, task: [view] * (task + 1)))
+    studio = SimpleNamespace(
+        suites=suites, checkpoint={"horizon": 6}, views=lambda suite, task: [view] * (task + 1)
+    )
+    return build(studio)
 
 
 def widgets(page: gr.Blocks) -> dict[str, gr.components.Component]:
@@ -38,6 +41,12 @@ def test_every_field_has_a_widget_with_its_default_and_bounds(page, group, defau
         widget = found[f"live-{group}-{field.name}"]
         assert widget.value == getattr(default, field.name)
         assert (widget.minimum, widget.maximum) == bounds[field.name]
+
+
+def test_the_bounds_of_the_figures_are_those_of_model_and_server(page):
+    found = widgets(page)
+    assert found["live-slice-timestep"].maximum == 6
+    assert found["live-descent-chains"].maximum == MAX_CHAINS
 
 
 def test_listeners_run_in_the_browser_and_are_no_public_interface(page):
