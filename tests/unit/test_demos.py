@@ -79,6 +79,24 @@ def test_arrays_come_back_and_images_lie_upside_down(task_file):
         np.testing.assert_array_equal(demo["obs/joint_states"], original.joints)
 
 
+def test_robomimics_reading_finds_what_it_needs(task_file):
+    """The steps of robomimic's SequenceDataset and of its file utilities, with h5py alone."""
+    path, originals = task_file
+    with h5py.File(path, "r", swmr=True, libver="latest") as file:
+        env = json.loads(file["data"].attrs["env_args"])
+        assert {"env_name", "type", "env_kwargs"} <= set(env)
+        demos_by_number = sorted(file["data"], key=lambda name: int(name[5:]))
+        lengths = [int(file[f"data/{name}"].attrs["num_samples"]) for name in demos_by_number]
+        assert lengths == [6, 9] and sum(lengths) == file["data"].attrs["total"]
+        first = file["data/demo_0"]
+        shapes = {key: first[f"obs/{key}"].shape[1:] for key in sorted(first["obs"])}
+        assert shapes["agentview_rgb"] == (16, 16, 3) and shapes["joint_states"] == (7,)
+        assert first["actions"].shape[1] == 7 and first["states"].shape[1] == 40
+        assert first.attrs["model_file"] == "<mujoco/>"
+        window = file["data/demo_1/actions"][3 : 3 + 4].astype("float32")
+        np.testing.assert_array_equal(window, originals[1].actions[3:7].astype("float32"))
+
+
 def test_robot_states_hold_the_orientation_as_a_quaternion(task_file):
     path, originals = task_file
     with h5py.File(path, "r") as file:

@@ -73,6 +73,96 @@ def test_split_holds_out_whole_demonstrations_of_each_task(tmp_path):
     assert len(data.split(0)[1]) == 0
 
 
+# -- files of others ------------------------------------------------------------------------------
+
+
+def write_official(file: Path, steps=(3, 4, 2)) -> list[np.ndarray]:
+    """As LIBERO's create_dataset.py leaves them, attribute by attribute; returns the actions."""
+    rng = np.random.default_rng(1)
+    bddl = "chiliocosm/bddl_files/libero_goal/open_the_middle_drawer.bddl"
+    actions = [rng.uniform(-1, 1, (n, 7)) for n in steps]
+    with h5py.File(file, "w") as h5:
+        data = h5.create_group("data")
+        data.attrs["env_name"] = "Libero_Tabletop_Manipulation"
+        data.attrs["problem_info"] = json.dumps(
+            {
+                "problem_name": "libero_tabletop_manipulation",
+                "domain_name": "robosuite",
+                "language_instruction": list('"open the middle drawer"'),
+            }
+        )
+        data.attrs["bddl_file_name"] = bddl
+        data.attrs["bddl_file_content"] = "b'(define (problem ...))'"
+        data.attrs["env_args"] = json.dumps({"type": 1, "bddl_file": bddl, "env_kwargs": {}})
+        data.attrs["macros_image_convention"] = "opengl"
+        data.attrs["tag"] = "libero-v1"
+        data.attrs["num_demos"], data.attrs["total"] = len(steps), sum(steps)
+        for i, rows in enumerate(actions):
+            n = len(rows)
+            demo = data.create_group(f"demo_{i}")
+            obs = demo.create_group("obs")
+            ee = rng.normal(size=(n, 6))
+            obs.create_dataset("ee_states", data=ee)
+            obs.create_dataset("ee_pos", data=ee[:, :3])
+            obs.create_dataset("ee_ori", data=ee[:, 3:])
+            obs.create_dataset("gripper_states", data=np.full((n, 2), 0.04))
+            obs.create_dataset("joint_states", data=rng.normal(size=(n, 7)))
+            for key in ("agentview_rgb", "eye_in_hand_rgb"):
+                pictures = np.zeros((n, 128, 128, 3), np.uint8)
+                pictures[:, -1] = 10 * i + np.arange(n)[:, None, None] + 1  # the top row
+                obs.create_dataset(key, data=pictures)
+            demo.create_dataset("actions", data=rows)
+            demo.create_dataset("states", data=rng.normal(size=(n, 79)))
+            demo.create_dataset("robot_states", data=rng.normal(size=(n, 9)))
+            for key in ("rewards", "dones"):
+                demo.create_dataset(key, data=(np.arange(n) == n - 1).astype(np.uint8))
+            demo.attrs["num_samples"] = str(n)
+            demo.attrs["model_file"] = "<mujoco/>"
+            demo.attrs["init_state"] = np.zeros(79)
+    return actions
+
+
+def test_the_official_demonstrations_train_as_they_are(tmp_path):
+    actions = write_official(tmp_path / "open_the_middle_drawer_demo.hdf5")
+    data = load_demonstrations(tmp_path, H)
+    assert data.instructions == ("open the middle drawer",) and data.suites == ("libero_goal",)
+    assert data.demo.tolist() == [0] * 3 + [1] * 4 + [2] * 2
+    np.testing.assert_array_equal(data.actions[:, 0], np.concatenate(actions).astype(np.float32))
+    assert data.images[:, 1, 0, 0, 0].tolist() == [1, 2, 3, 11, 12, 13, 14, 21, 22]  # upright
+    assert not data.images[:, :, 1:].any()
+    with h5py.File(tmp_path / "open_the_middle_drawer_demo.hdf5") as h5:
+        obs = h5["data/demo_1/obs"]
+        wanted = np.concatenate([obs["ee_states"], obs["gripper_states"]], axis=1)
+    np.testing.assert_array_equal(data.proprio[3:7], wanted.astype(np.float32))
+
+
+def test_a_robomimic_file_may_hold_masks_gaps_and_next_observations(tmp_path):
+    file = tmp_path / "drawer_demo.hdf5"
+    actions = write_official(file)
+    with h5py.File(file, "r+") as h5:
+        data = h5["data"]
+        data.move("demo_1", "demo_10")  # comes after demo_2 by number, before it by name
+        for name in list(data):
+            data.copy(f"{name}/obs", data[name], name="next_obs")
+        train = [b"demo_0", b"demo_10"]
+        h5.create_dataset("mask/train", data=np.array(train))
+        h5.create_dataset("mask/valid", data=np.array([b"demo_2"]))
+        for key in ("num_demos", "bddl_file_name", "macros_image_convention"):
+            del data.attrs[key]
+        for name in data:
+            compressed = data[name]["obs/agentview_rgb"][()]
+            del data[name]["obs/agentview_rgb"]
+            data[name].create_dataset("obs/agentview_rgb", data=compressed, compression="gzip")
+    found = load_demonstrations(tmp_path, H)
+    wanted = np.concatenate([actions[i] for i in (0, 2, 1)])
+    np.testing.assert_array_equal(found.actions[:, 0], wanted.astype(np.float32))
+    assert found.images[:, 0, 0, 0, 0].tolist() == [1, 2, 3, 21, 22, 11, 12, 13, 14]
+    assert found.suites == ("unknown",)
+
+
+# -- bad files -----------------------------------------------------------------------------------
+
+
 def _edit(file, path, value):
     with h5py.File(file, "r+") as h5:
         del h5[path]
