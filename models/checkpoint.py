@@ -9,6 +9,7 @@ calibration.json         optional: mean and spread of the final energy on nomina
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -100,27 +101,39 @@ def save_checkpoint(
     """Write the folder beside its place, then rename: readers see the old or the new one whole.
 
     A calibration is not carried over: it belongs to the weights that it was measured with.
+    Raises OSError when it cannot be written; nothing is left of the attempt then.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     fresh.chmod(0o755)
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    save_file(weights, fresh / WEIGHTS, metadata={"format": "pt"})
-    config = {"model": asdict(model.config), "training": asdict(training)}
-    (fresh / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    (fresh / STATISTICS).write_text(json.dumps(statistics.to_json(), indent=2) + "\n")
-    (fresh / CARD).write_text(
-        model_card(model.config, training, sum(v.numel() for v in weights.values()))
-    )
+    try:
+        _write(fresh, model, statistics, training)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     retired = fresh.with_name(fresh.name + "-old")
     if folder.exists():
         os.replace(folder, retired)
     os.replace(fresh, folder)
     shutil.rmtree(retired, ignore_errors=True)
     return folder
+
+
+def _write(folder: Path, model: EBVLA, statistics: Statistics, training: TrainingRecord) -> None:
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    try:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # how safetensors reports a failed write
+        raise OSError(errno.ENOSPC, f"{WEIGHTS} could not be written, {error}") from None
+    config = {"model": asdict(model.config), "training": asdict(training)}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / STATISTICS).write_text(json.dumps(statistics.to_json(), indent=2) + "\n")
+    (folder / CARD).write_text(
+        model_card(model.config, training, sum(v.numel() for v in weights.values()))
+    )
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:

@@ -10,6 +10,7 @@ from torch import Tensor
 from models.config import SamplerConfig
 from models.mcmc import train_descend
 from models.model import EBVLA
+from models.schedule import Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,6 @@ class Batch:
     text: Tensor  # of text.py
     text_mask: Tensor | None
     actions: Tensor  # [B, H, D_a], normalised expert actions a*
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What chance decides in one training step (§II-C a)."""
-
-    steps: int  # K_train
-    step_size: float  # α
-    chains: int  # noise chains per sample; the paper has one
 
 
 def training_loss(

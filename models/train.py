@@ -4,21 +4,35 @@
     python -m models.train --preset debug --data DEMOS --out runs/debug --steps 50
     python -m models.train --preset eb-vla-tiny --data DEMOS --out runs/tiny --minutes 90 --resume
 
-OUT receives metrics.jsonl (a line every 20 steps, and one per validation), last/ and best/
-(checkpoints of the averaged weights, replaced whole) and trainer_state.pt (for --resume).
+OUT receives config.json (every number of the run), metrics.jsonl and TensorBoard event files (a
+line every 20 steps, and one per validation), last/ and best/ (checkpoints of the averaged weights,
+replaced whole) and trainer_state.pt (for --resume). One run at a time writes into OUT.
+
+SIGTERM and SIGINT end the run after its step: it saves, says "stopped at step N; --resume goes on"
+and exits with 143 or 130; --resume continues with the same numbers as if it had never stopped. Bad
+input, a full disk or too little memory are one line and exit status 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
+import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from models.checkpoint import write_json
 from models.config import PRESETS, preset
 from models.data import load_demonstrations
-from models.trainer import TrainConfig, Trainer
+from models.policy import choose_device
+from models.run import SETTINGS, StopSignal, claim
+from models.schedule import TrainConfig
+from models.trainer import Trainer
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,8 +87,10 @@ OPTIONS = {
     "warm_k_min": "least MCMC steps at first",
     "warm_k_max": "most MCMC steps at first",
     "chains_per_sample": "noise chains per encoded observation",
+    "wordings": "of each instruction, by synonyms; 1 leaves it as given",
     "val_fraction": "share of the demonstrations held out",
     "val_every": "steps between validations, which also save",
+    "log_every": "steps between lines of metrics",
     "seed": "of everything drawn by chance",
 }
 
@@ -84,9 +100,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = args.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         config = TrainConfig(
             steps=args.steps,
@@ -94,29 +107,72 @@ def main(argv: list[str] | None = None) -> int:
             precision=args.precision,
             **{n: getattr(args, n) for n in OPTIONS},
         )
-        model = preset(args.preset)
-        data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
-        trainer = Trainer(model, config, data, args.out, device, args.pixels)
-        if args.pretrained:
-            from models.backbone import load_pretrained
-
-            load_pretrained(trainer.model.backbone)
-            trainer.average.load_state_dict(trainer.model.state_dict())
-        if args.init:
-            trainer.start_from(args.init)
-        if args.resume:
-            trainer.resume()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        with claim(args.out, args.resume):
+            return train(args, config)
+    except KeyboardInterrupt:
+        print("stopped before the first step", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (ValueError, OSError, MemoryError, FloatingPointError, RuntimeError) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 2
+
+
+def train(args: argparse.Namespace, config: TrainConfig) -> int:
+    """Build the trainer and run it; returns the exit status."""
+    trainer = build(args, config)
     print(
         f"{args.preset}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, "
-        f"{len(trainer.train_rows):,} samples of {len(data.instructions)} tasks, "
-        f"{len(trainer.val_rows):,} held out, on {device}",
+        f"{len(trainer.train_rows):,} samples of {len(trainer.data.instructions)} tasks, "
+        f"{len(trainer.val_rows):,} held out, on {trainer.device}",
         flush=True,
     )
-    trainer.run()
-    return 0
+    with StopSignal() as stop:
+        if trainer.run(stop):
+            return 0
+    print(f"stopped at step {trainer.step}; --resume goes on", flush=True)
+    return 128 + stop.number
+
+
+def build(args: argparse.Namespace, config: TrainConfig) -> Trainer:
+    """The trainer with its data and weights, its settings written to OUT.
+
+    Raises ValueError or OSError for data, weights or a device that cannot be used.
+    """
+    if args.stride < 1:
+        raise ValueError(f"training: --stride must be at least 1: {args.stride}")
+    model = preset(args.preset)
+    device = choose_device(args.device)
+    data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
+    trainer = Trainer(model, config, data, args.out, str(device), args.pixels)
+    if args.pretrained:
+        from models.backbone import load_pretrained
+
+        load_pretrained(trainer.model.backbone)
+        trainer.average.load_state_dict(trainer.model.state_dict())
+    if args.init:
+        trainer.start_from(args.init)
+    if args.resume:
+        trainer.resume()
+    settings = {n: getattr(args, n) for n in ("preset", "data", "stride", "pixels", "init")}
+    settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
+    write_json(args.out / SETTINGS, {**settings, "device": str(device), "train": asdict(config)})
+    return trainer
+
+
+def explain(error: Exception) -> str:
+    """One line for an error that ends a run. Raises the error itself when it is a programming one.
+
+    Memory that runs out is a RuntimeError of several texts, depending on the allocator.
+    """
+    text = " ".join(str(error).split())
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text
+    if memory:
+        return f"out of memory; use a smaller --batch-size ({text[:120]})"
+    if isinstance(error, RuntimeError):
+        raise error
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"the disk is full, make room and --resume; checkpoints so far are whole ({text})"
+    return text
 
 
 if __name__ == "__main__":

@@ -1,8 +1,4 @@
-"""The training loop of EB-VLA: schedules, averaged weights, exact resume, metrics, checkpoints.
-
-TrainConfig   every number of a run
-Schedule      progress -> learning rate, stage, K_train and α of a step
-Trainer       data + model + optimiser; `run()` until the schedule ends
+"""The training loop of EB-VLA: averaged weights, exact resume, metrics, checkpoints.
 
 Chance of step s is a function of (seed, s) alone: batch, augmentation, noise, K and α. A resumed
 run therefore continues exactly as the uninterrupted one would have.
@@ -11,12 +7,15 @@ run therefore continues exactly as the uninterrupted one would have.
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
 import os
 import pickle
+import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,89 +24,16 @@ from torch import Tensor
 
 from models.augment import augment
 from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
-from models.config import ModelConfig, SamplerConfig
+from models.config import ModelConfig
 from models.data import Demonstrations
-from models.losses import Batch, Draw, training_loss
+from models.losses import Batch, training_loss
 from models.mcmc import descend
 from models.model import EBVLA
 from models.normalize import Statistics
+from models.paraphrase import paraphrases
+from models.run import STATE, Metrics
+from models.schedule import Schedule, TrainConfig
 from models.text import build_text
-
-STATE = "trainer_state.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Numbers of a run; α, K and the sampler default to the paper's (Table V).
-
-    The run ends after `steps` optimiser steps or `minutes` of training, whichever comes first;
-    the schedules follow max(step/steps, elapsed/minutes), so a run always ends annealed.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 32
-    lr: float = 5e-4
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    grad_clip: float = 1.0
-    ema: float = 0.998
-    k_min: int = 8
-    k_max: int = 15
-    alpha_min: float = 0.05
-    alpha_max: float = 0.4
-    warm_fraction: float = 0.6  # of the run with fewer MCMC steps, before the paper's own range
-    warm_k_min: int = 3
-    warm_k_max: int = 6
-    chains_per_sample: int = 1
-    val_fraction: float = 0.05
-    val_every: int = 300
-    log_every: int = 20
-    seed: int = 0
-    precision: str = "bfloat16"  # of all but the last MCMC step, which is float32
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-
-    def __post_init__(self) -> None:
-        if not self.steps and not self.minutes:
-            raise ValueError("training: give --steps or --minutes, or both")
-        for low, high in (
-            (self.k_min, self.k_max),
-            (self.warm_k_min, self.warm_k_max),
-            (self.alpha_min, self.alpha_max),
-        ):
-            if not 0 < low <= high:
-                raise ValueError(f"training: the range [{low}, {high}] is empty or not positive")
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """What depends on how far the run is."""
-
-    config: TrainConfig
-
-    def progress(self, step: int, elapsed: float) -> float:
-        """Fraction of the run that is done, by steps or by seconds, whichever is further."""
-        by_steps = step / self.config.steps if self.config.steps else 0.0
-        by_time = elapsed / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return max(by_steps, by_time)
-
-    def learning_rate(self, step: int, progress: float) -> float:
-        """Linear warm-up over `warmup_steps`, then cosine to 1% of the peak."""
-        warm = min(1.0, (step + 1) / self.config.warmup_steps)
-        return (
-            self.config.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, progress))))
-        )
-
-    def draw(self, progress: float, rng: np.random.Generator) -> Draw:
-        """K_train and α of one step; few MCMC steps first, the paper's range to the end."""
-        c = self.config
-        warm = progress < c.warm_fraction
-        low, high = (c.warm_k_min, c.warm_k_max) if warm else (c.k_min, c.k_max)
-        return Draw(
-            steps=int(rng.integers(low, high + 1)),
-            step_size=float(rng.uniform(c.alpha_min, c.alpha_max)),
-            chains=c.chains_per_sample,
-        )
 
 
 class Trainer:
@@ -131,12 +57,16 @@ class Trainer:
             data.actions[self.train_rows].reshape(-1, model_config.action_dim),
             data.proprio[self.train_rows],
         )
-        self.text, self.text_mask = build_text(model_config.text)(data.instructions)
+        # Wording v of instruction i is text i * wordings + v; the first is the instruction itself.
+        texts = [t for s in data.instructions for t in paraphrases(s, config.wordings)]
+        self.text, self.text_mask = build_text(model_config.text)(texts)
         self.model = EBVLA(model_config).to(device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = self._optimizer()
         self.step, self.elapsed, self.best = 0, 0.0, math.inf
+        self.window: list[dict[str, float]] = []  # losses of the steps since the last log line
         self.out.mkdir(parents=True, exist_ok=True)
+        self.metrics = Metrics(self.out)
 
     def _optimizer(self) -> torch.optim.AdamW:
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -151,23 +81,47 @@ class Trainer:
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Train until the schedule ends; validates and saves every `val_every` steps and last."""
+    def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train until the schedule ends (True) or `stop()` is true between two steps (False).
+
+        Validates and saves every `val_every` steps and at the end; a stop saves without validation.
+        Raises FloatingPointError when the loss is no longer finite, OSError when a save fails.
+        """
+        self.metrics.rewind(self.step)
+        try:
+            return self._loop(stop)
+        finally:
+            self.metrics.close()
+
+    def _loop(self, stop: Callable[[], bool]) -> bool:
         started, before = time.monotonic(), self.elapsed
-        window: list[dict[str, float]] = []
-        window_start, window_step = started, self.step
-        while (progress := self.schedule.progress(self.step, self.elapsed)) < 1:
-            window.append(self.train_step(progress))
+        logged, logged_step, saved = started, self.step, -1
+        while self.schedule.progress(self.step, self.elapsed) < 1:
+            if stop():
+                self.save(validate=False)
+                return False
+            self._advance()
             now = time.monotonic()
             self.elapsed = before + now - started
             if self.step % self.config.log_every == 0:
-                rate = (self.step - window_step) * self.config.batch_size / (now - window_start)
-                self._log(window, progress, rate)
-                window, window_start, window_step = [], now, self.step
+                rate = (self.step - logged_step) * self.config.batch_size / (now - logged)
+                self._log(rate)
+                logged, logged_step = now, self.step
             if self.step % self.config.val_every == 0:
                 self.save()
-                window_start, window_step = time.monotonic(), self.step
-        self.save()
+                logged, logged_step, saved = time.monotonic(), self.step, self.step
+        if saved != self.step:
+            self.save()
+        return True
+
+    def _advance(self) -> None:
+        """One step into the window of losses."""
+        losses = self.train_step(self.schedule.progress(self.step, self.elapsed))
+        if not math.isfinite(losses["loss"]):
+            raise FloatingPointError(
+                f"step {self.step}: the loss is not finite; --resume with a smaller --lr"
+            )
+        self.window.append(losses)
 
     def train_step(self, progress: float) -> dict[str, float]:
         """One optimiser step; returns its losses."""
@@ -205,15 +159,24 @@ class Trainer:
         images = torch.from_numpy(self.data.images[rows])
         if generator is not None:
             images = augment(images, generator)
-        task = torch.from_numpy(self.data.task[rows])
-        mask = None if self.text_mask is None else self.text_mask[task].to(self.device)
+        text = torch.from_numpy(self.data.task[rows]) * self.config.wordings
+        if generator is not None:
+            text += self._wording(len(rows), generator)
+        mask = None if self.text_mask is None else self.text_mask[text].to(self.device)
         return Batch(
             images=images.to(self.device),
             proprio=self._tensor(self.statistics.standardize(self.data.proprio[rows])),
-            text=self.text[task].to(self.device),
+            text=self.text[text].to(self.device),
             text_mask=mask,
             actions=self._tensor(self.statistics.normalize(self.data.actions[rows])),
         )
+
+    def _wording(self, size: int, generator: torch.Generator) -> Tensor:
+        """Numbers of the wordings that `size` samples hear: the instruction itself half the time."""
+        if self.config.wordings == 1:
+            return torch.zeros(size, dtype=torch.long)
+        other = torch.randint(1, self.config.wordings, (size,), generator=generator)
+        return other * torch.randint(0, 2, (size,), generator=generator)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device)
@@ -252,10 +215,14 @@ class Trainer:
             out.timestep_energies[-1].mean().item(),
         )
 
-    def save(self) -> None:
-        """Validate, then write last/, best/ (if it is) and the state to resume from."""
-        scores = self.validate()
-        self._append({"step": self.step, "elapsed_s": round(self.elapsed, 1), **scores})
+    def save(self, validate: bool = True) -> None:
+        """Validate, then write last/, best/ (if it is) and the state to resume from.
+
+        Raises OSError when the disk is full; what was there before stays whole.
+        """
+        scores = self.validate() if validate else {}
+        if validate:
+            self.metrics.write({"step": self.step, "elapsed_s": round(self.elapsed, 1), **scores})
         record = TrainingRecord(
             suites=self.data.suites,
             instructions=self.data.instructions,
@@ -267,9 +234,12 @@ class Trainer:
             readout_l1=scores.get("val_readout_l1"),
         )
         save_checkpoint(self.out / "last", self.average, self.statistics, record)
-        if (score := scores.get("val_l1", -self.step)) <= self.best:
+        if validate and (score := scores.get("val_l1", -self.step)) <= self.best:
             self.best = score
             save_checkpoint(self.out / "best", self.average, self.statistics, record)
+        self._save_state()
+
+    def _save_state(self) -> None:
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -277,10 +247,17 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "best": self.best,
+            "window": self.window,
             "architecture": json.dumps(asdict(self.model.config)),
         }
         fresh = self.out / f".{STATE}.tmp"
-        torch.save(state, fresh)
+        try:
+            torch.save(state, fresh)
+        except RuntimeError as error:  # how torch reports a failed write
+            fresh.unlink(missing_ok=True)
+            free = shutil.disk_usage(self.out).free // 2**20
+            text = f"{fresh.name} could not be written, {free} MB are free"
+            raise OSError(errno.ENOSPC, text) from error
         os.replace(fresh, self.out / STATE)
 
     def start_from(self, checkpoint: Path) -> None:
@@ -311,25 +288,26 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
+        self.window = state.get("window", [])
 
-    def _log(self, window: list[dict[str, float]], progress: float, rate: float) -> None:
+    def _log(self, rate: float) -> None:
+        """A line of the window's means, which it empties."""
+        window, self.window = self.window, []
         means = {key: round(float(np.mean([w[key] for w in window])), 6) for key in window[0]}
-        eta = self.elapsed * (1 - progress) / max(progress, 1e-9)
+        progress = self.schedule.progress(self.step, self.elapsed)
+        eta = self.elapsed * max(0.0, 1 - progress) / max(progress, 1e-9)
         line = {
             "step": self.step,
             **means,
             "samples_per_s": round(rate, 2),
             "elapsed_s": round(self.elapsed, 1),
             "eta_s": round(eta, 1),
-            "progress": round(progress, 4),
+            "progress": round(min(1.0, progress), 4),
+            **self.metrics.usage(self.device),
         }
-        self._append(line)
+        self.metrics.write(line)
         print(
             f"step {self.step:6d}  l1 {means['l1']:.4f}  read-out {means['readout_l1']:.4f}  "
             f"gap {means['energy_gap']:+.3f}  {rate:.1f} samples/s  {eta / 60:.1f} min left",
             flush=True,
         )
-
-    def _append(self, line: dict) -> None:
-        with (self.out / "metrics.jsonl").open("a") as handle:
-            handle.write(json.dumps(line) + "\n")

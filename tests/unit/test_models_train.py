@@ -1,11 +1,17 @@
 """Training: schedules, exact resume, the command line, and the presets' shapes."""
 
 import json
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_models_data import write_demos
 
 from models.augment import augment
@@ -16,8 +22,10 @@ from models.data import load_demonstrations
 from models.energy_head import EnergyHead
 from models.model import EBVLA
 from models.policy import EnergyPolicy
+from models.run import STATE, claim
+from models.schedule import Schedule, TrainConfig
 from models.train import main
-from models.trainer import Schedule, TrainConfig, Trainer
+from models.trainer import Trainer
 
 CONFIG = TrainConfig(steps=6, batch_size=4, val_every=3, log_every=1, warmup_steps=2)
 
@@ -69,6 +77,8 @@ def test_a_run_leaves_metrics_and_checkpoints_that_plan(tmp_path, data):
         "lr",
         "samples_per_s",
         "eta_s",
+        "cpu_percent",
+        "memory_mb",
     } <= set(line)
     assert any("val_l1" in line for line in lines(tmp_path / "run"))
     for name in ("last", "best"):
@@ -155,10 +165,128 @@ def test_command_line(tmp_path, data, capsys):
     assert (out / "last" / "model.safetensors").is_file()
     assert main([*argv, "--steps", "3", "--batch-size", "2", "--resume"]) == 0
     assert lines(out)[-1]["step"] == 3
-    assert main([*argv]) == 2
-    assert main(["--data", str(tmp_path / "none"), "--out", str(out), "--steps", "1"]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert "--steps or --minutes" in errors[-2] and "no *.hdf5" in errors[-1]
+    settings = json.loads((out / "config.json").read_text())
+    assert settings["preset"] == "debug" and settings["data"] == str(tmp_path / "demos")
+    assert settings["train"]["steps"] == 3 and settings["train"]["sampler"]["temperature"] == 9.0
+    assert list(out.glob("events.out.tfevents.*"))
+
+
+def write_argv(tmp_path, *more):
+    return ["--preset", "debug", "--data", str(tmp_path / "demos"), "--batch-size", "2",
+            "--out", str(tmp_path / "run"), "--threads", "1", *more]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_saves_and_resume_continues_exactly(tmp_path, data, number):
+    """A process of its own is stopped after its third step; its second life ends like a whole run.
+
+    Steps 4 and 5 belong to a log line that both lives share.
+    """
+    argv = write_argv(tmp_path, "--steps", "8", "--val-every", "6", "--log-every", "3")
+    code = (
+        "import os, sys, models.trainer as t, models.train as m\n"
+        "step = t.Trainer.train_step\n"
+        "def stopping(self, progress):\n"
+        f"    self.step == 4 and os.kill(os.getpid(), {int(number)})\n"
+        "    return step(self, progress)\n"
+        "t.Trainer.train_step = stopping\n"
+        "sys.exit(m.main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stdout.splitlines()[-1] == "stopped at step 5; --resume goes on"
+    assert main([*argv, "--resume"]) == 0
+    whole = tmp_path / "whole"
+    assert main([*argv, "--out", str(whole)]) == 0
+    assert losses(tmp_path / "run") == losses(whole) and set(losses(whole)) == {3, 6}
+    a, b = (
+        load_file(folder / "last" / "model.safetensors") for folder in (tmp_path / "run", whole)
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_lines_after_the_saved_state_are_written_anew(tmp_path, data):
+    argv = write_argv(tmp_path, "--steps", "4", "--val-every", "2", "--log-every", "1")
+    assert main(argv) == 0
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
+    assert main([*argv, "--steps", "5", "--resume"]) == 0
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 2, 3, 4, 4, 5, 5]
+
+
+def test_one_writer_per_folder(tmp_path, data, capsys):
+    argv = write_argv(tmp_path, "--steps", "1")
+    with claim(tmp_path / "run", resume=False):
+        assert main(argv) == 2
+    assert main(argv) == 0
+    assert main(argv) == 2
+    locked, taken = capsys.readouterr().err.splitlines()
+    assert "another run writes here" in locked and "--resume" in taken
+
+
+# -- bad input ----------------------------------------------------------------------------------
+
+
+def complaint(capsys) -> str:
+    text = capsys.readouterr().err.strip()
+    assert len(text.splitlines()) == 1, text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ([], "--steps or --minutes"),
+        (["--steps", "1", "--data", "nowhere"], "nowhere"),
+        (["--steps", "1", "--batch-size", "0"], "--batch-size"),
+        (["--steps", "1", "--lr", "nan"], "--lr"),
+        (["--steps", "1", "--stride", "0"], "--stride"),
+        (["--steps", "1", "--device", "cuda:9"], "cuda:9"),
+        (["--steps", "1", "--init", "nowhere"], "no such checkpoint"),
+        (["--steps", "1", "--resume"], "nothing to resume"),
+        (["--steps", "1", "--batch-size", "1000000000000000"], "--batch-size"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, data, capsys, more, says):
+    assert main(write_argv(tmp_path, *more)) == 2
+    assert says in complaint(capsys)
+
+
+@contextmanager
+def room_for(size):
+    """No file may grow beyond `size` bytes: writes fail as on a full disk, without filling one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [50_000, 400_000], ids=["checkpoint", "state"])
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, data, capsys, size):
+    argv, run = write_argv(tmp_path, "--steps", "1"), tmp_path / "run"
+    assert main(argv) == 0
+    weights = (run / "last" / "model.safetensors").stat().st_size
+    assert (size < weights) == (size == 50_000) and size < (run / STATE).stat().st_size
+    before = {file: file.read_bytes() for file in (run / "best").iterdir()}
+    state = (run / STATE).read_bytes()
+    with room_for(size):
+        assert main([*argv, "--steps", "2", "--resume"]) == 2
+    assert "disk is full" in complaint(capsys)
+    assert (run / STATE).read_bytes() == state
+    load_checkpoint(run / "last")
+    load_checkpoint(run / "best")
+    assert size > weights or all(file.read_bytes() == old for file, old in before.items())
+    assert {p.name for p in run.iterdir() if p.name.startswith(".")} == {".lock"}
+    assert main([*argv, "--steps", "2", "--resume"]) == 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, data, capsys):
+    argv = write_argv(tmp_path, "--steps", "40", "--lr", "1", "--weight-decay", "1")
+    argv += ["--grad-clip", "1e6", "--warmup-steps", "1"]
+    assert main(argv) == 2
+    assert "not finite" in complaint(capsys)
 
 
 # -- the paper's model, without memory ----------------------------------------------------------

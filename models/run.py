@@ -1,0 +1,135 @@
+"""What surrounds the training loop: a folder with one writer, a stop that loses nothing, metrics.
+
+claim        the folder of a run, locked for one process
+StopSignal   SIGTERM and SIGINT as a flag that the loop reads between two steps
+Metrics      metrics.jsonl and TensorBoard event files in that folder
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+STATE, METRICS, SETTINGS, LOCK = "trainer_state.pt", "metrics.jsonl", "config.json", ".lock"
+
+
+@contextmanager
+def claim(out: Path, resume: bool) -> Iterator[None]:
+    """Hold the folder for this process; the lock goes with the process, however it ends.
+
+    Raises ValueError when another run writes there, or when it holds a run that `resume` does not
+    ask to continue.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{out}: another run writes here; stop it or choose another --out"
+            ) from None
+        if not resume and (out / STATE).exists():
+            raise ValueError(f"{out}: holds a run; go on with --resume or choose another --out")
+        yield
+
+
+class StopSignal:
+    """SIGTERM and SIGINT as a flag; a second one ends the process at once, as by default."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.number != 0
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.__exit__()
+
+
+class Metrics:
+    """The lines of metrics.jsonl, and each number in them as a TensorBoard scalar.
+
+    A line is a JSON object with "step". A resumed run drops the lines after its state's step:
+    they are computed, and written, again.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out, self._file = out, out / METRICS
+        self._board, self._first = None, 0
+        self._mark = self._clocks()
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written of later steps; at 0 that is everything."""
+        kept = [line for line in self._lines() if line["step"] <= step] if step else []
+        fresh = self._file.with_name(f".{METRICS}.tmp")
+        fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(fresh, self._file)
+        self._first = step + 1
+
+    def write(self, line: Mapping[str, float | str]) -> None:
+        """Append one line. Raises OSError when the disk is full."""
+        with self._file.open("a") as handle:
+            handle.write(json.dumps(line) + "\n")
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.out), purge_step=self._first)
+        for name, value in line.items():
+            if name != "step" and isinstance(value, int | float):
+                self._board.add_scalar(name, value, line["step"])
+
+    def close(self) -> None:
+        """Flush the event file."""
+        if self._board is not None:
+            self._board.close()
+
+    def _lines(self) -> list[dict]:
+        """The lines so far; one cut off by a kill is dropped."""
+        lines = []
+        for text in self._file.read_text().splitlines() if self._file.exists() else ():
+            with suppress(json.JSONDecodeError):
+                lines.append(json.loads(text))
+        return lines
+
+    def usage(self, device: str) -> dict[str, float]:
+        """Use since the last call: CPU in percent of one core, and peak memory so far in MB.
+
+        On CUDA also the GPU's use in percent, where NVML tells it, and its peak memory.
+        """
+        (wall, cpu), self._mark = self._mark, self._clocks()
+        passed = max(self._mark[0] - wall, 1e-9)
+        use = {
+            "cpu_percent": round(100 * (self._mark[1] - cpu) / passed, 1),
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        if device.startswith("cuda"):
+            use["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
+            with suppress(ModuleNotFoundError, RuntimeError):
+                use["gpu_percent"] = torch.cuda.utilization(device)
+        return use
+
+    @staticmethod
+    def _clocks() -> tuple[float, float]:
+        return time.monotonic(), time.process_time()
