@@ -2,7 +2,8 @@
 
 Times one plan of the tiny preset (random weights, CPU) as the studio makes it, beside the same
 descent that encodes the observation anew at every step and one that only projects its keys and
-values anew; and a landscape slice in batches beside one point at a time. Prints the best of
+values anew; and a landscape slice beside one that evaluates every point, in batches and one at a
+time. Prints the best of
 several runs, and ratios: a shared machine's milliseconds vary, its ratios less.
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from models.config import SamplerConfig, preset
 from models.landscape import slice_2d
-from models.mcmc import descend, draw_noise
+from models.mcmc import descend, draw_noise, score
 from models.model import EBVLA
 from models.text import MINILM_SIZE
 
@@ -69,12 +70,16 @@ def plan_times(model: EBVLA, runs: int, chains: int) -> dict[str, float]:
 
 
 def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
-    """Seconds of a grid x grid slice: batched, and point by point (extrapolated from a row)."""
+    """Seconds of a grid x grid slice, of all its points in batches, and of one after the other.
+
+    The last is extrapolated from a row.
+    """
     with torch.no_grad():
         energy = model.head.bind(model.backbone(*inputs()))
     centre = np.zeros((model.config.horizon, model.config.action_dim), np.float32)
     axis = np.linspace(-1, 1, grid)
     point = torch.from_numpy(centre)[None, None]
+    points = point.expand(1, grid**2, -1, -1)
 
     @torch.no_grad()
     def row():
@@ -82,10 +87,11 @@ def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
             energy(point)
 
     return {
-        f"slice {grid} x {grid}, batched": best_of(
+        f"slice {grid} x {grid}": best_of(
             runs, lambda: slice_2d(energy, centre, 0, (0, 1), axis, axis)
         ),
-        f"slice {grid} x {grid}, point by point": grid * best_of(runs, row),
+        "every point, in batches": best_of(runs, lambda: score(energy, points)),
+        "every point, one by one": grid * best_of(runs, row),
     }
 
 
