@@ -4,7 +4,8 @@ Worker processes (spawned; each owns one simulator) run `studio.sim.expert.Exper
 noise and keep what solved its task with a single grasp. Labels stay the expert's clean actions, so
 the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is
 a file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes
-on where it stopped. The initial states 40-49 are left for evaluation.
+on where it stopped. The initial states 40-49 are left for evaluation. With `--dagger CHECKPOINT` a
+policy drives first and the expert takes over where that led (`studio.dagger`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from studio import demos
 from studio.events import SceneSpec
 from studio.sim import catalog
+
+if TYPE_CHECKING:
+    from studio.dagger import Dagger
 
 INITS = range(50)  # LIBERO's initial states; 40-44 evaluation, 45-49 acceptance
 
@@ -46,8 +51,11 @@ class CollectConfig:
     workers: int = 1
     seed: int = 0
     other_scenes: bool = False  # each task where other tasks of the suite are at home
+    dagger: Dagger | None = None  # the policy that drives before the expert does
 
     def __post_init__(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out: {self.out} is a file; choose a folder")
         count = len(catalog.tasks(self.suite))
         if not self.tasks or not set(self.tasks) <= set(range(count)):
             raise ValueError(f"--tasks: {self.suite} has the tasks 0-{count - 1}")
@@ -154,7 +162,7 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
         futures = {}
         for episode in episodes:
             attempts = tuple(
-                demonstrate.Attempt(scene, episode.noise, entropy)
+                demonstrate.Attempt(scene, episode.noise, entropy, episode.config.dagger)
                 for scene, entropy in episode.scenes()
             )
             futures[pool.submit(demonstrate.make_part, episode.part, attempts)] = episode
@@ -216,14 +224,27 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--other-scenes", action="store_true",
                    help="each task in the scenes of other tasks that hold its objects, so that "
                    "the instruction decides and not the scene")  # fmt: skip
+    p.add_argument("--dagger", type=Path, metavar="CHECKPOINT",
+                   help="its policy drives first, the expert takes over")  # fmt: skip
+    p.add_argument("--beta", type=float, default=0.0, help="the expert's share of the plans before")
     arguments = vars(p.parse_args(argv))
+    checkpoint, beta = arguments.pop("dagger"), arguments.pop("beta")
     try:
         arguments["tasks"] = arguments["tasks"] or tuple(
             range(len(catalog.tasks(arguments["suite"])))
         )
-        return CollectConfig(**arguments)
+        config = CollectConfig(**arguments)
+        if beta and checkpoint is None:
+            raise ValueError("--beta goes with --dagger")
+        return config if checkpoint is None else replace(config, dagger=_dagger(checkpoint, beta))
     except ValueError as error:
-        p.error(str(error))
+        p.exit(2, f"collect: {error}\n")
+
+
+def _dagger(checkpoint: Path, beta: float) -> Dagger:
+    from studio.dagger import Dagger  # imports the model
+
+    return Dagger.of(checkpoint, beta)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -236,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (BrokenProcessPool, OSError, RuntimeError) as error:
         print(f"collect: {error}; finished episodes are kept, run it again", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OSError) else 1
     short = 0
     for task in config.tasks:
         count = demos.count_demos(demo_file(config, task))

@@ -1,4 +1,7 @@
-"""Record one episode of the scripted expert; runs inside a collection's worker processes."""
+"""Record one episode of the scripted expert; runs inside a collection's worker processes.
+
+Under DAgger the episode begins where a policy got to (`studio.dagger`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +21,9 @@ from studio import demos
 from studio.events import SceneSpec
 from studio.sim.expert import Expert
 from studio.sim.libero_sim import LiberoSim
+
+if TYPE_CHECKING:
+    from studio.dagger import Dagger
 
 HOLD_STEPS = 5  # successful steps after the expert is done: the policy learns to finish
 NOISE_SCALE = np.array([1, 1, 1, 0.5, 0.5, 0.5, 0])  # the gripper's action stays clean
@@ -30,15 +37,17 @@ class Verdict(StrEnum):
     FAILED = "failed"
     REGRASPED = "regrasped"
     SLOW = "slow"  # not solved within the suite's steps
+    UNNEEDED = "unneeded"  # the policy had solved it before the expert's turn
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at an episode: a scene, the noise over the expert's actions, and its seed."""
+    """One try at an episode: a scene, the noise over the expert's actions, who leads, the seed."""
 
     scene: SceneSpec
     noise: float  # standard deviation on translations; half of it on rotations
     entropy: tuple[int, ...]
+    dagger: Dagger | None = None
 
 
 _sim: LiberoSim | None = None  # one simulator per worker process
@@ -75,14 +84,17 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
 
     Labels are the clean actions; the noise is in `executed_actions` only.
     """
-    info = sim.load(attempt.scene)
+    max_steps = sim.load(attempt.scene).max_steps
     rng = np.random.default_rng(attempt.entropy)
-    expert, log, held = Expert(sim, rng), _Log(sim), 0
+    expert, before = _begin(sim, attempt.dagger, max_steps, rng)
+    log, held = _Log(sim), 0
     while held < HOLD_STEPS:
         action = expert.act()
+        if expert.done and not log.actions:
+            return Verdict.UNNEEDED, None
         if expert.retries:
             return Verdict.REGRASPED, None
-        if len(log.actions) == info.max_steps:
+        if before + len(log.actions) == max_steps:
             return Verdict.SLOW, None
         noise = attempt.noise * NOISE_SCALE * rng.standard_normal(7)
         executed = np.clip(action + noise, -1, 1)
@@ -91,7 +103,38 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
         if expert.done and not success:
             return Verdict.FAILED, None
         held += expert.done
-    return Verdict.KEPT, log.demonstration(attempt)
+    return Verdict.KEPT, log.demonstration({**_origin(attempt, before), **sim.versions()})
+
+
+def _begin(
+    sim: LiberoSim, dagger: Dagger | None, max_steps: int, rng: np.random.Generator
+) -> tuple[Expert, int]:
+    """The expert at its turn and the steps that passed before."""
+    if dagger is None:
+        return Expert(sim, rng), 0
+    from studio.dagger import lead  # imports the model
+
+    return lead(sim, dagger, max_steps, rng)
+
+
+def _origin(attempt: Attempt, before: int) -> dict[str, object]:
+    """What makes the episode again."""
+    origin = {
+        "scene_task": attempt.scene.task,
+        "init": attempt.scene.init,
+        "seed": attempt.scene.seed,
+        "action_noise": attempt.noise,
+        "entropy": list(attempt.entropy),
+        "collected_by": "expert",
+    }
+    if attempt.dagger is not None:
+        origin |= {
+            "collected_by": "dagger",
+            "checkpoint": attempt.dagger.sha256,
+            "beta": attempt.dagger.beta,
+            "steps_before": before,  # the policy's; not in the file
+        }
+    return origin
 
 
 class _Log:
@@ -113,7 +156,7 @@ class _Log:
         self.actions.append(action)
         self._executed.append(executed)
 
-    def demonstration(self, attempt: Attempt) -> demos.Demonstration:
+    def demonstration(self, attributes: dict[str, object]) -> demos.Demonstration:
         """All steps as arrays."""
         return demos.Demonstration(
             images={c: np.stack([o.images[c] for o in self._seen]) for c in demos.IMAGE_KEYS},
@@ -123,12 +166,5 @@ class _Log:
             actions=np.stack(self.actions),
             executed_actions=np.stack(self._executed),
             model_xml=self._sim.env.model.get_xml(),
-            attributes={
-                "scene_task": attempt.scene.task,
-                "init": attempt.scene.init,
-                "seed": attempt.scene.seed,
-                "action_noise": attempt.noise,
-                "entropy": list(attempt.entropy),
-                **self._sim.versions(),
-            },
+            attributes=attributes,
         )

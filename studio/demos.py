@@ -7,6 +7,7 @@ LIBERO stores images upside down and says so (`macros_image_convention` = "openg
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -158,12 +159,19 @@ def _quaternions(axis_angles: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file that appears under `path` only once it is complete."""
+    """An HDF5 file that appears under `path` only once it is complete.
+
+    It is made in memory: HDF5 crashes its process when a disk fills up. Raises OSError then.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        yield file
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w") as file:
-            yield file
+        temporary.write_bytes(content.getbuffer())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)

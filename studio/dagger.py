@@ -1,0 +1,82 @@
+"""The policy leads, the expert takes over: demonstrations that begin where a policy gets to.
+
+After DAgger (Ross et al. 2011), in the form in which the expert really drives what it labels: the
+policy drives for a random number of plans, then the expert goes on from wherever that led and
+finishes. Only the expert's part becomes the demonstration, so every chunk of labels is one that
+was executed, by this and by every other reader of LIBERO's format. `beta` > 0 lets the expert
+drive that share of the plans before it takes over.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from models.checkpoint import load_checkpoint
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from studio.sim.expert import Expert
+from studio.sim.foresight import Onlooker
+from studio.sim.libero_sim import SETTLE_ACTION, LiberoSim
+
+PLAN_STEPS = 8  # executed of every chunk, as in Live and in evaluation
+LEAD = 0.5  # of a suite's steps at most are the policy's; the expert needs the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Dagger:
+    """Whose states the demonstrations begin from; `beta`: the expert's share of the plans there."""
+
+    checkpoint: str
+    sha256: str  # of its weights
+    beta: float = 0.0
+
+    @classmethod
+    def of(cls, checkpoint: Path, beta: float = 0.0) -> Dagger:
+        """Raises CheckpointError when the folder can't be used, ValueError for `beta`."""
+        if not 0 <= beta < 1:
+            raise ValueError("--beta must lie in [0, 1)")
+        return cls(str(checkpoint), load_checkpoint(checkpoint).info.sha256, beta)
+
+
+@lru_cache(maxsize=1)
+def load_policy(checkpoint: str) -> EnergyPolicy:
+    """The policy of a checkpoint folder, loaded once. Raises CheckpointError."""
+    return EnergyPolicy.from_pretrained(checkpoint)
+
+
+def lead(
+    sim: LiberoSim, dagger: Dagger, max_steps: int, rng: np.random.Generator
+) -> tuple[Expert, int]:
+    """Drive the loaded scene with the policy; returns the expert at its turn, and the steps so far.
+
+    The expert is `done` at once when nothing is left to do.
+    """
+    policy = load_policy(dagger.checkpoint)
+    plans = int(rng.integers(1, int(LEAD * max_steps) // PLAN_STEPS + 1))
+    last, steps = SETTLE_ACTION, 0
+    for _ in range(plans):
+        if rng.random() < dagger.beta:
+            expert = onlooker(sim, last, rng)
+            actions = (expert.act() for _ in range(PLAN_STEPS))  # each for the state then reached
+        else:
+            seed = int(rng.integers(2**31))
+            plan = policy.plan(sim.observe(), SamplerConfig(), seed)
+            actions = iter(plan.actions[:PLAN_STEPS])
+        for last in actions:
+            steps += 1
+            if sim.step(last).success:
+                return onlooker(sim, last, rng), steps
+    return onlooker(sim, last, rng), steps
+
+
+def onlooker(sim: LiberoSim, last_action: np.ndarray, rng: np.random.Generator) -> Expert:
+    """The expert from the present moment: in mid-motion where it can, from the start elsewhere."""
+    with suppress(ValueError):
+        Onlooker(sim, last_action).act()  # has an answer
+        return Onlooker(sim, last_action)
+    return Expert(sim, rng)
