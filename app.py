@@ -27,10 +27,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument(
-        "--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    )
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument("--port", type=int, default=port)
+    parser.add_argument("--workspace", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--sessions", type=int, default=4, help="simulators at the same time")
+    parser.add_argument(
+        "--idle", type=float, default=30, help="minutes after which an unused page is put to rest"
+    )
+    parser.add_argument(
+        "--linger", type=float, default=60, help="seconds that a closed page's scene is kept"
+    )
+    parser.add_argument("--paused", action="store_true", help="new pages wait for Run")
     parser.add_argument("--suite", default="libero_object", help="suite shown first")
     parser.add_argument("--task", type=int, default=0, help="task shown first")
     parser.add_argument("--init", type=int, default=40, help="initial state shown first")
@@ -46,12 +53,22 @@ def build(args: argparse.Namespace):
     from studio.server import create_app
     from studio.studio import Studio, check_scene
     from studio.ui import page
+    from studio.workshop import Workshop, router
 
     scene = SceneSpec(args.suite, args.task, args.init)
     check_scene(scene)
     policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
-    studio = Studio(policy, cap=args.sessions, scene=scene)
-    return gr.mount_gradio_app(create_app(studio), page.build(studio), path="/", **page.LAUNCH)
+    studio = Studio(
+        policy,
+        cap=args.sessions,
+        scene=scene,
+        autorun=not args.paused,
+        linger_s=args.linger,
+        idle_s=60 * args.idle,
+    )
+    application = create_app(studio)
+    application.include_router(router(Workshop(args.workspace), studio))
+    return gr.mount_gradio_app(application, page.build(studio), path="/", **page.LAUNCH)
 
 
 def main(argv: list[str] | None = None) -> int:

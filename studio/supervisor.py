@@ -68,7 +68,7 @@ def supervise(folder: Path, lock_fd: int, grace_s: float) -> int:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(lock_fd,),
-                preexec_fn=lambda: os.nice(NICENESS),  # this process has no other thread
+                preexec_fn=_give_way,  # this process has no other thread
             )
         except OSError as error:
             log.write(f"error: the command could not be started ({error})\n".encode())
@@ -89,6 +89,13 @@ def supervise(folder: Path, lock_fd: int, grace_s: float) -> int:
     code = command.wait()
     write_record(folder, record | {"stopped": stopped, "ended": time.time(), "exit_code": code})
     return code
+
+
+def _give_way() -> None:
+    """Lower the priority of this process, and of its session where Linux groups by session."""
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _wake_on_signals() -> int:

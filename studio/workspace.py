@@ -56,7 +56,7 @@ class Workspace:
         for root in self.roots:
             below = list(_with_demonstrations(root, DEPTH))
             if root != self.runs and len(below) > 1:
-                below.insert(0, (root, sum(count for _, count in below)))
+                below.append((root, sum(count for _, count in below)))
             found += [DataFolder(shown(path), count) for path, count in below]
         return found
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from studio.static import address
+from studio.ui.collect import build_collect
 from studio.ui.live import StudioInfo, build_live
-from studio.ui.widgets import ASSETS, PLOTLY, panel
+from studio.ui.train import build_train
+from studio.ui.widgets import PLOTLY, panel
 
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "sans-serif"]
 TEAL = gr.themes.Color(
@@ -34,7 +37,9 @@ THEME = gr.themes.Base(
 )
 LAUNCH: dict[str, Any] = {
     "theme": THEME,
-    "head": f'<link rel="stylesheet" href="gradio_api/file={ASSETS.as_posix()}/live.css">',
+    "head": "".join(
+        f'<link rel="stylesheet" href="{address(name)}">' for name in ("live.css", "jobs.css")
+    ),
     "footer_links": [],
     "run_history": False,
     "ssr_mode": False,
@@ -44,9 +49,14 @@ LAUNCH: dict[str, Any] = {
 
 def build(studio: StudioInfo) -> gr.Blocks:
     """The whole page, ready for `gr.mount_gradio_app(app, page, path="/", **LAUNCH)`."""
-    gr.set_static_paths([ASSETS, PLOTLY])
+    gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="EB-VLA Studio", analytics_enabled=False, fill_width=True) as page:
         panel("header")
-        with gr.Tabs(elem_id="studio-tabs"), gr.Tab("Live", id="live"):
-            build_live(studio)
+        with gr.Tabs(elem_id="studio-tabs"):
+            with gr.Tab("Live", id="live"):
+                build_live(studio)
+            with gr.Tab("Collect", id="collect"):
+                build_collect(studio.suites)
+            with gr.Tab("Train", id="train"):
+                build_train()
     return page

@@ -15,6 +15,8 @@ from typing import Any
 import gradio as gr
 import plotly
 
+from studio.static import address
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "live"
 SCRIPTS = {"live": "main.js", "train": "train.js", "collect": "collect.js"}  # entry of each tab
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -44,9 +46,7 @@ def listen(event: Callable[..., Any], js: str, inputs: Any = None, outputs: Any 
 
 def module(tab: str) -> str:
     """A JavaScript expression: a promise of the tab's entry module."""
-    return (
-        f"import(new URL('gradio_api/file={ASSETS.as_posix()}/{SCRIPTS[tab]}', document.baseURI))"
-    )
+    return f"import(new URL('{address(SCRIPTS[tab])}', document.baseURI))"
 
 
 def panel(name: str, tab: str = "live", **options: Any) -> gr.HTML:
@@ -58,6 +58,11 @@ def panel(name: str, tab: str = "live", **options: Any) -> gr.HTML:
         apply_default_css=False,
         **options,
     )
+
+
+def entry(event: Callable[..., Any], tab: str, name: str, widget: gr.components.Component) -> None:
+    """Hand what is typed into `widget` to the tab's scripts as the field `name` of its form."""
+    listen(event, f"(v) => {{ window.{tab}.set('{name}', v) }}", [widget])
 
 
 def heading(html: str) -> gr.HTML:

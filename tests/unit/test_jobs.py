@@ -169,7 +169,8 @@ def test_a_job_whose_end_nobody_saw_is_lost(jobs):
 
 def test_a_reused_pid_is_not_mistaken(jobs):
     bystander = subprocess.Popen(python(SLEEP), stdout=subprocess.PIPE)
-    bystander.stdout.readline()  # the clock ticks meanwhile
+    bystander.stdout.readline()
+    time.sleep(0.05)  # start times are told apart by ticks of 10 ms
     try:
         start(jobs, SLEEP)
         file = jobs.folder("a") / "job.json"

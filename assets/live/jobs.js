@@ -1,0 +1,235 @@
+// What Train and Collect share: the list of jobs, kept fresh while one of the two is looked at, a
+// form with its command, and pieces of page.
+
+import { emit, escapeHtml, number } from "./bus.js";
+import { toast } from "./chrome.js";
+import { address } from "./socket.js";
+
+const POLL_MS = 1500;
+const SETTLE_MS = 250; // after typing, before the command is asked for
+
+export const jobs = { all: null }; // newest first; null before the first answer
+const looking = []; // elements of the two tabs
+const COPY = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z"/></svg>`;
+let timer = null;
+
+// -- asking the server ----------------------------------------------------------------------------
+
+export async function ask(path, body) {
+  const options = body && {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const reply = await fetch(address(`jobs${path}`), options || {}).catch(() => null);
+  const answer = await reply?.json().catch(() => null);
+  if (!reply) throw new Error("The studio does not answer; is it running?");
+  if (!reply.ok) throw new Error(answer?.error ?? `the studio answered ${reply.status}`);
+  return answer;
+}
+
+// Something a person asked for: what goes wrong is told, what goes well is seen at once.
+export async function act(path, body) {
+  try {
+    return await ask(path, body);
+  } catch (error) {
+    toast(error.message);
+    return null;
+  } finally {
+    refresh();
+  }
+}
+
+export function follow(element) {
+  looking.push(element);
+  new IntersectionObserver(() => refresh()).observe(element);
+  refresh();
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, POLL_MS);
+  if (document.hidden || !looking.some((element) => element.offsetParent)) return;
+  try {
+    const answer = await ask("");
+    jobs.all = answer.jobs;
+    emit("jobs", jobs.all);
+  } catch {
+    // the banner of the live connection tells that the server is away
+  }
+}
+
+// -- a form ---------------------------------------------------------------------------------------
+
+export class Form {
+  constructor(kind, ready) {
+    Object.assign(this, { kind, ready, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
+  }
+
+  configure(config, refill) {
+    this.defaults = config.defaults;
+    this.draft = { ...config.defaults };
+    this.fields = config.widgets.map((name) => name.split(".")[1]);
+    this.refill = refill;
+    const empty = Object.entries(config.defaults).filter(([, value]) => value === null);
+    this.fill(Object.fromEntries(empty)); // Gradio's number boxes begin with 0 instead
+  }
+
+  mount(element) {
+    this.element = element;
+    element.innerHTML = `<code></code><button title="Copy the command" aria-label="Copy the command">${COPY}</button>`;
+    element.querySelector("button").addEventListener("click", () => copy(element.querySelector("code").textContent));
+    this.preview();
+  }
+
+  set(name, value) {
+    this.draft[name] = value;
+    clearTimeout(this.hurry);
+    this.hurry = setTimeout(() => this.preview(), SETTLE_MS);
+  }
+
+  // Fills widgets: values by field, or {choices, value} for a list.
+  fill(values) {
+    for (const [name, value] of Object.entries(values)) {
+      const listed = value !== null && typeof value === "object";
+      this.due[name] = listed ? { ...value, __type__: "update" } : value;
+      if (!listed) this.draft[name] = value;
+      else if ("value" in value) this.draft[name] = value.value;
+    }
+    this.refill?.();
+    this.preview();
+  }
+
+  widgets() {
+    const values = this.fields.map((name) => (name in this.due ? this.due[name] : { __type__: "update" })); // none
+    this.due = {};
+    return values;
+  }
+
+  async preview() {
+    if (!this.element || !this.fields.length) return;
+    const mine = (this.asked = Symbol());
+    const answer = await ask("/preview", this.body()).catch((error) => ({ error: error.message }));
+    if (mine !== this.asked) return;
+    this.element.dataset.state = answer.error ? "bad" : "good";
+    const words = (answer.error ?? answer.command).split(" ").map((word) => `<span>${escapeHtml(word)}</span>`);
+    draw(this.element.querySelector("code"), words.join(" "));
+    this.ready(answer.error ? null : answer.name);
+  }
+
+  async launch() {
+    const job = await act("/launch", this.body());
+    if (job) this.fill({ name: "" });
+    return job;
+  }
+
+  body() {
+    return { kind: this.kind, values: this.draft };
+  }
+}
+
+async function copy(text) {
+  await navigator.clipboard?.writeText(text).catch(() => {});
+  toast("Copied.", "note");
+}
+
+// -- pieces of page -------------------------------------------------------------------------------
+
+// Only what has changed is drawn: a selection or a hovered button survives the next look.
+export function draw(element, html) {
+  if (element.drawn === html) return;
+  element.drawn = html;
+  element.innerHTML = html;
+}
+
+const STATES = { outside: "command line" };
+
+export function pill({ state, stopping }) {
+  const word = stopping ? "stopping" : (STATES[state] ?? state);
+  return `<span class="st-pill" data-state="${stopping ? "stopping" : state}">${word}</span>`;
+}
+
+export function bar({ summary, state }) {
+  const done = state === "finished" ? 1 : (summary.progress ?? 0);
+  return `<div class="st-bar" data-state="${state}" role="progressbar" aria-valuemin="0" aria-valuemax="100"
+    aria-valuenow="${Math.round(100 * done)}"><b style="width:${(100 * Math.min(1, done)).toFixed(1)}%"></b></div>`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  const whole = Math.max(0, Math.round(seconds));
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  if (h) return `${h} h ${String(m).padStart(2, "0")} min`;
+  return m ? `${m} min ${String(s).padStart(2, "0")} s` : `${s} s`;
+}
+
+export function took({ started, ended, state }) {
+  if (!started || state === "outside") return null;
+  return (ended ?? Date.now() / 1000) - started;
+}
+
+export function when(seconds) {
+  if (!seconds) return "";
+  const date = new Date(1000 * seconds);
+  const today = date.toDateString() === new Date().toDateString();
+  const day = today ? "" : date.toLocaleDateString([], { day: "numeric", month: "short" }) + " ";
+  return day + date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+export const button = (action, name, text, kind = "") =>
+  `<button class="st-button ${kind}" data-action="${action}" data-name="${escapeHtml(name)}">${text}</button>`;
+
+export const tile = (label, value, unit = "") =>
+  `<div><dt>${label}</dt><dd>${value}${value === "–" || !unit ? "" : ` <small>${unit}</small>`}</dd></div>`;
+
+export const figure = (value, digits) => number(value ?? null, digits);
+
+// Output and command of a job, folded; the output opens by itself when the job failed.
+export class Details {
+  constructor(element) {
+    element.innerHTML = `<p class="st-problem" role="alert" hidden></p>
+      <details class="st-log"><summary>Output</summary><pre tabindex="0"></pre></details>
+      <details class="st-log"><summary>Command</summary><pre></pre></details>`;
+    [this.output, this.command] = element.querySelectorAll("details");
+    this.problem = element.querySelector(".st-problem");
+    this.output.addEventListener("toggle", () => this.read());
+    this.shown = null;
+  }
+
+  show(job) {
+    if (job.name !== this.shown?.name || job.started !== this.shown.started) this.output.open = false;
+    const failed = Boolean(job.problem) && this.shown?.problem !== job.problem;
+    this.shown = job;
+    this.problem.hidden = !job.problem;
+    this.problem.textContent = job.problem;
+    this.command.querySelector("pre").textContent = job.command || "This run was started on the command line.";
+    if (failed) this.output.open = true;
+    this.read();
+  }
+
+  async read() {
+    if (!this.output.open || !this.shown) return;
+    const { lines } = await ask(`/log?name=${encodeURIComponent(this.shown.name)}`).catch(() => ({ lines: [] }));
+    const pre = this.output.querySelector("pre");
+    const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8 || !pre.textContent;
+    const text = lines.join("\n") || "Nothing was printed.";
+    if (pre.textContent === text) return;
+    pre.textContent = text;
+    if (atEnd) pre.scrollTop = pre.scrollHeight;
+  }
+}
+
+// Buttons anywhere below `element`: stop and resume here, the rest by the caller.
+export function onAction(element, handlers = {}) {
+  element.addEventListener("click", (event) => {
+    const hit = event.target.closest("[data-action]");
+    if (!hit) return;
+    const { action, name } = hit.dataset;
+    if (handlers[action]) handlers[action](name, hit);
+    else act(`/${action}`, { name });
+  });
+}
+
+export function openTab(name) {
+  [...document.querySelectorAll("#studio-tabs [role=tab]")].find((tab) => tab.textContent.trim() === name)?.click();
+}

@@ -1,0 +1,214 @@
+// Entry of the Train tab: the form's command, the selected run, its curves, and all runs.
+
+import { escapeHtml, live, on } from "./bus.js";
+import { toast } from "./chrome.js";
+import * as curves from "./curves.js";
+import {
+  act, ask, bar, button, Details, draw, duration, figure, Form, follow, jobs, onAction, openTab, pill, tile, took, when,
+} from "./jobs.js";
+import { send } from "./socket.js";
+
+const form = new Form("train", (name) => {
+  const launch = document.getElementById("train-launch");
+  if (launch) launch.disabled = !name;
+});
+const PANELS = { command: (element) => form.mount(element), run: mountRun, curves: curves.mount, runs: mountRuns };
+const remembered = JSON.parse(sessionStorage.getItem("studio-runs") ?? "{}");
+let selected = remembered.selected ?? null;
+const compared = new Set(remembered.compared ?? []);
+let data = null; // folders of demonstrations
+
+window.train = {
+  set: (name, value) => form.set(name, value),
+  widgets: () => form.widgets(),
+  reset: () => form.fill(withoutChoices(form.defaults)),
+  choices,
+  launch: async () => {
+    const job = await form.launch();
+    if (job) select(job.name);
+  },
+};
+
+export function mount(name, root) {
+  const element = document.createElement("div");
+  element.className = `st-${name}`;
+  root.replaceChildren(element);
+  PANELS[name](element);
+}
+
+export function configure(config, refill) {
+  form.configure(config, refill);
+  choices();
+}
+
+// -- the form -------------------------------------------------------------------------------------
+
+const withoutChoices = ({ data: _, init: __, name: ___, ...rest }) => rest;
+
+// The folders and checkpoints that there are by now; the first folder is chosen if none is.
+async function choices() {
+  const found = await ask("/choices").catch(() => null);
+  if (!found || JSON.stringify(found) === JSON.stringify(data)) return;
+  data = found;
+  const folders = found.data.map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
+  const filled = { data: { choices: folders }, init: { choices: [["random weights", ""], ...found.checkpoints.map((c) => [c, c])] } };
+  if (!form.draft.data && folders.length) filled.data.value = folders[0][1];
+  if (!form.draft.init) filled.init.value = "";
+  form.fill(filled);
+  drawAll();
+}
+
+// -- which run ------------------------------------------------------------------------------------
+
+const runs = () => (jobs.all ?? []).filter((job) => job.kind === "train");
+const current = () => runs().find((job) => job.name === selected) ?? runs()[0] ?? null;
+
+function select(name) {
+  selected = name;
+  remember();
+}
+
+function compare(name) {
+  if (!compared.delete(name)) compared.add(name);
+  remember();
+}
+
+function remember() {
+  sessionStorage.setItem("studio-runs", JSON.stringify({ selected, compared: [...compared] }));
+  drawAll();
+}
+
+// The run that is looked at, and those beside it.
+function shown() {
+  const run = current();
+  return run ? [run, ...runs().filter((job) => compared.has(job.name) && job.name !== run.name)] : [];
+}
+
+let places = {};
+
+function drawAll() {
+  if (places.head) drawRun();
+  if (places.table) drawRuns();
+  if (jobs.all) curves.show(shown());
+}
+
+on("jobs", () => {
+  drawAll();
+  choices();
+});
+on("hello", drawAll); // Live may use another checkpoint now
+
+// -- the selected run -----------------------------------------------------------------------------
+
+function mountRun(element) {
+  element.innerHTML = `<div></div><div></div>`;
+  [places.head, places.more] = element.children;
+  places.details = new Details(places.more);
+  onAction(element, { use, collect: () => openTab("Collect") });
+  follow(element);
+  drawRun();
+}
+
+function drawRun() {
+  const run = current();
+  places.more.hidden = !run;
+  draw(places.head, run ? runHtml(run) : emptyHtml());
+  if (run) places.details.show(run);
+}
+
+function emptyHtml() {
+  if (jobs.all === null) return `<div class="st-empty">Looking for runs …</div>`;
+  const none = data && !data.data.length;
+  return `<div class="st-empty">No run yet. ${
+    none
+      ? `There are no demonstrations either: ${button("collect", "", "Collect some")}`
+      : "Choose demonstrations and press <b>Launch</b>: loss, energy gap and success will be drawn here."
+  }</div>`;
+}
+
+function runHtml(run) {
+  const { summary: s, values } = run;
+  const about = [values.preset, values.data, run.state === "outside" ? "" : `started ${when(run.started)}`];
+  const gpu = s.gpu_percent === undefined ? "" : tile("GPU", figure(s.gpu_percent, 0), "%");
+  const success = s.success_rate === undefined ? "–" : figure(100 * s.success_rate, 0);
+  return `
+    <header class="st-head"><h3 title="${escapeHtml(run.name)}">${escapeHtml(run.name)}</h3>${pill(run)}
+      <span class="st-about">${about.filter(Boolean).map(escapeHtml).join(" · ")}</span>
+      <span class="st-actions">${actionsHtml(run)}</span></header>
+    ${bar(run)}
+    <dl class="st-tiles">
+      ${tile("step", s.step ?? "–")}
+      ${tile("L1", figure(s.l1, 3))}
+      ${tile("best held-out L1", figure(s.best_val_l1, 3))}
+      ${tile("energy gap", figure(s.energy_gap, 2))}
+      ${tile("success", success, "%")}
+      ${tile("samples/s", figure(s.samples_per_s, 1))}
+      ${tile("CPU", figure(s.cpu_percent, 0), "%")}${gpu}
+      ${run.state === "running" ? tile("left", duration(s.eta_s)) : tile("took", duration(s.elapsed_s ?? took(run)))}
+    </dl>`;
+}
+
+function actionsHtml(run) {
+  const all = [];
+  if (run.state === "running") all.push(button("stop", run.name, run.stopping ? "Stopping …" : "Stop"));
+  if (run.resumable) all.push(button("resume", run.name, "Resume"));
+  if (run.checkpoints.length) {
+    const used = isUsed(run);
+    all.push(button("use", run.name, used ? "In use in Live" : "Use this checkpoint in Live", used ? "" : "st-primary"));
+  }
+  return all.join("");
+}
+
+const isUsed = (run) => live.checkpoint?.name.startsWith(`${run.name}/`);
+
+// The best checkpoint drives Live from the next episode on; this page's own begins at once.
+async function use(name) {
+  const run = runs().find((job) => job.name === name);
+  toast(`Loading ${name} …`, "note");
+  const answer = await act("/use", { name, checkpoint: run.checkpoints[0] });
+  if (!answer) return;
+  send("reset");
+  openTab("Live");
+  toast(`Live plans with ${answer.checkpoint}.`, "note");
+}
+
+// -- all runs -------------------------------------------------------------------------------------
+
+function mountRuns(element) {
+  element.innerHTML = `<header class="st-head"><h3>Runs <small>tick to compare</small></h3></header>
+    <div class="st-scroll"></div>`;
+  places.table = element.querySelector(".st-scroll");
+  places.table.addEventListener("click", ({ target }) => {
+    const row = target.closest("tr[data-name]");
+    if (!row) return;
+    if (target.closest("label")) {
+      if (target.tagName === "INPUT") compare(row.dataset.name);
+    } else select(row.dataset.name);
+  });
+  places.table.addEventListener("keydown", ({ key, target }) => {
+    if (key === "Enter" && target.matches("tr[data-name]")) select(target.dataset.name);
+  });
+  drawRuns();
+}
+
+function drawRuns() {
+  document.getElementById("train-runs").hidden = !runs().length;
+  const rows = runs().map(rowHtml).join("");
+  draw(places.table, `<table><thead><tr><th></th><th>run</th><th></th><th>preset</th><th>step</th><th>L1</th>
+    <th title="best L1 on held-out demonstrations">held-out</th><th>gap</th><th>success</th><th>samples/s</th><th>time</th></tr></thead><tbody>${rows}</tbody></table>`);
+}
+
+function rowHtml(run) {
+  const { summary: s, values, name } = run;
+  const isCurrent = name === current().name;
+  const visible = isCurrent || compared.has(name);
+  const tone = visible ? curves.colour(name) : "transparent";
+  return `<tr data-name="${escapeHtml(name)}" tabindex="0" aria-selected="${isCurrent}">
+    <td><label style="--tone:${tone}"><input type="checkbox" aria-label="Compare ${escapeHtml(name)}"
+      ${visible ? "checked" : ""} ${isCurrent ? "disabled" : ""}></label></td>
+    <td class="st-name" title="${escapeHtml(name)}">${escapeHtml(name)}</td><td>${pill(run)}</td>
+    <td>${escapeHtml(values.preset ?? "")}</td><td>${s.step ?? "–"}</td><td>${figure(s.l1, 3)}</td>
+    <td>${figure(s.best_val_l1, 3)}</td><td>${figure(s.energy_gap, 2)}</td>
+    <td>${s.success_rate === undefined ? "–" : `${figure(100 * s.success_rate, 0)} %`}</td>
+    <td>${figure(s.samples_per_s, 1)}</td><td>${duration(s.elapsed_s ?? took(run))}</td></tr>`;
+}

@@ -1,0 +1,91 @@
+"""Collecting demonstrations as a job: form to command line, the files so far to a summary."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio import datasets
+from studio.collect import CollectConfig
+from studio.evaluate import parse_range
+from studio.forms import fill, options
+from studio.jobs import Job
+from studio.sim import catalog
+from studio.workspace import Workspace, shown
+
+KIND = "collect"
+PARTS = ".parts"  # finished episodes of tasks that are not complete yet
+ETA = re.compile(r"\[[\d:]+<([\d:]+)")  # in tqdm's line
+
+
+@dataclass(frozen=True, slots=True)
+class CollectForm:
+    """What the page asks; `CollectConfig` says what the fields mean. Raises ValueError."""
+
+    name: str = ""
+    suite: str = "libero_object"
+    tasks: str = ""  # such as 0-3,7; empty for all
+    inits: str = "0-39"
+    per_task: int = 25
+    noise: float = 0.12
+    noise_fraction: float = 0.67
+    workers: int | None = None  # all cores
+    seed: int = 0
+
+    def config(self, out: Path) -> CollectConfig:
+        """Checked as the command will check it. Raises ValueError."""
+        count = len(catalog.tasks(self.suite))
+        return CollectConfig(
+            out=out,
+            suite=self.suite,
+            tasks=tuple(parse_range(self.tasks) if self.tasks else range(count)),
+            inits=tuple(parse_range(self.inits)),
+            per_task=self.per_task,
+            noise=self.noise,
+            noise_fraction=self.noise_fraction,
+            workers=self.workers or 1,
+            seed=self.seed,
+        )
+
+
+def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[str]:
+    """The argv of a collection into the run folder `name`. Raises ValueError in one line."""
+    form = fill(CollectForm, values)
+    form.config(workspace.runs / name)
+    argv = [sys.executable, "-m", "studio.collect", "--suite", form.suite]
+    argv += ["--out", shown(workspace.runs / name), "--per-task", str(form.per_task)]
+    names = {"tasks", "inits", "noise", "noise_fraction", "workers", "seed"}
+    return argv + options(form, names)
+
+
+def resume_flags(job: Job) -> list[str]:
+    """None: the command finds by itself what is missing."""
+    return []
+
+
+def suggestion(values: Mapping[str, Any]) -> str:
+    """What the name of a collection begins with."""
+    return str(values.get("suite") or "demonstrations")
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """Demonstrations so far, how many are wanted, progress and seconds left."""
+    config = fill(CollectForm, job.values).config(job.folder)
+    total = len(config.tasks) * config.per_task
+    files = {row["file"]: row["demos"] for row in datasets.contents(job.folder)}
+    waiting = [p.parent.name for p in job.folder.glob(f"{PARTS}/*/demo_*.hdf5")]
+    done = sum(files.values()) + sum(f"{task}_demo.hdf5" not in files for task in waiting)
+    result: dict[str, Any] = {"done": done, "total": total, "progress": done / total}
+    if left := ETA.search(job.log(1)[-1] if job.log(1) else ""):
+        seconds = [int(part) for part in left[1].split(":")]
+        result["eta_s"] = sum(s * 60**i for i, s in enumerate(reversed(seconds)))
+    return result
+
+
+def checkpoints(job: Job) -> list[str]:
+    """A collection writes none."""
+    return []

@@ -1,0 +1,91 @@
+"""Training as a job: the page's form to a command line, a run's metrics to a summary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from models.config import preset
+from models.schedule import TrainConfig
+from studio.forms import fill, options
+from studio.jobs import METRICS, Job, read_rows
+from studio.workspace import Workspace, shown
+
+KIND = "train"
+STATE = "trainer_state.pt"  # what `--resume` needs
+# fields of TrainConfig that are no options of the command line
+FIXED = frozenset({"grad_clip", "log_every", "sampler"})
+TUNED = tuple(name for name in TrainConfig.__slots__ if name not in FIXED)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainForm:
+    """What the form holds beside the fields of `TrainConfig`. Raises ValueError."""
+
+    name: str = ""
+    data: str = ""
+    preset: str = "eb-vla-tiny"
+    init: str = ""  # checkpoint to start from
+    stride: int = 2  # a sample every n-th step
+    threads: int | None = None  # all cores
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        preset(self.preset)
+        if self.stride < 1 or (self.threads is not None and self.threads < 1):
+            raise ValueError("stride and threads must be at least 1")
+
+
+def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[str]:
+    """The argv of a run called `name`. Raises ValueError, in one line, for a bad form."""
+    form, config = fill(TrainForm, values), fill(TrainConfig, values)
+    if not form.data:
+        raise ValueError("choose a folder of demonstrations; the tab Collect makes some")
+    if not (data := workspace.inside(form.data)).is_dir():
+        raise ValueError(f"{form.data}: there is no such folder")
+    argv = [sys.executable, "-m", "models.train", "--preset", form.preset]
+    argv += ["--data", shown(data), "--out", shown(workspace.runs / name)]
+    if form.init:
+        argv += ["--init", shown(workspace.checkpoint(form.init))]
+    argv += options(form, {"stride", "threads", "device"})
+    return argv + options(config, TUNED)
+
+
+def resume_flags(job: Job) -> list[str]:
+    """`--resume`, once there is a saved state; a run that failed before starts again."""
+    return ["--resume"] if (job.folder / STATE).is_file() else []
+
+
+def suggestion(values: Mapping[str, Any]) -> str:
+    """What the name of a run begins with."""
+    return str(values.get("preset") or "run").removeprefix("eb-vla-")
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """The latest value of every metric, and `best_val_l1`; {} before the first line."""
+    file = job.folder / METRICS
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return {}
+    return _summary(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _summary(file: Path, size: int, changed: int) -> dict[str, Any]:
+    latest: dict[str, Any] = {}
+    best = None
+    for row in read_rows(file)[0]:
+        latest |= row
+        if (score := row.get("val_l1")) is not None:
+            best = score if best is None else min(best, score)
+    return latest if best is None else latest | {"best_val_l1": best}
+
+
+def checkpoints(job: Job) -> list[str]:
+    """Names of the checkpoints that the run has written: of best, last."""
+    return [name for name in ("best", "last") if (job.folder / name / "config.json").is_file()]

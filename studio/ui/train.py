@@ -1,0 +1,130 @@
+"""The Train tab: launch a training, follow it, compare runs, use a checkpoint in Live."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import gradio as gr
+
+from models.config import PRESETS
+from models.schedule import BOUNDS, TrainConfig
+from studio.training import TUNED, TrainForm
+from studio.ui.widgets import bridge, entry, heading, listen, panel
+
+LABELS = {
+    "data": "Demonstrations",
+    "preset": "Preset",
+    "name": "Name of the run",
+    "minutes": "Minutes",
+    "steps": "Steps",
+    "batch_size": "Batch size",
+    "lr": "Peak learning rate",
+    "weight_decay": "Weight decay",
+    "warmup_steps": "Warm-up steps",
+    "ema": "EMA decay",
+    "seed": "Seed",
+    "k_min": "K_min",
+    "k_max": "K_max",
+    "alpha_min": "α_min",
+    "alpha_max": "α_max",
+    "warm_fraction": "Warm fraction",
+    "chains_per_sample": "Chains per sample",
+    "warm_k_min": "Warm K_min",
+    "warm_k_max": "Warm K_max",
+    "init": "Start from a checkpoint",
+    "stride": "Sample every n-th step",
+    "val_fraction": "Share held out",
+    "val_every": "Validate every n steps",
+    "precision": "Precision",
+    "device": "Device",
+    "threads": "CPU threads",
+}
+GROUPS = {
+    "Optimiser": ("batch_size", "lr", "weight_decay", "warmup_steps", "ema", "seed"),
+    "MCMC in training": (
+        "k_min",
+        "k_max",
+        "alpha_min",
+        "alpha_max",
+        "chains_per_sample",
+        "warm_fraction",
+        "warm_k_min",
+        "warm_k_max",
+    ),
+    "Data and machine": (
+        "stride",
+        "val_fraction",
+        "val_every",
+        "threads",
+        "device",
+        "precision",
+        "init",
+    ),
+}
+CHOICES = {
+    "preset": list(PRESETS),
+    "precision": ["bfloat16", "float32"],
+    "device": ["auto", "cpu", "cuda"],
+}
+PLACEHOLDERS = {"name": "chosen by itself", "threads": "all", "steps": "no limit"}
+PROPOSED = {"minutes": 60.0}  # a run needs an end; the trainer has no default
+
+Widgets = dict[str, gr.components.Component]
+
+
+def build_train() -> None:
+    """Lay the tab out inside the current Blocks."""
+    with gr.Row(elem_id="train-page", elem_classes="st-page"):
+        with gr.Column(scale=0, min_width=320, elem_classes="st-controls"):
+            widgets = _form()
+        with gr.Column(scale=1, min_width=320, elem_classes="st-main"):
+            panel("run", "train", elem_classes="st-card")
+            panel("curves", "train")
+            panel("runs", "train", elem_classes="st-card")
+    config = {"defaults": defaults()}
+    bridge(config, {f"train.{name}": w for name, w in widgets.items()}, "train", "train.widgets()")
+
+
+def defaults() -> dict[str, Any]:
+    """What the form shows first: every field by name, the paper's values where it has them."""
+    own = {f.name: f.default for f in fields(TrainForm)}
+    config = {f.name: f.default for f in fields(TrainConfig) if f.name in TUNED}
+    return own | config | PROPOSED
+
+
+def _form() -> Widgets:
+    shown = defaults()
+    with gr.Group(elem_classes="st-card"):
+        heading("<h3>New run</h3>")
+        widgets = {name: _widget(name, shown[name]) for name in ("data", "preset", "name")}
+        with gr.Row(elem_classes="st-numbers"):
+            widgets |= {name: _widget(name, shown[name]) for name in ("minutes", "steps")}
+        panel("command", "train")
+        launch = gr.Button("Launch", variant="primary", elem_id="train-launch")
+    for title, names in GROUPS.items():
+        card = gr.Accordion(title, open=False, elem_classes="st-card")
+        with card, gr.Row(elem_classes="st-numbers"):
+            widgets |= {name: _widget(name, shown[name]) for name in names}
+    reset = gr.Button("Defaults of the paper", size="sm", elem_id="train-reset")
+    listen(launch.click, "() => { train.launch() }")
+    listen(reset.click, "() => { train.reset() }")
+    listen(widgets["data"].focus, "() => { train.choices() }")
+    for name, widget in widgets.items():
+        entry(widget.input, "train", name, widget)
+    return widgets
+
+
+def _widget(name: str, value: Any) -> gr.components.Component:
+    common = {"label": LABELS[name], "elem_id": f"train-{name}"}
+    if name in CHOICES:
+        return gr.Dropdown(CHOICES[name], value=value, **common)
+    if name in ("data", "init"):
+        return gr.Dropdown([], value=None, allow_custom_value=True, **common)
+    hint = PLACEHOLDERS.get(name)
+    if name == "name":
+        return gr.Textbox(value, max_length=64, placeholder=hint, **common)
+    low, high = BOUNDS.get(name, (None, None))
+    return gr.Number(
+        value, minimum=low, maximum=high, placeholder=hint, min_width=110, precision=None, **common
+    )
