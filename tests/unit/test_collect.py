@@ -1,5 +1,7 @@
 """What a collection would make, without making it."""
 
+import hashlib
+
 import pytest
 
 from studio import collect
@@ -42,6 +44,9 @@ def test_attempts_differ_in_scene_and_noise(tmp_path):
         (["--per-task", "0"], "--per-task must be at least 1"),
         (["--workers", "many"], "'many' is neither a number nor auto"),
         (["--noise", "nan"], "--noise and --noise-fraction must lie in [0, 1]"),
+        (["--dagger", "no/where"], "no such checkpoint folder"),
+        (["--dagger", "assets/checkpoints/eb-vla-tiny", "--beta", "1"], "--beta must lie in"),
+        (["--beta", "0.5"], "--beta goes with --dagger"),
     ],
 )
 def test_wrong_arguments_exit_with_code_2(argv, message, tmp_path, capsys):
@@ -49,3 +54,22 @@ def test_wrong_arguments_exit_with_code_2(argv, message, tmp_path, capsys):
         collect.parse([*argv, "--out", str(tmp_path)])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        collect.parse(["--out", str(tmp_path / "taken")])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.splitlines() == [
+        f"collect: --out: {tmp_path / 'taken'} is a file; choose a folder"
+    ]
+
+
+def test_a_checkpoint_leads_and_its_hash_is_kept(debug_checkpoint, tmp_path):
+    argv = ["--out", str(tmp_path), "--dagger", str(debug_checkpoint), "--beta", "0.25"]
+    dagger = collect.parse(argv).dagger
+    weights = (debug_checkpoint / "model.safetensors").read_bytes()
+    assert dagger.sha256 == hashlib.sha256(weights).hexdigest() and dagger.beta == 0.25
+    assert collect.parse(["--out", str(tmp_path)]).dagger is None

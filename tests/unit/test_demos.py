@@ -1,6 +1,9 @@
 """Demonstrations on disk, read back with plain h5py as LIBERO's tools would."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 
 from studio import demos
 
+ROOT = Path(__file__).parents[2]
 BDDL = """(define (problem LIBERO_Floor_Manipulation)
   (:domain robosuite)
   (:language Pick the soup and place it in the basket)
@@ -111,6 +115,22 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         demos.write_part(tmp_path / "demo_0.hdf5", broken)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_whole_files(task_file, tmp_path):
+    """Its own process: no file may grow beyond 30 kB there."""
+    code = (
+        "import resource, sys; from pathlib import Path; from studio import demos;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000));"
+        "demos.assemble(Path(sys.argv[1]), {}, [Path(p) for p in sys.argv[2:]])"
+    )
+    parts = sorted((tmp_path / "parts").iterdir())
+    before = set(tmp_path.rglob("*"))
+    command = [sys.executable, "-c", code, str(tmp_path / "full_demo.hdf5"), *map(str, parts)]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert ended.returncode == 1  # an exception, not a crash of HDF5
+    assert "File too large: " in ended.stderr and "full_demo.hdf5" in ended.stderr
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_count_demos(task_file, tmp_path):

@@ -1,0 +1,80 @@
+"""Demonstrations that begin where the shipped policy got to, on a real task."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from models.data import load_demonstrations
+from studio import collect, dagger, demonstrate
+from studio.events import SceneSpec
+from studio.sim.libero_sim import LiberoSim
+
+CHECKPOINT = str(Path(__file__).parents[2] / "assets/checkpoints/eb-vla-tiny")
+SCENE = SceneSpec("libero_object", 9, 5)
+
+
+@pytest.fixture(scope="module")
+def sim():
+    sim = LiberoSim(pixels="fast")
+    yield sim
+    sim.close()
+
+
+@pytest.fixture(scope="module")
+def leader():
+    return dagger.Dagger.of(CHECKPOINT)
+
+
+def test_the_expert_finishes_what_the_policy_began(sim, leader):
+    attempts = [demonstrate.Attempt(SCENE, 0.0, (i,), leader) for i in range(6)]
+    kept = (d for v, d in (demonstrate.record(sim, a) for a in attempts) if d is not None)
+    demo = next(kept)
+    begun = demo.attributes["steps_before"]
+    assert demo.attributes["collected_by"] == "dagger" and begun % dagger.PLAN_STEPS == 0
+    assert demo.attributes["checkpoint"] == leader.sha256
+    np.testing.assert_array_equal(demo.actions, demo.executed_actions)
+
+    sim.load(SCENE)
+    assert np.abs(demo.states[0] - sim.get_state()).max() > 0.01  # not LIBERO's initial state
+    rng = np.random.default_rng(demo.attributes["entropy"])
+    assert dagger.lead(sim, leader, 280, rng)[1] == begun  # the same seed leads the same way
+    np.testing.assert_array_equal(demo.states[0], sim.get_state())
+    successes = [sim.step(action).success for action in demo.executed_actions]
+    assert all(successes[-demonstrate.HOLD_STEPS :])
+
+
+def test_asking_the_expert_disturbs_nothing(sim):
+    def drive(ask: bool) -> np.ndarray:
+        sim.load(SCENE)
+        rng = np.random.default_rng(0)
+        for _ in range(12):
+            action = rng.uniform(-1, 1, 7)
+            sim.step(action)
+            if ask:
+                assert np.abs(dagger.onlooker(sim, action, rng).act()).max() <= 1
+        return sim.get_state()
+
+    np.testing.assert_array_equal(drive(ask=True), drive(ask=False))
+
+
+def test_a_task_that_the_policy_solves_is_not_kept(sim, leader, monkeypatch):
+    def solved(sim, leader, max_steps, rng):
+        expert = dagger.onlooker(sim, np.zeros(7), rng)
+        while not expert.done:
+            sim.step(expert.act())
+        return dagger.onlooker(sim, np.zeros(7), rng), 100
+
+    monkeypatch.setattr(dagger, "lead", solved)
+    verdict, demo = demonstrate.record(sim, demonstrate.Attempt(SCENE, 0.0, (0,), leader))
+    assert verdict is demonstrate.Verdict.UNNEEDED and demo is None
+
+
+def test_the_command_writes_what_trains(tmp_path):
+    argv = ["--tasks", "9", "--per-task", "1", "--attempts", "8", "--workers", "1"]
+    argv += ["--dagger", CHECKPOINT, "--beta", "0.3", "--out", str(tmp_path)]
+    assert collect.main(argv) == 0
+    with h5py.File(collect.demo_file(collect.parse(argv), 9)) as file:
+        assert file["data/demo_0"].attrs["beta"] == 0.3
+    assert load_demonstrations(tmp_path, 8).suites == ("libero_object",)
