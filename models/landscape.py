@@ -65,7 +65,7 @@ def slice_2d(
 
 
 def surface(energy_at: EnergyAt, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """E [len(v), len(u)] over a grid, exact to `TOLERANCE` of its range or to float32's rounding."""
+    """E [len(v), len(u)] on a grid, exact to `TOLERANCE` of its range or to float32's rounding."""
     grid = _product(u, v)
     chosen = np.random.default_rng(0).choice(len(grid), min(CHECKS, len(grid)), replace=False)
     if len(grid) > 2 * NODES[0] ** 2:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.background import BackgroundTask
 
-from studio import wire
+from studio import static, wire
 from studio.events import Mark
 from studio.feed import Snapshot
 from studio.movie import write_mp4
@@ -48,6 +49,7 @@ def create_app(studio: Studio) -> FastAPI:
         studio.close()
 
     app = FastAPI(title="EB-VLA Studio", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(static.router)
 
     @app.websocket("/live/ws")
     async def live(socket: WebSocket, token: str = "") -> None:
@@ -65,10 +67,18 @@ def create_app(studio: Studio) -> FastAPI:
 
 
 def same_origin(socket: WebSocket) -> bool:
-    """A browser page of another site must not drive this studio."""
+    """A browser page of another site must not drive this studio.
+
+    A page in a frame counts as the site that it came from, whoever frames it: a Hugging Face Space
+    works, whose proxy may name its own host only in a header or in the environment. No browser
+    lets a page write these headers.
+    """
     origin = socket.headers.get("origin")
-    hosts = (socket.headers.get("host"), socket.headers.get("x-forwarded-host"))
-    return origin is None or urlsplit(origin).netloc in hosts
+    if origin is None:  # no browser
+        return True
+    forwarded = socket.headers.get("x-forwarded-host", "").split(",")
+    hosts = {socket.headers.get("host", ""), os.environ.get("SPACE_HOST", ""), *forwarded}
+    return urlsplit(origin).netloc.lower() in {host.strip().lower() for host in hosts} - {""}
 
 
 async def serve_page(studio: Studio, socket: WebSocket, token: str) -> None:

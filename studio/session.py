@@ -99,7 +99,12 @@ class SessionManager:
         idle_s: float = IDLE_S,
         autorun: bool = False,
     ) -> None:
-        """`cap` simulators at most; `scene` is what a new page shows, running with `autorun`."""
+        """`cap` simulators at most; `scene` is what a new page shows, running with `autorun`.
+
+        Raises ValueError for times that are not positive.
+        """
+        if not (linger_s > 0 and idle_s > 0):
+            raise ValueError("sessions: linger and idle times must be positive")
         self.cap = cap
         self._policy, self._provenance = policy, provenance
         self._scene = scene or SceneSpec()

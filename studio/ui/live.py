@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 import gradio as gr
+import plotly
 
 from models.config import SAMPLER_BOUNDS, SamplerConfig
 from models.types import ACTION_NAMES
@@ -81,7 +82,7 @@ def _config(studio: StudioInfo) -> dict[str, Any]:
         "suites": studio.suites,
         "views": views,
         "defaults": {"camera": camera, "sampler": asdict(SamplerConfig())},
-        "plotly": "gradio_api/file=" + PLOTLY.as_posix(),
+        "plotly": f"gradio_api/file={PLOTLY.as_posix()}?{plotly.__version__}",
     }
 
 
