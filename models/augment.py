@@ -9,21 +9,26 @@ SHIFTS = (2, 4)  # pixels at 128 px, each way: agentview, wrist
 BRIGHTNESS, CONTRAST = 0.1, 0.1  # half widths
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor, generator: torch.Generator, part: slice = slice(None), size: int | None = None
+) -> Tensor:
     """Shift each view by up to its `SHIFTS` (edges repeated), jitter brightness and contrast.
 
     The fixed camera is shifted less: a shift looks like a turn of it, and a model that is taught to
     shrug at turns has nothing to say about a camera that was moved.
 
-    images uint8 [B, views, S, S, 3] -> the same. Both views of a sample share the jitter.
+    images uint8 [B, views, S, S, 3] -> the same. They are `part` of a batch of `size`, for all of
+    which chance is drawn. Both views of a sample share the jitter.
     """
     b, views, side = images.shape[:3]
-    reach = torch.tensor([max(1, round(s * side / 128)) for s in SHIFTS]).repeat(b)[:, None]
+    size = size or b
+    reach = torch.tensor([max(1, round(s * side / 128)) for s in SHIFTS])
+    draws = torch.rand((2, size, views), generator=generator)[:, part]
+    offsets = (draws * (2 * reach + 1)).long() - reach  # [2, B, views]
+    rows, columns = (torch.arange(side) + offsets.flatten(1)[:, :, None]).clamp(0, side - 1)
     flat = images.flatten(0, 1)
-    offsets = (torch.rand((2, len(flat), 1), generator=generator) * (2 * reach + 1)).long() - reach
-    rows, columns = (torch.arange(side) + offsets).clamp(0, side - 1)
     shifted = flat[torch.arange(len(flat))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    jitter = torch.rand((2, b), generator=generator) * 2 - 1
+    jitter = torch.rand((2, size), generator=generator)[:, part] * 2 - 1
     gain, bias = 1 + CONTRAST * jitter[0], 255 * BRIGHTNESS * jitter[1]
     levels = torch.arange(256.0)
     table = (gain[:, None] * (levels - 128) + 128 + bias[:, None]).clamp(0, 255).byte()  # [B, 256]

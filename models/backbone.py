@@ -41,6 +41,7 @@ class Backbone(nn.Module):
     ) -> Context:
         """images uint8 [B, views, S, S, 3] upright, proprio [B, 8] standardised, text of `text.py`.
 
+        Instead of images, `features` of them: what a frozen tower saw, computed earlier.
         The hidden states of the first N_l layers (embedding included) make the Context.
         """
         vision = self._vision_tokens(images)
@@ -63,13 +64,24 @@ class Backbone(nn.Module):
             proprio=self.proprio(proprio).unsqueeze(1),
         )
 
+    def features(self, images: Tensor) -> Tensor:
+        """Of a frozen tower, before its projector, [B, views, T, F]; images as in `forward`."""
+        return self.vision.features(self._pixels(images)).unflatten(0, images.shape[:2])
+
     def _vision_tokens(self, images: Tensor) -> Tensor:
+        if images.is_floating_point():
+            tokens = self.vision.project(images.flatten(0, 1).to(self.place.dtype))
+        else:
+            tokens = self.vision(self._pixels(images))
+        return tokens.unflatten(0, images.shape[:2]).flatten(1, 2) + self.place
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """[B * views, 3, S, S] in [0, 1], at the preset's size."""
         pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         if pixels.shape[-1] != self.config.image_size:
             side = (self.config.image_size, self.config.image_size)
             pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True)
-        tokens = self.vision(pixels).unflatten(0, images.shape[:2]).flatten(1, 2)
-        return tokens + self.place
+        return pixels
 
     def _embedding(self) -> nn.Module:
         return self.language.get_input_embeddings()

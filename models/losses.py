@@ -22,6 +22,13 @@ class Batch:
     text: Tensor  # of text.py
     text_mask: Tensor | None
     actions: Tensor  # [B, H, D_a], normalised expert actions a*
+    part: slice  # these rows of the batch of all processes
+    size: int  # of the batch of all processes
+
+    def normal(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Standard normal [B, ...] of the shape of `like`: this part of one draw for all."""
+        shape = (self.size, *like.shape[1:])
+        return torch.randn(shape, generator=generator, device=like.device)[self.part]
 
 
 def training_loss(
@@ -44,15 +51,18 @@ def training_loss(
         energy = model.head.bind(context).float()
         readout = model.read_out(context).float()
     target = batch.actions.unsqueeze(1)  # [B, 1, H, D_a]
-    shape = (len(batch.actions), draw.chains, *batch.actions.shape[1:])
-    noise = sampler.init_std * torch.randn(shape, generator=generator, device=target.device)
+
+    def normal(like: Tensor) -> Tensor:
+        return batch.normal(like, generator)
+
+    noise = sampler.init_std * normal(target.expand(-1, draw.chains, -1, -1))
     detached = energy.detach()
 
     def frozen(actions: Tensor) -> Tensor:
         with torch.autocast(actions.device.type, torch.bfloat16, precision == "bfloat16"):
             return detached(actions).float()
 
-    final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, generator)
+    final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, normal)
     l1 = (final - target).abs().mean()
     readout_l1 = (readout - batch.actions).abs().mean()
     with torch.no_grad():

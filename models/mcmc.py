@@ -115,17 +115,16 @@ def train_descend(
     steps: int,
     step_size: float,
     config: SamplerConfig,
-    generator: torch.Generator | None = None,
+    normal: Callable[[Tensor], Tensor] = torch.randn_like,
 ) -> Tensor:
     """a^(K) of training: `frozen` (no graph) for K - 1 steps, `energy` for the last (Eq. 4).
 
-    exp(e_t/τ) of the last step carries gradient as well: it is part of Eq. 3.
+    exp(e_t/τ) of the last step carries gradient as well: it is part of Eq. 3. `normal` draws the
+    Langevin noise, standard normal of its argument's shape.
     """
     actions = initial
     for k in range(steps):
-        noise = config.langevin_std * torch.randn(
-            actions.shape, generator=generator, device=actions.device
-        )
+        noise = config.langevin_std * normal(actions)
         last = k == steps - 1
         actions, _, _ = update(
             energy if last else frozen, actions.detach(), noise, step_size, config, last

@@ -2,6 +2,7 @@
 
 claim        the folder of a run, locked for one process
 StopSignal   SIGTERM and SIGINT as a flag that the loop reads between two steps
+Clock        training time and pace
 Metrics      metrics.jsonl and TensorBoard event files in that folder
 """
 
@@ -66,6 +67,36 @@ class StopSignal:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self.__exit__()
+
+
+class Clock:
+    """Training time in s, evaluations left out, and steps per second, saving left out too."""
+
+    def __init__(self, elapsed: float, step: int) -> None:
+        self._origin = time.monotonic() - elapsed
+        self.mark(step)
+
+    def elapsed(self) -> float:
+        """Training time so far."""
+        return time.monotonic() - self._origin
+
+    def mark(self, step: int) -> None:
+        """The pace is measured from here."""
+        self._marked, self._step = time.monotonic(), step
+
+    def pace(self, step: int) -> float:
+        """Steps per second since the mark, which moves here."""
+        before, done = self._marked, step - self._step
+        self.mark(step)
+        return done / (self._marked - before)
+
+    @contextmanager
+    def paused(self, step: int) -> Iterator[None]:
+        """What happens inside is no training time."""
+        began = time.monotonic()
+        yield
+        self._origin += time.monotonic() - began
+        self.mark(step)
 
 
 class Metrics:

@@ -8,6 +8,7 @@ Schedule      progress -> learning rate, stage, K_train and α of a step
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,12 @@ class TrainConfig:
     log_every: int = 20
     seed: int = 0
     precision: str = "bfloat16"  # of all but the last MCMC step, which is float32
+    gradient_checkpointing: bool = False  # of the language model: less memory, more time
+    cache_features: int = 0  # copies of each sample's frozen features on disk; 0: none
+    eval_every: int = 0  # steps between evaluations in the simulator; 0: none
+    eval_suite: str = "libero_object"
+    eval_tasks: str = "0-9"
+    eval_inits: str = "40-41"
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
@@ -56,6 +63,9 @@ class TrainConfig:
             if value is not None and not low <= value <= high:
                 option = name.replace("_", "-")
                 raise ValueError(f"training: --{option} must lie in [{low:g}, {high:g}]: {value}")
+        for name in ("eval_tasks", "eval_inits"):
+            if not RANGES.fullmatch(getattr(self, name)):
+                raise ValueError(f"training: --{name.replace('_', '-')} looks like 0-9 or 0,3,5")
         for low, high in (
             (self.k_min, self.k_max),
             (self.warm_k_min, self.warm_k_max),
@@ -84,7 +94,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "val_every": (1, 1e9),
     "log_every": (1, 1e9),
     "seed": (0, 2**31),
+    "cache_features": (0, 100),
+    "eval_every": (0, 1e9),
 }
+RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")  # of tasks and initial states
 
 
 @dataclass(frozen=True, slots=True)

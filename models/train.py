@@ -3,6 +3,7 @@
     python -m models.train --preset eb-vla-tiny --data DEMOS --out runs/tiny --minutes 60
     python -m models.train --preset debug --data DEMOS --out runs/debug --steps 50
     python -m models.train --preset eb-vla-tiny --data DEMOS --out runs/tiny --minutes 90 --resume
+    torchrun --nproc-per-node 8 -m models.train --preset eb-vla-0.5b --pretrained ... (8 GPUs)
 
 OUT receives config.json (every number of the run), metrics.jsonl and TensorBoard event files (a
 line every 20 steps, and one per validation), last/ and best/ (checkpoints of the averaged weights,
@@ -19,6 +20,7 @@ import argparse
 import errno
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from models.checkpoint import write_json
 from models.config import PRESETS, preset
 from models.data import load_demonstrations
 from models.policy import choose_device
+from models.ranks import Ranks
 from models.run import SETTINGS, StopSignal, claim
 from models.schedule import TrainConfig
 from models.trainer import Trainer
@@ -50,8 +53,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stride", type=int, default=2, help="a sample every n-th step (default 2)")
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
-    p.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16",
-                   help="of all but the last MCMC step (default bfloat16)")  # fmt: skip
     p.add_argument("--pixels", choices=("fast", "faithful"), default="fast",
                    help="renderer of the demonstrations, recorded in the checkpoint")  # fmt: skip
     p.add_argument("--pretrained", action="store_true",
@@ -60,18 +61,21 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--steps", type=int, help="optimiser steps")
     group.add_argument("--minutes", type=float, help="training time")
     for name, text in OPTIONS.items():
-        default = DEFAULTS[name]
-        group.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default,
-            help=f"{text} (default {default:g})",
-        )  # fmt: skip
+        default, option = getattr(DEFAULTS, name), f"--{name.replace('_', '-')}"
+        if default is False:
+            group.add_argument(option, action="store_true", help=text)
+        else:
+            text = f"{text} (default {default})"
+            group.add_argument(
+                option, type=type(default), default=default, choices=CHOICES.get(name), help=text
+            )
     return p
 
 
-DEFAULTS = {
-    name: value
-    for name, value in ((f, getattr(TrainConfig(steps=1), f)) for f in TrainConfig.__slots__)
-    if isinstance(value, int | float)
+DEFAULTS = TrainConfig(steps=1)
+CHOICES = {
+    "precision": ("bfloat16", "float32"),
+    "eval_suite": ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"),
 }
 OPTIONS = {
     "batch_size": "samples in a step",
@@ -92,6 +96,14 @@ OPTIONS = {
     "val_every": "steps between validations, which also save",
     "log_every": "steps between lines of metrics",
     "seed": "of everything drawn by chance",
+    "precision": "of all but the last MCMC step",
+    "gradient_checkpointing": "of the language model: less memory, more time",
+    "cache_features": "eb-vla-0.5b: copies of each sample's vision features on disk, instead of "
+    "computing them in every step; 1 is without augmentation; 0 none",
+    "eval_every": "steps between evaluations in the simulator, which choose best/; 0 none",
+    "eval_suite": "suite of these evaluations",
+    "eval_tasks": "their tasks",
+    "eval_inits": "their initial states",
 }
 
 
@@ -104,11 +116,12 @@ def main(argv: list[str] | None = None) -> int:
         config = TrainConfig(
             steps=args.steps,
             minutes=args.minutes,
-            precision=args.precision,
             **{n: getattr(args, n) for n in OPTIONS},
         )
-        with claim(args.out, args.resume):
-            return train(args, config)
+        device = str(choose_device(args.device))
+        ranks = Ranks(device)
+        with claim(args.out, args.resume) if ranks.main else nullcontext():
+            return train(args, config, device)
     except KeyboardInterrupt:
         print("stopped before the first step", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -117,23 +130,25 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
-def train(args: argparse.Namespace, config: TrainConfig) -> int:
+def train(args: argparse.Namespace, config: TrainConfig, device: str) -> int:
     """Build the trainer and run it; returns the exit status."""
-    trainer = build(args, config)
+    trainer = build(args, config, device)
     print(
         f"{args.preset}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, "
         f"{len(trainer.train_rows):,} samples of {len(trainer.data.instructions)} tasks, "
-        f"{len(trainer.val_rows):,} held out, on {trainer.device}",
+        f"{len(trainer.val_rows):,} held out, on {trainer.ranks.count} x {trainer.device}",
         flush=True,
     )
     with StopSignal() as stop:
-        if trainer.run(stop):
-            return 0
+        finished = trainer.run(stop)
+    trainer.ranks.leave()
+    if finished:
+        return 0
     print(f"stopped at step {trainer.step}; --resume goes on", flush=True)
-    return 128 + stop.number
+    return 128 + (stop.number or signal.SIGTERM)
 
 
-def build(args: argparse.Namespace, config: TrainConfig) -> Trainer:
+def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer:
     """The trainer with its data and weights, its settings written to OUT.
 
     Raises ValueError or OSError for data, weights or a device that cannot be used.
@@ -141,9 +156,8 @@ def build(args: argparse.Namespace, config: TrainConfig) -> Trainer:
     if args.stride < 1:
         raise ValueError(f"training: --stride must be at least 1: {args.stride}")
     model = preset(args.preset)
-    device = choose_device(args.device)
     data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
-    trainer = Trainer(model, config, data, args.out, str(device), args.pixels)
+    trainer = Trainer(model, config, data, args.out, device, args.pixels)
     if args.pretrained:
         from models.backbone import load_pretrained
 
@@ -155,7 +169,9 @@ def build(args: argparse.Namespace, config: TrainConfig) -> Trainer:
         trainer.resume()
     settings = {n: getattr(args, n) for n in ("preset", "data", "stride", "pixels", "init")}
     settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
-    write_json(args.out / SETTINGS, {**settings, "device": str(device), "train": asdict(config)})
+    if trainer.ranks.main:
+        settings |= {"device": trainer.device, "processes": trainer.ranks.count}
+        write_json(args.out / SETTINGS, {**settings, "train": asdict(config)})
     return trainer
 
 

@@ -13,7 +13,6 @@ import math
 import os
 import pickle
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,12 +25,15 @@ from models.augment import augment
 from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
 from models.config import ModelConfig
 from models.data import Demonstrations
+from models.evaluation import Evaluation
+from models.features import FeatureCache
 from models.losses import Batch, training_loss
 from models.mcmc import descend
 from models.model import EBVLA
 from models.normalize import Statistics
 from models.paraphrase import paraphrases
-from models.run import STATE, Metrics
+from models.ranks import Ranks
+from models.run import STATE, Clock, Metrics
 from models.schedule import Schedule, TrainConfig
 from models.text import build_text
 
@@ -49,8 +51,10 @@ class Trainer:
         pixels: str = "fast",
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.data, self.out, self.device = config, data, Path(out), device
-        self.pixels = pixels
+        self.ranks = Ranks(device)
+        self.part = self.ranks.part(config.batch_size)
+        self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels
+        self.device = device = self.ranks.device
         self.schedule = Schedule(config)
         self.train_rows, self.val_rows = data.split(config.val_fraction)
         self.statistics = Statistics.fit(
@@ -61,9 +65,16 @@ class Trainer:
         texts = [t for s in data.instructions for t in paraphrases(s, config.wordings)]
         self.text, self.text_mask = build_text(model_config.text)(texts)
         self.model = EBVLA(model_config).to(device)
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        # Frozen weights are shared, not copied: they never part.
+        frozen = {id(p): p for p in self.model.parameters() if not p.requires_grad}
+        self.average = copy.deepcopy(self.model, frozen).requires_grad_(False)
+        if config.gradient_checkpointing:
+            self.model.backbone.language.gradient_checkpointing_enable({"use_reentrant": False})
         self.optimizer = self._optimizer()
-        self.step, self.elapsed, self.best = 0, 0.0, math.inf
+        self.features: FeatureCache | None = None
+        self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
+        self.saved = -1  # step of the last validated save
+        self.scores: dict[str, float] = {}  # of that validation
         self.window: list[dict[str, float]] = []  # losses of the steps since the last log line
         self.out.mkdir(parents=True, exist_ok=True)
         self.metrics = Metrics(self.out)
@@ -84,34 +95,40 @@ class Trainer:
     def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Train until the schedule ends (True) or `stop()` is true between two steps (False).
 
-        Validates and saves every `val_every` steps and at the end; a stop saves without validation.
-        Raises FloatingPointError when the loss is no longer finite, OSError when a save fails.
+        Validates and saves every `val_every` steps, evaluates every `eval_every` in the simulator,
+        and does both at the end; a stop saves alone.
+        Raises FloatingPointError when the loss is no longer finite, OSError when a save fails,
+        ValueError when the evaluation or the cache of features refuses its options.
         """
-        self.metrics.rewind(self.step)
+        if self.ranks.main:
+            self.metrics.rewind(self.step)
+        if self.config.cache_features:
+            self.features = self._cache()
         try:
             return self._loop(stop)
         finally:
             self.metrics.close()
 
     def _loop(self, stop: Callable[[], bool]) -> bool:
-        started, before = time.monotonic(), self.elapsed
-        logged, logged_step, saved = started, self.step, -1
+        every, clock, stopping = self.config.eval_every, Clock(self.elapsed, self.step), False
         while self.schedule.progress(self.step, self.elapsed) < 1:
-            if stop():
+            if stopping:
                 self.save(validate=False)
                 return False
             self._advance()
-            now = time.monotonic()
-            self.elapsed = before + now - started
+            self.elapsed, stopping = self.ranks.agree(clock.elapsed(), stop())
             if self.step % self.config.log_every == 0:
-                rate = (self.step - logged_step) * self.config.batch_size / (now - logged)
-                self._log(rate)
-                logged, logged_step = now, self.step
+                self._log(self.config.batch_size * clock.pace(self.step))
             if self.step % self.config.val_every == 0:
                 self.save()
-                logged, logged_step, saved = time.monotonic(), self.step, self.step
-        if saved != self.step:
+                clock.mark(self.step)
+            if every and self.step % every == 0:
+                with clock.paused(self.step):
+                    self.evaluate(stop)
+        if self.saved != self.step:
             self.save()
+        if every and self.step % every:
+            self.evaluate(stop)
         return True
 
     def _advance(self) -> None:
@@ -131,20 +148,23 @@ class Trainer:
             group["lr"] = lr
         draw = self.schedule.draw(progress, rng)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        batch = self._batch(self._rows(), torch.Generator().manual_seed(int(rng.integers(2**62))))
+        rows = self._rows()[self.part]
+        batch = self._batch(rows, torch.Generator().manual_seed(int(rng.integers(2**62))))
         loss, parts = training_loss(
             self.model, batch, draw, self.config.sampler, generator, self.config.precision
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.ranks.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {"loss": loss.item(), **parts, "lr": lr, "grad_norm": float(norm)}
+        losses = self.ranks.mean({"loss": loss.item(), **parts})
+        return {**losses, "lr": lr, "grad_norm": float(norm)}
 
     def _rows(self) -> np.ndarray:
-        """Samples of this step: epochs are permutations seeded by their number."""
+        """This step's samples, of all processes; epochs are permutations seeded by their number."""
         n, size = len(self.train_rows), self.config.batch_size
         positions = np.arange(self.step * size, (self.step + 1) * size)
         rows = np.empty(size, dtype=np.int64)
@@ -155,13 +175,20 @@ class Trainer:
         return rows
 
     def _batch(self, rows: np.ndarray, generator: torch.Generator | None) -> Batch:
-        """Samples as tensors on the device, augmented if a generator is given."""
+        """Samples as tensors on the device.
+
+        With a generator they are this process's part of a training batch: augmented, and told in
+        other words.
+        """
         images = torch.from_numpy(self.data.images[rows])
-        if generator is not None:
-            images = augment(images, generator)
         text = torch.from_numpy(self.data.task[rows]) * self.config.wordings
         if generator is not None:
-            text += self._wording(len(rows), generator)
+            size = self.config.batch_size
+            if self.features:
+                images = self.features.draw(rows, generator, self.part, size)
+            else:
+                images = augment(images, generator, self.part, size)
+            text += self._wording(size, generator)[self.part]
         mask = None if self.text_mask is None else self.text_mask[text].to(self.device)
         return Batch(
             images=images.to(self.device),
@@ -169,10 +196,12 @@ class Trainer:
             text=self.text[text].to(self.device),
             text_mask=mask,
             actions=self._tensor(self.statistics.normalize(self.data.actions[rows])),
+            part=self.part,
+            size=self.config.batch_size,
         )
 
     def _wording(self, size: int, generator: torch.Generator) -> Tensor:
-        """Numbers of the wordings that `size` samples hear: the instruction itself half the time."""
+        """Numbers of the wordings that `size` samples hear; half the time the instruction's own."""
         if self.config.wordings == 1:
             return torch.zeros(size, dtype=torch.long)
         other = torch.randint(1, self.config.wordings, (size,), generator=generator)
@@ -184,8 +213,18 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        own, averaged = list(self.model.parameters()), list(self.average.parameters())
+        pairs = zip(self.model.parameters(), self.average.parameters(), strict=True)
+        own, averaged = zip(*((p, a) for p, a in pairs if p.requires_grad), strict=True)
         torch._foreach_lerp_(averaged, own, 1 - decay)
+
+    def _cache(self) -> FeatureCache:
+        """The frozen towers' features of the training samples, computed by the main process."""
+        images, file = self.data.images, self.out / "features.npy"
+        cache = FeatureCache(file, self.train_rows, self.config.cache_features, self.config.seed)
+        if self.ranks.main:
+            cache.fill(self.model.backbone, images, self.config.precision)
+        self.ranks.wait()
+        return cache
 
     # -- measuring and saving ------------------------------------------------------------------
 
@@ -220,9 +259,45 @@ class Trainer:
 
         Raises OSError when the disk is full; what was there before stays whole.
         """
-        scores = self.validate() if validate else {}
+        if self.ranks.main:
+            self._save(validate)
         if validate:
-            self.metrics.write({"step": self.step, "elapsed_s": round(self.elapsed, 1), **scores})
+            self.saved = self.step
+        self.ranks.wait()
+
+    def _save(self, validate: bool) -> None:
+        self.scores = self.validate() if validate else {}
+        if validate:
+            elapsed = round(self.elapsed, 1)
+            self.metrics.write({"step": self.step, "elapsed_s": elapsed, **self.scores})
+        self._save_checkpoint("last")
+        score = self.scores.get("val_l1", -self.step)
+        if validate and not self.config.eval_every and score <= self.best:
+            self.best = score
+            self._save_checkpoint("best")
+        self._save_state()
+
+    def evaluate(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Run episodes in the simulator with the averaged weights; best/ are the most successful.
+
+        Raises ValueError when the evaluation refuses its options.
+        """
+        if self.saved != self.step:
+            self.save()
+        if self.ranks.main and (found := self._evaluation().run(self.step, stop)):
+            self.metrics.write({"step": self.step, **found})
+            print(f"step {self.step:6d}  success {found['success_rate']:.0%}", flush=True)
+            if found["success_rate"] >= self.best_success:
+                self.best_success = found["success_rate"]
+                self._save_checkpoint("best")
+            self._save_state()
+        self.ranks.wait()
+
+    def _evaluation(self) -> Evaluation:
+        c = self.config
+        return Evaluation(self.out, c.eval_suite, c.eval_tasks, c.eval_inits, self.device)
+
+    def _save_checkpoint(self, name: str) -> None:
         record = TrainingRecord(
             suites=self.data.suites,
             instructions=self.data.instructions,
@@ -230,14 +305,10 @@ class Trainer:
             train_steps=self.step,
             train_minutes=round(self.elapsed / 60, 1),
             pixels=self.pixels,
-            val_l1=scores.get("val_l1"),
-            readout_l1=scores.get("val_readout_l1"),
+            val_l1=self.scores.get("val_l1"),
+            readout_l1=self.scores.get("val_readout_l1"),
         )
-        save_checkpoint(self.out / "last", self.average, self.statistics, record)
-        if validate and (score := scores.get("val_l1", -self.step)) <= self.best:
-            self.best = score
-            save_checkpoint(self.out / "best", self.average, self.statistics, record)
-        self._save_state()
+        save_checkpoint(self.out / name, self.average, self.statistics, record)
 
     def _save_state(self) -> None:
         state = {
@@ -247,6 +318,7 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "best": self.best,
+            "best_success": self.best_success,
             "window": self.window,
             "architecture": json.dumps(asdict(self.model.config)),
         }
@@ -288,7 +360,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
-        self.window = state.get("window", [])
+        self.window, self.best_success = state.get("window", []), state.get("best_success", -1.0)
 
     def _log(self, rate: float) -> None:
         """A line of the window's means, which it empties."""
@@ -305,6 +377,8 @@ class Trainer:
             "progress": round(min(1.0, progress), 4),
             **self.metrics.usage(self.device),
         }
+        if not self.ranks.main:
+            return
         self.metrics.write(line)
         print(
             f"step {self.step:6d}  l1 {means['l1']:.4f}  read-out {means['readout_l1']:.4f}  "

@@ -12,6 +12,14 @@ from torch import Tensor, nn
 
 from models.config import ModelConfig
 
+DINOV2 = {  # ViT-L/14 with registers; its positions are resampled to the size of the input
+    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "image_size": 518, "patch_size": 14, "num_register_tokens": 4,
+}  # fmt: skip
+SIGLIP = {  # So400m/14
+    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+    "num_attention_heads": 16, "patch_size": 14,
+}  # fmt: skip
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -64,22 +72,8 @@ class FusedTower(nn.Module):
             SiglipVisionModel,
         )
 
-        dino = Dinov2WithRegistersConfig(
-            hidden_size=1024,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            image_size=518,  # its positions are resampled to the size of the input
-            patch_size=14,
-            num_register_tokens=4,
-        )
-        siglip = SiglipVisionConfig(
-            hidden_size=1152,
-            intermediate_size=4304,
-            num_hidden_layers=27,
-            num_attention_heads=16,
-            image_size=config.image_size,
-            patch_size=14,
-        )
+        dino = Dinov2WithRegistersConfig(**DINOV2)
+        siglip = SiglipVisionConfig(**SIGLIP, image_size=config.image_size)
         self.dino = Dinov2WithRegistersModel(dino).requires_grad_(False)
         self.siglip = SiglipVisionModel(siglip).requires_grad_(False)
         self.skip = 1 + dino.num_register_tokens
@@ -90,17 +84,18 @@ class FusedTower(nn.Module):
         )  # fmt: skip
 
     def forward(self, pixels: Tensor) -> Tensor:
-        with torch.no_grad():
-            mean, std = (
-                torch.tensor(v, device=pixels.device).view(3, 1, 1)
-                for v in (IMAGENET_MEAN, IMAGENET_STD)
-            )
-            dino = self.dino((pixels - mean) / std, output_hidden_states=True)
-            siglip = self.siglip(pixels * 2 - 1, output_hidden_states=True)
-            features = torch.cat(
-                [dino.hidden_states[-2][:, self.skip :], siglip.hidden_states[-2]], dim=-1
-            )
-        return self.project(features)
+        return self.project(self.features(pixels))
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the frozen pair makes of the pixels, before the projector: [B, T, F]."""
+        mean, std = (
+            torch.tensor(v, device=pixels.device).view(3, 1, 1)
+            for v in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        dino = self.dino((pixels - mean) / std, output_hidden_states=True)
+        siglip = self.siglip(pixels * 2 - 1, output_hidden_states=True)
+        return torch.cat([dino.hidden_states[-2][:, self.skip :], siglip.hidden_states[-2]], dim=-1)
 
 
 def build_tower(config: ModelConfig) -> nn.Module:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ import torch
 from safetensors.torch import load_file
 from test_models_data import write_demos
 
+from models import vision
 from models.augment import augment
 from models.backbone import Backbone, _copy_weights
-from models.checkpoint import load_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.config import SamplerConfig, preset
 from models.data import load_demonstrations
 from models.energy_head import EnergyHead
+from models.evaluation import Evaluation
 from models.model import EBVLA
 from models.policy import EnergyPolicy
 from models.run import STATE, claim
@@ -27,6 +30,7 @@ from models.schedule import Schedule, TrainConfig
 from models.train import main
 from models.trainer import Trainer
 
+ROOT = Path(__file__).parents[2]
 CONFIG = TrainConfig(steps=6, batch_size=4, val_every=3, log_every=1, warmup_steps=2)
 
 
@@ -282,11 +286,87 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, data, capsys, size
     assert main([*argv, "--steps", "2", "--resume"]) == 0
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, data, capsys):
-    argv = write_argv(tmp_path, "--steps", "40", "--lr", "1", "--weight-decay", "1")
-    argv += ["--grad-clip", "1e6", "--warmup-steps", "1"]
-    assert main(argv) == 2
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, data, capsys, debug_checkpoint):
+    broken = load_checkpoint(debug_checkpoint)
+    broken.model.readout.bias.data.fill_(float("nan"))
+    save_checkpoint(tmp_path / "nan", broken.model, broken.statistics, broken.info.training)
+    assert main(write_argv(tmp_path, "--steps", "9", "--init", str(tmp_path / "nan"))) == 2
     assert "not finite" in complaint(capsys)
+
+
+# -- the simulator, several processes -----------------------------------------------------------
+
+
+def test_best_is_the_most_successful(tmp_path, data, monkeypatch):
+    """The studio's evaluation, replaced by a program of its own that plays two episodes."""
+    program = (
+        "import sys, json, pathlib\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "wins = {'step_2': 1, 'step_4': 2, 'step_6': 0}[out.name]\n"
+        "rows = [{'outcome': 'success' if i < wins else 'timeout'} for i in range(2)]\n"
+        "rows.append({'outcome': 'error'})\n"
+        "(out / 'episodes.jsonl').write_text(''.join(json.dumps(r) + chr(10) for r in rows))\n"
+    )
+    monkeypatch.setattr(Evaluation, "command", lambda self, step: [
+        sys.executable, "-c", program, str(self.out.resolve() / "eval" / f"step_{step}")
+    ])  # fmt: skip
+    trainer = Trainer(preset("debug"), replace(CONFIG, eval_every=2), data, tmp_path / "run")
+    trainer.run()
+    found = {r["step"]: r["success_rate"] for r in lines(tmp_path / "run") if "success_rate" in r}
+    assert found == {2: 0.5, 4: 1.0, 6: 0.0}
+    assert load_checkpoint(tmp_path / "run" / "best").info.train_steps == 4
+    assert load_checkpoint(tmp_path / "run" / "last").info.train_steps == 6
+
+
+def test_the_evaluation_is_refused_fails_or_is_stopped(tmp_path, capsys):
+    """The studio's own command line: its status 2 ends the run, a stop ends the process."""
+    evaluation = Evaluation(tmp_path, "libero_object", "77", "0", "cpu")
+    with pytest.raises(ValueError, match="tasks 0 to 9"):
+        evaluation.run(1, stop=lambda: False)
+    assert replace(evaluation, tasks="0").run(1, stop=lambda: True) == {}
+    assert "failed" not in capsys.readouterr().err
+
+
+def test_two_processes_learn_what_one_does(tmp_path, data):
+    """torchrun with two processes on the CPU, against one with the same global batch."""
+    argv = write_argv(tmp_path, "--steps", "4", "--log-every", "1", "--precision", "float32")
+    argv += ["--batch-size", "4", "--device", "cpu"]
+    assert main([*argv, "--out", str(tmp_path / "one")]) == 0
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launch, "-m", "models.train", *argv]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "on 2 x cpu" in done.stdout
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "run")
+    assert one.keys() == two.keys() == {1, 2, 3, 4}
+    assert [two[step] for step in two] == pytest.approx([one[step] for step in two], abs=2e-5)
+
+
+def test_frozen_towers_train_from_cached_features(tmp_path, data, monkeypatch):
+    """The path of eb-vla-0.5b in miniature: towers, adapters, recomputed activations."""
+    tower = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14}
+    monkeypatch.setattr(vision, "DINOV2", {**tower, "image_size": 28, "num_register_tokens": 1})
+    monkeypatch.setattr(vision, "SIGLIP", {**tower, "intermediate_size": 32})
+    small = replace(
+        preset("debug"), vision="dinov2+siglip", image_size=28, tokens_per_view=4, lora_rank=2
+    )
+    config = replace(CONFIG, cache_features=1, precision="float32", gradient_checkpointing=True)
+    trainer = Trainer(small, config, data, tmp_path / "run")
+    frozen = {n: p.clone() for n, p in trainer.model.named_parameters() if not p.requires_grad}
+    assert any("dino" in name for name in frozen) and any("base_layer" in name for name in frozen)
+    trained = sum(len(group["params"]) for group in trainer.optimizer.param_groups)
+    assert trained + len(frozen) == len(list(trainer.model.parameters()))
+    cached = trainer._cache().draw(trainer.train_rows[:3], torch.Generator(), slice(None), 3)
+    images = torch.from_numpy(data.images[trainer.train_rows[:3]])
+    proprio, text = torch.zeros(3, 8), trainer.text[:3]
+    with torch.no_grad():
+        a, b = (trainer.model.backbone(x, proprio, text).vision[-1] for x in (images, cached))
+    torch.testing.assert_close(a, b, atol=5e-3, rtol=0)
+    monkeypatch.setattr(trainer.model.backbone.vision.dino, "forward", None)
+    trainer.run()  # from the file: the towers are not asked again
+    own = dict(trainer.model.named_parameters())
+    assert all(torch.equal(own[name], value) for name, value in frozen.items())
+    assert len(losses(tmp_path / "run")) == 6
 
 
 # -- the paper's model, without memory ----------------------------------------------------------
