@@ -75,7 +75,7 @@ class Recorder:
     def on_episode(self, event: EpisodeEvent) -> None:
         with self._lock:
             if event.outcome is None:
-                self._episode = Episode(event, self._provenance)
+                self._episode = Episode(event, dict(self._provenance))
             elif self._episode:
                 self._episode.end = event
 

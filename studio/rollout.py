@@ -25,6 +25,7 @@ from studio.events import (
 )
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
+from studio.policies import threshold
 from studio.recorder import Episode, Recorder, write_zip
 from studio.sim.process import SimCrashed, SimError, SimProcess
 from studio.studio import Studio, check_scene
@@ -134,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             frames=True,
         )
         write_zip(episode, args.out / "episode.zip")
-        write_mp4(episode, args.out / "episode.mp4", studio.threshold())
+        write_mp4(episode, args.out / "episode.mp4", threshold(policy))
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

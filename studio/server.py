@@ -27,6 +27,7 @@ from studio import static, wire
 from studio.events import Mark
 from studio.feed import Snapshot
 from studio.movie import write_mp4
+from studio.policies import calibration, describe, threshold
 from studio.recorder import NothingRecorded, write_zip
 from studio.session import Session
 from studio.studio import Studio
@@ -132,6 +133,7 @@ class PageLink:
 
     def __init__(self, studio: Studio, session: Session, socket: WebSocket) -> None:
         self._studio, self._session, self._socket = studio, session, socket
+        self._policy = session.policy.current  # that the page knows of
         self._cursors = Cursors()
         self._in_flight = 0
         self._policy_view = False
@@ -212,18 +214,22 @@ class PageLink:
             if snapshot.closed:
                 await self._socket.close(IDLE_CODE, "closed after a long time without a request")
                 return
+            if self._policy is not self._session.policy.current:
+                await self._hello()  # the episode that has begun is another checkpoint's
+                continue
             await self._send_history(snapshot)
             await self._send_state(snapshot)
             await self._send_frame(snapshot)
 
     async def _hello(self) -> None:
+        self._policy = self._session.policy.current
         snapshot = self._session.feed.snapshot()
         plans = [wire.plan_message(i, record) for i, record in enumerate(snapshot.plans)]
         await self._text(
             {
                 "type": "hello",
-                "checkpoint": self._studio.checkpoint,
-                "calibration": self._studio.calibration,
+                "checkpoint": describe(self._policy),
+                "calibration": calibration(self._policy),
                 "versions": self._studio.versions,
                 "state": wire.state_message(snapshot.state),
                 "plans": plans,
@@ -271,7 +277,7 @@ def export_episode(studio: Studio, kind: str, token: str) -> FileResponse | JSON
     """The session's newest episode as an attachment; 404 or 409 with {"error": ...} otherwise."""
     writers: dict[str, Callable] = {
         "zip": write_zip,
-        "mp4": lambda episode, path: write_mp4(episode, path, studio.threshold()),
+        "mp4": lambda episode, path: write_mp4(episode, path, threshold(session.policy.current)),
     }
     session = studio.sessions.get(token) if TOKEN.fullmatch(token) else None
     if session is None or kind not in writers:

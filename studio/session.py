@@ -18,6 +18,7 @@ from studio.analysis import AnalysisRequest, Analyst
 from studio.events import Command, LoadScene, Run, SceneSpec, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
+from studio.policies import EpisodePolicy
 from studio.recorder import Recorder
 from studio.sim.process import SimProcess
 
@@ -32,6 +33,7 @@ class Session:
     """Everything that belongs to one page."""
 
     token: str
+    policy: EpisodePolicy
     sim: SimProcess
     loop: ControlLoop
     feed: Feed
@@ -45,20 +47,22 @@ class Session:
     def open(
         cls,
         token: str,
-        policy: EnergyPolicy,
+        newest: Callable[[], EnergyPolicy],
         provenance: dict[str, object],
         scene: SceneSpec,
         autorun: bool = False,
     ) -> Session:
         """Start the simulator and the loop's thread; the scene loads in the background."""
+        provenance = dict(provenance)
+        policy = EpisodePolicy(newest, provenance)
         sim, feed, recorder = SimProcess(policy.checkpoint.pixels), Feed(), Recorder(provenance)
-        loop = ControlLoop(sim, policy, [feed, recorder])
+        loop = ControlLoop(sim, policy, [policy, feed, recorder])
         threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
         loop.submit(LoadScene(scene))
         if autorun:
             loop.submit(Run())
         adviser = Adviser(sim, policy, feed, recorder.on_advice)
-        return cls(token, sim, loop, feed, recorder, Analyst(policy, feed, adviser))
+        return cls(token, policy, sim, loop, feed, recorder, Analyst(policy, feed, adviser))
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop."""
@@ -106,7 +110,7 @@ class SessionManager:
         if not (linger_s > 0 and idle_s > 0):
             raise ValueError("sessions: linger and idle times must be positive")
         self.cap = cap
-        self._policy, self._provenance = policy, provenance
+        self.policy, self._provenance = policy, provenance
         self._scene = scene or SceneSpec()
         self._linger_s, self._idle_s, self._autorun = linger_s, idle_s, autorun
         self._sessions: dict[str, Session] = {}
@@ -128,7 +132,7 @@ class SessionManager:
                 return place
             self._queue.remove(token)
             session = Session.open(
-                token, self._policy, self._provenance, self._scene, self._autorun
+                token, lambda: self.policy, self._provenance, self._scene, self._autorun
             )
             session.watchers = 1
             self._sessions[token] = session

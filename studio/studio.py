@@ -9,33 +9,19 @@ from pathlib import Path
 
 from models.policy import EnergyPolicy
 from studio.events import Command, LoadScene, SceneSpec
+from studio.policies import describe
 from studio.session import IDLE_S, LINGER_S, SessionManager
 from studio.sim import catalog
 from studio.wire import state_message
 
 PACKAGES = ("torch", "mujoco", "robosuite", "gradio", "transformers", "numpy")
 MAX_SEED = 2**32  # NumPy's, which places the fixtures
-DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that a recorded number depends on."""
     found = {name: metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **found}
-
-
-def describe(policy: EnergyPolicy) -> dict[str, object]:
-    """The checkpoint's identity, as shown in the page and stored with every recorded number."""
-    info = policy.checkpoint
-    return {
-        "name": Path(info.path).name,
-        "sha256": info.sha256,
-        "preset": info.preset,
-        "pixels": info.pixels,
-        "horizon": policy.config.horizon,
-        "suites": list(info.suites),
-        "train_steps": info.train_steps,
-    }
 
 
 def check_scene(scene: SceneSpec) -> None:
@@ -61,7 +47,6 @@ class Studio:
         """Sessions as in `SessionManager`."""
         self.versions = versions()
         self.checkpoint = describe(policy)
-        self.calibration = dataclasses.asdict(policy.calibration) if policy.calibration else None
         provenance = {"checkpoint": self.checkpoint, "versions": self.versions}
         self.sessions = SessionManager(
             policy,
@@ -76,11 +61,20 @@ class Studio:
             suite: [task.instruction for task in catalog.tasks(suite)] for suite in catalog.SUITES
         }
 
-    def threshold(self, k: float = DEFAULT_K) -> float | None:
-        """T = μ_v + k·σ_v (EB-VLA Eq. 5), or None without a calibration."""
-        if self.calibration is None:
-            return None
-        return self.calibration["mu"] + k * self.calibration["sigma"]
+    def use_checkpoint(self, path: Path) -> None:
+        """Plan with another checkpoint: every session from its next episode on.
+
+        Raises ValueError when it cannot be used here; the one before stays.
+        """
+        before = self.sessions.policy
+        policy = EnergyPolicy.from_pretrained(path, device=str(before.device))
+        if policy.checkpoint.pixels != before.checkpoint.pixels:
+            raise ValueError(
+                f"{policy.checkpoint.pixels} pixels, but the scenes here are drawn with "
+                f"{before.checkpoint.pixels} ones; start app.py with --checkpoint {path}"
+            )
+        self.checkpoint = describe(policy)
+        self.sessions.policy = policy
 
     def views(self, suite: str, task: int) -> list[dict[str, float]]:
         """LIBERO-Plus camera views of a task: camera fields and difficulty."""

@@ -1,0 +1,65 @@
+"""Which checkpoint drives which episode: a studio may change it while sessions run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.policy import EnergyPolicy
+from studio.events import EpisodeEvent
+from studio.loop import Subscriber
+
+DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
+
+
+def describe(policy: EnergyPolicy) -> dict[str, object]:
+    """The checkpoint's identity, as shown in the page and stored with every recorded number."""
+    info = policy.checkpoint
+    path = Path(info.path)
+    of_a_run = path.name in ("best", "last")
+    return {
+        "name": f"{path.parent.name}/{path.name}" if of_a_run else path.name,
+        "sha256": info.sha256,
+        "preset": info.preset,
+        "pixels": info.pixels,
+        "suites": list(info.suites),
+        "train_steps": info.train_steps,
+    }
+
+
+def calibration(policy: EnergyPolicy) -> dict[str, object] | None:
+    """The checkpoint's calibration as JSON, or None."""
+    return dataclasses.asdict(policy.calibration) if policy.calibration else None
+
+
+def threshold(policy: EnergyPolicy, k: float = DEFAULT_K) -> float | None:
+    """T = μ_v + k·σ_v (EB-VLA Eq. 5), or None without a calibration."""
+    known = policy.calibration
+    return known.mu + k * known.sigma if known else None
+
+
+class EpisodePolicy(Subscriber):
+    """A session's policy: each episode keeps to its end the checkpoint that it began with.
+
+    Stands for the `EnergyPolicy` at hand, so that what is computed about a plan comes from the
+    checkpoint that made it. Told of an episode before whoever records it, it writes its identity
+    into their `provenance`.
+    """
+
+    def __init__(self, newest: Callable[[], EnergyPolicy], provenance: dict[str, object]) -> None:
+        """`newest`: the studio's choice, asked as each episode begins."""
+        self._newest, self._provenance = newest, provenance
+        self._adopt()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.current, name)
+
+    def on_episode(self, event: EpisodeEvent) -> None:
+        if event.outcome is None:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        self.current = self._newest()
+        self._provenance["checkpoint"] = describe(self.current)
