@@ -1,16 +1,25 @@
-"""The training objective: Eq. 4's L1 at the end of the descent, plus the read-out's L1."""
+"""The training objective: Eq. 4's L1 at the end of the descent, plus the read-out's L1.
+
+Eq. 4 shapes the descent and leaves the height of the valley to chance. The optional contrastive
+term (ours, not the paper's) says that an action belongs to its own context: it is what makes the
+height comparable between contexts, and so a score of how well a context is known.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import SamplerConfig
+from models.energy_head import BoundEnergy
 from models.mcmc import train_descend
 from models.model import EBVLA
 from models.schedule import Draw
+
+MATCHES = 4  # actions that each context is asked about, its own included
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ def training_loss(
     sampler: SamplerConfig,
     generator: torch.Generator | None,
     precision: str = "float32",
+    contrast: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """L = |a^(K) - a*|₁ + |read-out - a*|₁, each the mean over elements, and its parts.
 
@@ -45,6 +55,7 @@ def training_loss(
     With `precision` "bfloat16" the encoding and all MCMC steps but the last run under autocast;
     the last, which is differentiated twice, stays in float32.
     `energy_gap` is E(a^(0)) - E(a*): positive once the head prefers the expert to noise.
+    `contrast` weighs `contrastive_loss`; 0 leaves it out.
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
         context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
@@ -65,6 +76,7 @@ def training_loss(
     final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, normal)
     l1 = (final - target).abs().mean()
     readout_l1 = (readout - batch.actions).abs().mean()
+    loss = l1 + readout_l1
     with torch.no_grad():
         expert, start = detached(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
     parts = {
@@ -72,4 +84,24 @@ def training_loss(
         "readout_l1": readout_l1.item(),
         "energy_gap": (start - expert).item(),
     }
-    return l1 + readout_l1, parts
+    if contrast:
+        with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
+            matching = contrastive_loss(energy, batch.actions)
+        loss = loss + contrast * matching
+        parts["contrast"] = matching.item()
+    return loss, parts
+
+
+def contrastive_loss(energy: BoundEnergy, actions: Tensor) -> Tensor:
+    """Symmetric cross-entropy of E(a_i, C_j), the mean over the chunk, for actions [B, H, D_a].
+
+    Each context must tell its own action from those of the next samples, and each action its own
+    context from those of the samples before: InfoNCE (van den Oord et al. 2018) in both directions
+    with logits -E. Needs B >= 2; with several processes, of the samples of one.
+    """
+    m = min(MATCHES, len(actions))
+    points = torch.stack([actions.roll(-i, 0) for i in range(m)], dim=1)
+    by_context = -energy(points).float().mean(-1)  # [B, m]: a_(j+i) in C_j
+    by_action = torch.stack([by_context[:, i].roll(i) for i in range(m)], dim=1)  # C_(k-i) for a_k
+    own = torch.zeros(len(actions), dtype=torch.long, device=actions.device)
+    return (F.cross_entropy(by_context, own) + F.cross_entropy(by_action, own)) / 2

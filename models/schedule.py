@@ -41,6 +41,7 @@ class TrainConfig:
     warm_k_min: int = 3
     warm_k_max: int = 6
     chains_per_sample: int = 1
+    contrast: float = 0.0  # weight of the contrastive term, which the paper does not have
     wordings: int = 16  # of each instruction, made from synonyms; 1: as given only
     val_fraction: float = 0.05
     val_every: int = 300
@@ -89,6 +90,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "alpha_max": (1e-4, 5.0),
     "warm_fraction": (0.0, 1.0),
     "chains_per_sample": (1, 64),
+    "contrast": (0.0, 10.0),
     "wordings": (1, 1000),
     "val_fraction": (0.0, 0.9),
     "val_every": (1, 1e9),

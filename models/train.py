@@ -91,6 +91,7 @@ OPTIONS = {
     "warm_k_min": "least MCMC steps at first",
     "warm_k_max": "most MCMC steps at first",
     "chains_per_sample": "noise chains per encoded observation",
+    "contrast": "weight of the contrastive term (losses.py); the paper has none",
     "wordings": "of each instruction, by synonyms; 1 leaves it as given",
     "val_fraction": "share of the demonstrations held out",
     "val_every": "steps between validations, which also save",

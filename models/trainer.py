@@ -151,8 +151,9 @@ class Trainer:
         rows = self._rows()[self.part]
         batch = self._batch(rows, torch.Generator().manual_seed(int(rng.integers(2**62))))
         loss, parts = training_loss(
-            self.model, batch, draw, self.config.sampler, generator, self.config.precision
-        )
+            self.model, batch, draw, self.config.sampler, generator, self.config.precision,
+            self.config.contrast,
+        )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average_gradients(self.model.parameters())

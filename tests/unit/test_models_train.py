@@ -23,6 +23,7 @@ from models.config import SamplerConfig, preset
 from models.data import load_demonstrations
 from models.energy_head import EnergyHead
 from models.evaluation import Evaluation
+from models.losses import contrastive_loss
 from models.model import EBVLA
 from models.policy import EnergyPolicy
 from models.run import STATE, claim
@@ -126,6 +127,25 @@ def test_resume_without_or_with_other_state_says_so(tmp_path, data):
     (tmp_path / "run" / "trainer_state.pt").write_bytes(b"PK")
     with pytest.raises(ValueError, match="truncated"):
         trainer.resume()
+
+
+def test_the_contrastive_term_is_infonce_both_ways():
+    """Against the definition, sample by sample: E(a, C_j) = |a - j| of one-dimensional actions."""
+    actions = torch.tensor([0.3, 1.1, 1.6, 3.2, 4.5]).view(5, 1, 1)
+
+    def energy(points):
+        return (points[..., 0] - torch.arange(5.0).view(5, 1, 1)).abs()
+
+    def cross_entropy(own, others):
+        return np.log(np.exp([-e for e in [own, *others]]).sum()) + own
+
+    a = actions.flatten().tolist()
+    e = [[abs(a[i] - j) for j in range(5)] for i in range(5)]  # of action i in context j
+    terms = []
+    for k in range(5):
+        terms.append(cross_entropy(e[k][k], [e[(k + i) % 5][k] for i in (1, 2, 3)]))
+        terms.append(cross_entropy(e[k][k], [e[k][(k - i) % 5] for i in (1, 2, 3)]))
+    assert contrastive_loss(energy, actions).item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_schedule_follows_steps_or_minutes_and_ends_with_the_papers_range():
