@@ -1,11 +1,15 @@
 """How well a plan's scores tell perturbed episodes from nominal ones (EB-VLA §III-C).
 
-AUROC: the chance that a perturbed plan or rollout scores above a nominal one; 0.5 is guessing.
+auroc            the chance that a perturbed plan or rollout scores above a nominal one
+Confusion        what a threshold gets right and wrong, and the rates of Table III
+operating_point  the confusion at T = μ_v + kσ_v (Eq. 5)
+table            AUROC of every score and unit, as Markdown
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +24,62 @@ UNITS: dict[str, Callable[[list[float]], list[float]]] = {
     ],
 }
 BOOTSTRAPS = 500
+MULTIPLIERS = (0.2, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0)  # k of Table III
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Counts at one threshold; perturbed is positive. Rates lie in [0, 1], 0 of nothing is 0."""
+
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+
+    @classmethod
+    def from_errors(cls, nominal: int, perturbed: int, fp: int, fn: int) -> Confusion:
+        """From the numbers of rollouts on each side and the errors among them."""
+        return cls(perturbed - fn, fp, nominal - fp, fn)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all rollouts that are told right."""
+        right = self.true_positives + self.true_negatives
+        return _share(right, right + self.false_positives + self.false_negatives)
+
+    @property
+    def true_positive_rate(self) -> float:
+        """Share of the perturbed rollouts that are caught."""
+        return _share(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Share of the nominal rollouts with a false alarm."""
+        return _share(self.false_positives, self.false_positives + self.true_negatives)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the shares told right on either side."""
+        return (self.true_positive_rate + 1 - self.false_positive_rate) / 2
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and true positive rate."""
+        twice = 2 * self.true_positives
+        return _share(twice, twice + self.false_positives + self.false_negatives)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def operating_point(
+    nominal: Sequence[float], perturbed: Sequence[float], threshold: float
+) -> Confusion:
+    """The confusion of the rule "perturbed above the threshold" (Eq. 5: μ_v + kσ_v)."""
+    fp = int(np.sum(np.asarray(nominal) > threshold))
+    tp = int(np.sum(np.asarray(perturbed) > threshold))
+    return Confusion(tp, fp, len(nominal) - fp, len(perturbed) - tp)
 
 
 def auroc(nominal: Sequence[float], perturbed: Sequence[float]) -> float:
@@ -29,10 +89,11 @@ def auroc(nominal: Sequence[float], perturbed: Sequence[float]) -> float:
     """
     if not len(nominal) or not len(perturbed):
         raise ValueError("AUROC needs nominal and perturbed episodes")
-    from scipy.stats import mannwhitneyu
+    from scipy.stats import rankdata
 
-    wins = mannwhitneyu(perturbed, nominal).statistic
-    return float(wins) / (len(nominal) * len(perturbed))
+    n, p = len(nominal), len(perturbed)
+    ranks = rankdata(np.concatenate([nominal, perturbed]))[n:]
+    return float(ranks.sum() - p * (p + 1) / 2) / (n * p)  # Mann-Whitney's U
 
 
 def auroc_interval(
