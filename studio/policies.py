@@ -24,6 +24,7 @@ def describe(policy: EnergyPolicy) -> dict[str, object]:
         "sha256": info.sha256,
         "preset": info.preset,
         "pixels": info.pixels,
+        "horizon": policy.config.horizon,
         "suites": list(info.suites),
         "train_steps": info.train_steps,
     }

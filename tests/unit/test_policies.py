@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from models.checkpoint import Calibration, CheckpointInfo, TrainingRecord
+from models.config import preset
 from studio.events import LoadScene, Reset, Run, SceneSpec
 from studio.loop import ControlLoop
 from studio.policies import EpisodePolicy, calibration, describe, threshold
@@ -16,7 +17,11 @@ from studio.recorder import Recorder
 def policy(drifter, path: str):
     info = CheckpointInfo(path, "5ha", "debug", TrainingRecord())
     return SimpleNamespace(
-        plan=drifter.plan, checkpoint=info, calibration=Calibration(5.0, 0.5), path=path
+        plan=drifter.plan,
+        config=preset("debug"),
+        checkpoint=info,
+        calibration=Calibration(5.0, 0.5),
+        path=path,
     )
 
 
