@@ -2,8 +2,10 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -301,6 +303,31 @@ def test_a_full_disk(demos, tmp_path):
     assert ended.returncode == 2
     assert "is the disk full?" in ended.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == [noise.parent]
+
+
+def test_a_killed_export_leaves_nothing_that_is_read(tmp_path):
+    demos, root = tmp_path / "demos", tmp_path / "out"
+    for task in range(20):
+        write_hdf5(demos / f"{task}_demo.hdf5", f"task {task}", (20,))
+    command = [sys.executable, "-m", "studio.lerobot", str(demos), str(root / "set")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not any(root.rglob("file-001.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert any(root.rglob("*.parquet")) and not (root / "set").exists()
+    with pytest.raises(ValueError, match="no demonstrations here"):
+        load_demonstrations(root, 8)
+    assert lerobot.export(demos, root / "set")["total_episodes"] == 20
+
+
+def test_both_formats_under_one_folder(demos, tmp_path):
+    lerobot.export(demos, tmp_path / "a")
+    write_hdf5(tmp_path / "b" / "milk_demo.hdf5", "pick up the milk", (3,))
+    data = load_demonstrations(tmp_path, 8)
+    assert data.instructions == ("pick up the milk", "pick up the soup")
+    assert np.bincount(data.demo).tolist() == [5, 9, 7, 3] and data.task[-1] == 0
 
 
 def test_odd_pictures_make_no_video(tmp_path, capsys):
