@@ -37,7 +37,7 @@ def read_file(file: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Traj
             flip = _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
             for name in names:
                 yield _read_demo(data[name], task, flip, stride, action_dim)
-    except KeyError as error:
+    except (KeyError, AttributeError, TypeError) as error:  # missing, or of another kind
         raise ValueError(f"{file}: not a LIBERO demonstration file, {error.args[0]}") from None
     except OSError as error:
         raise ValueError(f"{file}: unreadable or truncated HDF5 ({error})") from None

@@ -69,7 +69,7 @@ class Trainer:
         frozen = {id(p): p for p in self.model.parameters() if not p.requires_grad}
         self.average = copy.deepcopy(self.model, frozen).requires_grad_(False)
         if config.gradient_checkpointing:
-            self.model.backbone.language.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.backbone.language.activation_checkpointing_enable({"use_reentrant": False})
         self.optimizer = self._optimizer()
         self.features: FeatureCache | None = None
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0

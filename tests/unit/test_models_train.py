@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -274,6 +275,32 @@ def complaint(capsys) -> str:
 def test_bad_input_is_one_line(tmp_path, data, capsys, more, says):
     assert main(write_argv(tmp_path, *more)) == 2
     assert says in complaint(capsys)
+
+
+def _replace(h5, path, value):
+    del h5[path]
+    if value is None:
+        h5.create_group(path)
+    else:
+        h5[path] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("data", np.zeros(3), "not a LIBERO"),
+        ("data/demo_0", np.zeros(3), "demo_0"),
+        ("data/demo_0/obs/agentview_rgb", None, "not a LIBERO"),
+        ("data/demo_0/actions", np.full((6, 7), np.nan), "not finite"),
+        ("data/demo_0/actions", np.zeros((6, 14)), "expected (T, 7)"),
+    ],
+)
+def test_files_of_other_things_are_one_line(tmp_path, data, capsys, path, value, says):
+    with h5py.File(tmp_path / "demos" / "b_demo.hdf5", "r+") as h5:
+        _replace(h5, path, value)
+    assert main(write_argv(tmp_path, "--steps", "1")) == 2
+    text = complaint(capsys)
+    assert says in text and "b_demo.hdf5" in text
 
 
 @contextmanager
