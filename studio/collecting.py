@@ -18,6 +18,9 @@ from studio.sim import catalog
 from studio.workspace import Workspace, shown
 
 KIND = "collect"
+OPTIONS = frozenset(
+    {"tasks", "inits", "noise", "noise_fraction", "workers", "seed", "other_scenes", "beta"}
+)
 PARTS = ".parts"  # finished episodes of tasks that are not complete yet
 ETA = re.compile(r"\[[\d:]+<([\d:]+)")  # in tqdm's line
 
@@ -35,6 +38,9 @@ class CollectForm:
     noise_fraction: float = 0.67
     workers: int | None = None  # all cores
     seed: int = 0
+    other_scenes: bool = False
+    dagger: str = ""  # checkpoint whose policy drives first
+    beta: float = 0.0
 
     def config(self, out: Path) -> CollectConfig:
         """Checked as the command will check it. Raises ValueError."""
@@ -49,6 +55,7 @@ class CollectForm:
             noise_fraction=self.noise_fraction,
             workers=self.workers or 1,
             seed=self.seed,
+            other_scenes=self.other_scenes,
         )
 
 
@@ -58,8 +65,11 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     form.config(workspace.runs / name)
     argv = [sys.executable, "-m", "studio.collect", "--suite", form.suite]
     argv += ["--out", shown(workspace.runs / name), "--per-task", str(form.per_task)]
-    names = {"tasks", "inits", "noise", "noise_fraction", "workers", "seed"}
-    return argv + options(form, names)
+    if form.beta and not form.dagger:
+        raise ValueError("the expert's share goes with a policy that drives first; choose one")
+    if form.dagger:
+        argv += ["--dagger", shown(workspace.checkpoint(form.dagger))]
+    return argv + options(form, OPTIONS)
 
 
 def resume_flags(job: Job) -> list[str]:
@@ -69,7 +79,7 @@ def resume_flags(job: Job) -> list[str]:
 
 def suggestion(values: Mapping[str, Any]) -> str:
     """What the name of a collection begins with."""
-    return str(values.get("suite") or "demonstrations")
+    return fill(CollectForm, values).suite
 
 
 def summary(job: Job) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import anyio
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.background import BackgroundTask
+from starlette.requests import HTTPConnection
 
 from studio import static, wire
 from studio.events import Mark
@@ -67,18 +68,18 @@ def create_app(studio: Studio) -> FastAPI:
     return app
 
 
-def same_origin(socket: WebSocket) -> bool:
+def same_origin(connection: HTTPConnection) -> bool:
     """A browser page of another site must not drive this studio.
 
     A page in a frame counts as the site that it came from, whoever frames it: a Hugging Face Space
     works, whose proxy may name its own host only in a header or in the environment. No browser
     lets a page write these headers.
     """
-    origin = socket.headers.get("origin")
+    origin = connection.headers.get("origin")
     if origin is None:  # no browser
         return True
-    forwarded = socket.headers.get("x-forwarded-host", "").split(",")
-    hosts = {socket.headers.get("host", ""), os.environ.get("SPACE_HOST", ""), *forwarded}
+    forwarded = connection.headers.get("x-forwarded-host", "").split(",")
+    hosts = {connection.headers.get("host", ""), os.environ.get("SPACE_HOST", ""), *forwarded}
     return urlsplit(origin).netloc.lower() in {host.strip().lower() for host in hosts} - {""}
 
 

@@ -18,7 +18,7 @@ from studio.workspace import Workspace, shown
 KIND = "train"
 STATE = "trainer_state.pt"  # what `--resume` needs
 # fields of TrainConfig that are no options of the command line
-FIXED = frozenset({"grad_clip", "log_every", "sampler"})
+FIXED = frozenset({"grad_clip", "sampler"})
 TUNED = tuple(name for name in TrainConfig.__slots__ if name not in FIXED)
 
 
@@ -62,7 +62,7 @@ def resume_flags(job: Job) -> list[str]:
 
 def suggestion(values: Mapping[str, Any]) -> str:
     """What the name of a run begins with."""
-    return str(values.get("preset") or "run").removeprefix("eb-vla-")
+    return fill(TrainForm, values).preset.removeprefix("eb-vla-")
 
 
 def summary(job: Job) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 
 from studio import collecting, datasets, training
 from studio.jobs import METRICS, Job, Jobs, read_rows
+from studio.server import same_origin
 from studio.workspace import Workspace, shown
 
 KINDS: dict[str, ModuleType] = {kind.KIND: kind for kind in (training, collecting)}
@@ -116,9 +116,7 @@ class Live(Protocol):
 
 def from_own_page(request: Request) -> None:
     """A page of another site must not start jobs here."""
-    origin = request.headers.get("origin")
-    hosts = (request.headers.get("host"), request.headers.get("x-forwarded-host"))
-    if origin is not None and urlsplit(origin).netloc not in hosts:
+    if not same_origin(request):
         raise HTTPException(403, "this page comes from another site")
 
 

@@ -15,6 +15,7 @@ const places = {};
 let selected = null; // name of a collection, or path of a folder
 let folders = []; // of demonstrations, {path, files}
 let files = null; // of the selected folder
+let offered = null; // checkpoints in the form's list
 let picture = { file: null, demo: 0 };
 
 window.collect = {
@@ -42,13 +43,24 @@ on("jobs", look);
 // What the server says of the folders and of the chosen one's files.
 async function look() {
   const found = await ask("/choices").catch(() => null);
-  if (found) folders = found.data.filter((folder) => folder.files);
+  if (found) {
+    folders = found.data.filter((folder) => folder.files);
+    offer(found.checkpoints);
+  }
   const path = chosen()?.path;
   const answer = path && (await ask(`/contents?folder=${encodeURIComponent(path)}`).catch(() => null));
   if (path !== chosen()?.path) return;
   files = answer?.files ?? [];
   if (places.head) drawRun();
   if (places.table) drawFiles();
+}
+
+// Policies that can drive before the expert does.
+function offer(checkpoints) {
+  if (checkpoints.join() === offered || !form.refill) return;
+  offered = checkpoints.join();
+  const choices = [["none", ""], ...checkpoints.map((path) => [path, path])];
+  form.fill({ dagger: form.draft.dagger ? { choices } : { choices, value: "" } });
 }
 
 function choose(path) {

@@ -21,9 +21,18 @@ LABELS = {
     "noise_fraction": "Share with noise",
     "workers": "Workers",
     "seed": "Seed",
+    "dagger": "A policy drives first (DAgger)",
+    "beta": "Expert's share before",
+    "other_scenes": "In other tasks' scenes",
 }
 PLACEHOLDERS = {"tasks": "all, or 0-3,7", "name": "chosen by itself", "workers": "all cores"}
-BOUNDS = {"per_task": (1, 1000), "noise": (0, 1), "noise_fraction": (0, 1), "workers": (1, 256)}
+BOUNDS = {
+    "per_task": (1, 1000),
+    "noise": (0, 1),
+    "noise_fraction": (0, 1),
+    "workers": (1, 256),
+    "beta": (0, 0.99),
+}
 
 
 def build_collect(suites: Mapping[str, Sequence[str]]) -> None:
@@ -55,6 +64,11 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
                 widgets |= {name: _widget(name, shown[name]) for name in row}
         with gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in ("name", "seed")}
+        widgets["dagger"] = gr.Dropdown(
+            [], label=LABELS["dagger"], elem_id="collect-dagger", allow_custom_value=True
+        )
+        with gr.Row(elem_classes="st-numbers"):
+            widgets |= {name: _widget(name, shown[name]) for name in ("beta", "other_scenes")}
         panel("command", "collect")
         launch = gr.Button("Collect", variant="primary", elem_id="collect-launch")
     listen(launch.click, "() => { collect.launch() }")
@@ -66,6 +80,8 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
 def _widget(name: str, value: Any) -> gr.components.Component:
     common = {"label": LABELS[name], "elem_id": f"collect-{name}", "min_width": 110}
     hint = PLACEHOLDERS.get(name)
+    if isinstance(value, bool):
+        return gr.Checkbox(value, **common)
     if isinstance(value, str):
         return gr.Textbox(value, max_length=64, placeholder=hint, **common)
     low, high = BOUNDS.get(name, (0, None))

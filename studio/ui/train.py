@@ -9,6 +9,7 @@ import gradio as gr
 
 from models.config import PRESETS
 from models.schedule import BOUNDS, TrainConfig
+from studio.sim import catalog
 from studio.training import TUNED, TrainForm
 from studio.ui.widgets import bridge, entry, heading, listen, panel
 
@@ -32,6 +33,15 @@ LABELS = {
     "chains_per_sample": "Chains per sample",
     "warm_k_min": "Warm K_min",
     "warm_k_max": "Warm K_max",
+    "contrast": "Contrastive term",
+    "wordings": "Wordings per instruction",
+    "gradient_checkpointing": "Gradient checkpointing",
+    "cache_features": "Cached feature copies",
+    "log_every": "Log every n steps",
+    "eval_every": "Every n steps (0: never)",
+    "eval_suite": "Suite",
+    "eval_tasks": "Tasks",
+    "eval_inits": "Initial states",
     "init": "Start from a checkpoint",
     "stride": "Sample every n-th step",
     "val_fraction": "Share held out",
@@ -51,21 +61,28 @@ GROUPS = {
         "warm_fraction",
         "warm_k_min",
         "warm_k_max",
+        "contrast",
     ),
+    "Success in the simulator": ("eval_every", "eval_suite", "eval_tasks", "eval_inits"),
     "Data and machine": (
         "stride",
         "val_fraction",
         "val_every",
+        "log_every",
+        "wordings",
+        "cache_features",
         "threads",
         "device",
         "precision",
         "init",
+        "gradient_checkpointing",
     ),
 }
 CHOICES = {
     "preset": list(PRESETS),
     "precision": ["bfloat16", "float32"],
     "device": ["auto", "cpu", "cuda"],
+    "eval_suite": list(catalog.SUITES),
 }
 PLACEHOLDERS = {"name": "chosen by itself", "threads": "all", "steps": "no limit"}
 PROPOSED = {"minutes": 60.0}  # a run needs an end; the trainer has no default
@@ -122,7 +139,9 @@ def _widget(name: str, value: Any) -> gr.components.Component:
     if name in ("data", "init"):
         return gr.Dropdown([], value=None, allow_custom_value=True, **common)
     hint = PLACEHOLDERS.get(name)
-    if name == "name":
+    if isinstance(value, bool):
+        return gr.Checkbox(value, **common)
+    if isinstance(value, str):
         return gr.Textbox(value, max_length=64, placeholder=hint, **common)
     low, high = BOUNDS.get(name, (None, None))
     return gr.Number(

@@ -1,0 +1,215 @@
+"""Forms to command lines, folders of the workspace, and the routes of Train and Collect."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from models import train
+from studio import collect, collecting, training
+from studio.forms import fill, options
+from studio.jobs import JobState
+from studio.workshop import Workshop, router
+from tests.unit.test_models_data import write_demos
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    (tmp_path / "data" / "milk").mkdir(parents=True)
+    write_demos(tmp_path / "data" / "milk" / "milk_demo.hdf5")
+    return Workshop(tmp_path / "runs")
+
+
+@pytest.fixture
+def used():
+    return []
+
+
+@pytest.fixture
+def client(workshop, used):
+    app = FastAPI()
+    app.include_router(router(workshop, SimpleNamespace(use_checkpoint=used.append)))
+    with TestClient(app) as client:
+        yield client
+
+
+def milk(workshop) -> str:
+    return str(workshop.workspace.roots[0] / "milk")
+
+
+def preview(client, kind: str, **values) -> dict:
+    return client.post("/jobs/preview", json={"kind": kind, "values": values}).json()
+
+
+# -- forms --------------------------------------------------------------------------------------
+
+
+def test_the_training_command_says_what_the_form_says(workshop):
+    values = {
+        "data": milk(workshop),
+        "preset": "debug",
+        "steps": 40.0,
+        "lr": 0.00025,
+        "alpha_max": 0.3,
+        "threads": 1,
+        "eval_every": 20,
+        "eval_tasks": "0,3",
+        "gradient_checkpointing": True,
+        "minutes": None,
+        "name": "",
+    }
+    argv = training.command(values, workshop.workspace, "a")
+    assert argv[:3] == [sys.executable, "-m", "models.train"]
+    parsed = vars(train.parser().parse_args(argv[3:]))
+    expected = values | {"data": Path(milk(workshop)), "steps": 40}
+    del expected["name"]
+    assert {name: parsed[name] for name in expected} == expected
+    assert parsed["out"] == workshop.workspace.runs / "a"
+    untouched = vars(train.parser().parse_args(["--data", "x", "--out", "y"]))
+    assert all(parsed[n] == v for n, v in untouched.items() if n not in {*expected, "out"})
+
+
+def test_every_field_of_the_form_is_an_option(workshop):
+    known = vars(train.parser().parse_args(["--data", "x", "--out", "y"]))
+    assert set(training.TUNED) <= set(known)
+
+
+def test_the_collection_command_says_what_the_form_says(workshop):
+    values = {"suite": "libero_goal", "tasks": "0-2", "per_task": 3, "noise": 0.05, "workers": 2}
+    argv = collecting.command(values, workshop.workspace, "a")
+    config = collect.parse(argv[3:])
+    assert config == collecting.CollectForm(**values).config(workshop.workspace.runs / "a")
+    assert config.tasks == (0, 1, 2) and config.per_task == 3 and config.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        ("train", {"data": ""}, "choose a folder"),
+        ("train", {"steps": None}, "--steps or --minutes"),
+        ("train", {"preset": "huge"}, "eb-vla-tiny"),
+        ("train", {"lr": 7}, "--lr must lie in"),
+        ("train", {"lr": "fast"}, "lr: a number is needed"),
+        ("train", {"batch_size": 1.5}, "whole number"),
+        ("train", {"lr": float("inf")}, "number"),
+        ("train", {"k_min": 20}, "range"),
+        ("train", {"init": "/etc"}, "no such checkpoint"),
+        ("train", {"stride": 0}, "at least 1"),
+        ("collect", {"suite": "libero_moon"}, "libero_spatial"),
+        ("collect", {"tasks": "77"}, "tasks 0-9"),
+        ("collect", {"tasks": "some"}, "0-9"),
+        ("collect", {"per_task": 0}, "per-task"),
+        ("collect", {"beta": 0.5}, "policy"),
+    ],
+)
+def test_a_bad_form_is_one_clear_line(workshop, kind, values, words):
+    good = {"data": milk(workshop), "steps": 5} if kind == "train" else {}
+    module = training if kind == "train" else collecting
+    with pytest.raises(ValueError, match=words) as caught:
+        module.command(good | values, workshop.workspace, "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_box_is_the_default():
+    form = fill(training.TrainForm, {"stride": None, "name": "", "preset": " debug ", "other": 1})
+    assert form == training.TrainForm(preset="debug")
+    assert options(form) == ["--preset", "debug"]
+
+
+# -- the workspace ------------------------------------------------------------------------------
+
+
+def test_data_folders_are_found_and_paths_stay_inside(workshop, tmp_path):
+    space = workshop.workspace
+    assert [(f.path, f.files) for f in space.data_folders()] == [(milk(workshop), 1)]
+    (tmp_path / "runs" / "soup").mkdir(parents=True)
+    write_demos(tmp_path / "runs" / "soup" / "soup_demo.hdf5")
+    (tmp_path / "data" / "lerobot" / "meta").mkdir(parents=True)
+    (tmp_path / "data" / "lerobot" / "meta" / "info.json").write_text("{}")
+    found = {Path(f.path).name: f.files for f in space.data_folders()}
+    assert found == {"lerobot": 0, "milk": 1, "data": 1, "soup": 1}
+    for text in ("/etc", str(tmp_path / "data/../../x"), "../data", "data\0"):
+        with pytest.raises(ValueError, match="outside"):
+            space.inside(text)
+
+
+# -- routes -------------------------------------------------------------------------------------
+
+
+def test_what_a_half_filled_form_lacks_is_told(client, workshop):
+    assert "choose a folder" in preview(client, "train", steps=5)["error"]
+    answer = preview(client, "train", steps=5, data=milk(workshop))
+    assert answer["name"] == "tiny-1" and "--steps 5" in answer["command"]
+    assert "no kind" in preview(client, "dance")["error"]
+    assert "letters" in preview(client, "train", name="../x")["error"]
+
+
+def test_another_site_starts_nothing(client, workshop):
+    form = {"kind": "train", "values": {"data": milk(workshop), "steps": 5}}
+    reply = client.post("/jobs/launch", json=form, headers={"origin": "http://evil.example"})
+    assert reply.status_code == 403 and workshop.jobs.all() == []
+
+
+def test_contents_and_pictures_of_a_folder(client, workshop):
+    folder = {"folder": milk(workshop)}
+    rows = client.get("/jobs/contents", params=folder).json()["files"]
+    assert rows == [
+        {"file": "milk_demo.hdf5", "instruction": "pick up the milk", "demos": 2, "steps": 12}
+    ]
+    shot = {**folder, "file": "milk_demo.hdf5", "demo": 1}
+    reply = client.get("/jobs/strip.jpg", params=shot)
+    assert reply.headers["content-type"] == "image/jpeg" and reply.content[:2] == b"\xff\xd8"
+    assert client.get("/jobs/strip.jpg", params=shot | {"demo": 9}).status_code == 404
+    assert client.get("/jobs/strip.jpg", params=shot | {"file": "../x"}).status_code == 404
+    assert client.get("/jobs/contents", params={"folder": "/etc"}).status_code == 400
+
+
+def test_a_broken_file_is_listed_with_its_error(client, workshop):
+    (Path(milk(workshop)) / "bad_demo.hdf5").write_bytes(b"nonsense")
+    rows = client.get("/jobs/contents", params={"folder": milk(workshop)}).json()["files"]
+    assert rows[0]["demos"] == 0 and rows[0]["error"]
+
+
+def test_a_training_from_launch_to_use(client, workshop, used):
+    values = {"data": milk(workshop), "preset": "debug", "steps": 2, "batch_size": 2, "threads": 1}
+    form = {"kind": "train", "values": {**values, "log_every": 1}}
+    assert client.post("/jobs/launch", json=form).json()["state"] == "running"
+    assert client.post("/jobs/use", json={"name": "debug-1"}).status_code == 400
+    deadline = time.monotonic() + 300
+    while workshop.jobs.get("debug-1").state is JobState.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (job,) = client.get("/jobs").json()["jobs"]
+    assert job["state"] == "finished", workshop.jobs.get("debug-1").log()
+    assert job["summary"]["step"] == 2 and job["summary"]["l1"] > 0
+    assert job["checkpoints"] == ["best", "last"]
+    rows = client.get("/jobs/metrics", params={"name": "debug-1"}).json()
+    assert rows["rows"][0]["step"] == 1
+    assert "samples" in client.get("/jobs/log", params={"name": "debug-1"}).json()["lines"][0]
+    assert client.post("/jobs/use", json={"name": "debug-1"}).status_code == 200
+    assert used == [workshop.workspace.runs / "debug-1" / "best"]
+    assert preview(client, "train", **values)["name"] == "debug-2"
+    assert client.post("/jobs/resume", json={"name": "debug-1"}).status_code == 400
+
+
+def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
+    values = {"suite": "libero_object", "tasks": "0-1", "per_task": 2}
+    code = "print('50%|# | 2/4 [00:30<01:05, 15.0s/demo, task 1]')"
+    workshop.jobs.launch("collect", "a", [sys.executable, "-S", "-c", code], values)
+    folder = workshop.workspace.runs / "a"
+    write_demos(folder / "first_demo.hdf5")
+    for part in ("first/demo_0", "second/demo_1"):
+        (folder / ".parts" / part).parent.mkdir(parents=True, exist_ok=True)
+        (folder / ".parts" / f"{part}.hdf5").write_bytes(b"")
+    while (job := workshop.jobs.get("a")).state is JobState.RUNNING:
+        time.sleep(0.02)
+    expected = {"done": 3, "total": 4, "progress": 0.75, "eta_s": 65}
+    assert collecting.summary(job) == expected
+    assert json.loads((folder / "job.json").read_text())["values"] == values
