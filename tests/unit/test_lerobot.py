@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,9 +260,9 @@ def damage_path(root):
         (damage_path, "outside of the folder"),
     ],
 )
-def test_a_bad_dataset_is_one_clear_line(demos, tmp_path, damage, words):
+def test_a_bad_dataset_is_one_clear_line(dataset, tmp_path, damage, words):
     root = tmp_path / "set"
-    lerobot.export(demos, root)
+    shutil.copytree(dataset, root)
     damage(root)
     with pytest.raises(ValueError, match=words) as caught:
         load_demonstrations(tmp_path, 8)
@@ -307,7 +308,7 @@ def test_a_full_disk(demos, tmp_path):
 
 def test_a_killed_export_leaves_nothing_that_is_read(tmp_path):
     demos, root = tmp_path / "demos", tmp_path / "out"
-    for task in range(20):
+    for task in range(4):
         write_hdf5(demos / f"{task}_demo.hdf5", f"task {task}", (20,))
     command = [sys.executable, "-m", "studio.lerobot", str(demos), str(root / "set")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
@@ -319,11 +320,11 @@ def test_a_killed_export_leaves_nothing_that_is_read(tmp_path):
     assert any(root.rglob("*.parquet")) and not (root / "set").exists()
     with pytest.raises(ValueError, match="no demonstrations here"):
         load_demonstrations(root, 8)
-    assert lerobot.export(demos, root / "set")["total_episodes"] == 20
+    assert lerobot.export(demos, root / "set")["total_episodes"] == 4
 
 
-def test_both_formats_under_one_folder(demos, tmp_path):
-    lerobot.export(demos, tmp_path / "a")
+def test_both_formats_under_one_folder(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "a")
     write_hdf5(tmp_path / "b" / "milk_demo.hdf5", "pick up the milk", (3,))
     data = load_demonstrations(tmp_path, 8)
     assert data.instructions == ("pick up the milk", "pick up the soup")
