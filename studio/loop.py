@@ -262,10 +262,16 @@ class ControlLoop:
         return len(self._chunk) or self._replan_every
 
     def _instruct(self, command: SetInstruction) -> None:
-        text = " ".join(command.text.split())
-        if text != self.state.instruction:
-            self._set(instruction=text)
-            self._mark("instruction", text)
+        text, state = " ".join(command.text.split()), self.state
+        if text == state.instruction:
+            return
+        # Another task's words ask for that task's goal, if the scene has what it needs.
+        loaded = state.status not in (Status.EMPTY, Status.ERROR)
+        goal = self._sim.ask(text) if loaded else None
+        if goal is not None:
+            self._set(scene=replace(state.scene, goal=goal), task_instruction=text)
+        self._set(instruction=text)
+        self._mark("instruction", text)
 
     def _move_camera(self, command: SetCamera) -> None:
         if command.camera == self.state.camera:

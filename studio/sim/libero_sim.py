@@ -26,7 +26,7 @@ Quirks of LIBERO, robosuite and MuJoCo that are handled, and where:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,21 @@ class LiberoSim:
             n_inits=catalog.n_inits(scene.suite, scene.task),
             bddl_file=str(info.bddl_file),
         )
+
+    def ask(self, instruction: str) -> int | None:
+        """Let the goal of the task that is worded so count in this scene from now on.
+
+        Returns that task's number in the suite; None, and all stays as it is, when no task that
+        this scene has the objects for is worded so.
+        """
+        scene = self._loaded()
+        for goal in (scene.task, *catalog.other_goals(scene.suite, scene.task)):
+            info = catalog.task(scene.suite, goal)
+            if info.instruction.lower() == " ".join(instruction.lower().split()):
+                self._scene = replace(scene, goal=goal)
+                build.ask(self.env, info.bddl_file)
+                return goal
+        return None
 
     def reset(self) -> None:
         """The same scene again, from its initial state; the camera stays where it is."""

@@ -81,6 +81,10 @@ class SimProcess:
         """Put a scene up, settled, the camera nominal."""
         return self._call("load", scene)
 
+    def ask(self, instruction: str) -> int | None:
+        """Let the goal of the task that is worded so count; None if there is none here."""
+        return self._call("ask", instruction)
+
     def reset(self) -> None:
         """The same scene again, from its initial state."""
         self._call("reset")

@@ -64,6 +64,11 @@ def test_a_scene_is_asked_for_another_goal_and_back(sim):
     info = sim.load(SceneSpec("libero_object", 0, 3))
     assert "alphabet soup" in info.instruction
     assert "alphabet_soup_1" in sim.env.parsed_problem["goal_state"][0]
+    assert sim.ask("Pick up the  butter and place it in the basket") == 6
+    assert sim.env.parsed_problem["goal_state"] == [["in", "butter_1", "basket_1_contain_region"]]
+    sim.reset()
+    assert "butter" in sim.observe().instruction
+    assert sim.ask("pick up the ketchup and place it in the basket") is None  # none here
     with pytest.raises(ValueError, match="possible: 1, 2, 5, 6, 7"):
         sim.load(SceneSpec("libero_object", 0, 3, goal=4))
 

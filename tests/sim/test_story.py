@@ -34,7 +34,7 @@ def test_from_demonstrations_to_an_acting_policy(tmp_path):
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4]
     scene = ("--suite", "libero_object", "--task", 0, "--init", 40)
-    rollout = ("studio.rollout", "--checkpoint", out / "last", *scene, "--out", tmp_path / "episode")
-    line = json.loads(run(*rollout).splitlines()[-1])
+    episode = ("--checkpoint", out / "last", "--out", tmp_path / "episode")
+    line = json.loads(run("studio.rollout", *scene, *episode).splitlines()[-1])
     assert line["outcome"] in ("success", "timeout") and line["plans"] >= 2
     assert line["instruction"] == "pick up the alphabet soup and place it in the basket"

@@ -48,6 +48,9 @@ class PointMass:
             success=bool(self.x[0] > self.goal), proprio=self.x.copy(), jpegs=jpegs
         )
 
+    def ask(self, instruction):
+        return 3 if instruction == "reach the other goal" else None
+
     def restart(self):
         self.alive, self.crash_at = True, None
         self.restarts += 1

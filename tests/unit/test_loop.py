@@ -86,6 +86,17 @@ def test_a_retyped_instruction_survives_reset_but_not_another_task(loop):
     assert loop.state.instruction == "reach the goal"
 
 
+def test_another_tasks_words_ask_for_its_goal(loop):
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(SetInstruction("push the plate"))
+    assert loop.state.scene.goal is None
+    loop.apply(SetInstruction("reach the other goal"))
+    assert loop.state.scene.goal == 3
+    assert loop.state.task_instruction == loop.state.instruction == "reach the other goal"
+    loop.apply(LoadScene(SceneSpec()))  # the scene's own again
+    assert loop.state.scene.goal is None and loop.state.instruction == "reach the goal"
+
+
 def test_camera_and_sampler_apply_and_leave_marks(loop, point_mass, drifter, listener):
     loop.apply(LoadScene(SceneSpec()))
     shown = len(listener.of("on_frame"))
