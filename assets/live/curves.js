@@ -13,12 +13,12 @@ const PLOTS = {
   },
   gap: { title: "Energy gap", note: "E of noise − E of the expert", lines: [["energy_gap", "training", "solid"]] },
   success: {
-    title: "Success in the simulator", note: "episodes of the averaged weights", unit: "%", range: [0, 100],
+    title: "Success in the simulator", unit: "%", range: [0, 100],
     empty: "Measured in the simulator only when the run is asked to.",
     lines: [["success_rate", "episodes", "solid", true, 100]],
   },
   speed: {
-    title: "Speed and use", note: "— samples/s &nbsp;⋯ CPU % &nbsp;- - GPU % (right)",
+    title: "Speed and use", note: "— samples/s &nbsp;⋯ CPU % &nbsp;╌ GPU %",
     lines: [["samples_per_s", "samples/s", "solid"], ["cpu_percent", "CPU %", "dot", false, 1, "y2"], ["gpu_percent", "GPU %", "dash", false, 1, "y2"]],
   },
 };

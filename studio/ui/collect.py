@@ -14,16 +14,16 @@ from studio.ui.widgets import bridge, entry, heading, listen, panel
 LABELS = {
     "suite": "Suite",
     "tasks": "Tasks",
-    "per_task": "Demonstrations per task",
+    "per_task": "Per task",
     "inits": "Initial states",
-    "name": "Name of the folder",
+    "name": "Name",
     "noise": "Action noise (σ)",
     "noise_fraction": "Share with noise",
     "workers": "Workers",
     "seed": "Seed",
     "dagger": "A policy drives first (DAgger)",
     "beta": "Expert's share before",
-    "other_scenes": "In other tasks' scenes",
+    "other_scenes": "Other scenes",
 }
 PLACEHOLDERS = {"tasks": "all, or 0-3,7", "name": "chosen by itself", "workers": "all cores"}
 BOUNDS = {
