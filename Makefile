@@ -16,6 +16,7 @@ unit: setup-test
 bench: setup-test
 	$(PY) -m benchmarks.scene
 	$(PY) -m benchmarks.model
+	$(PY) -m benchmarks.train
 
 setup:
 	bash .ci/setup

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from test_models_data import write_demos
 
+from benchmarks.train import naive_loss, random_batch
 from models import vision
 from models.augment import augment
 from models.backbone import Backbone, _copy_weights
@@ -24,11 +25,11 @@ from models.config import SamplerConfig, preset
 from models.data import load_demonstrations
 from models.energy_head import EnergyHead
 from models.evaluation import Evaluation
-from models.losses import contrastive_loss
+from models.losses import contrastive_loss, training_loss
 from models.model import EBVLA
 from models.policy import EnergyPolicy
 from models.run import STATE, claim
-from models.schedule import Schedule, TrainConfig
+from models.schedule import Draw, Schedule, TrainConfig
 from models.train import main
 from models.trainer import Trainer
 
@@ -128,6 +129,20 @@ def test_resume_without_or_with_other_state_says_so(tmp_path, data):
     (tmp_path / "run" / "trainer_state.pt").write_bytes(b"PK")
     with pytest.raises(ValueError, match="truncated"):
         trainer.resume()
+
+
+def test_encoding_once_changes_neither_loss_nor_gradient():
+    """Against the benchmark's loop, which encodes the observations anew at every MCMC step."""
+    torch.manual_seed(0)
+    model, sampler = EBVLA(preset("debug")), SamplerConfig()
+    batch, found = random_batch(model, 4), []
+    for loss_of in (naive_loss, training_loss):
+        model.zero_grad()
+        generator = torch.Generator().manual_seed(0)
+        loss, _ = loss_of(model, batch, Draw(5, 0.22, 1), sampler, generator, "float32")
+        loss.backward()
+        found.append((loss, [p.grad for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
 
 
 def test_the_contrastive_term_is_infonce_both_ways():

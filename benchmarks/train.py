@@ -1,0 +1,185 @@
+"""What encoding once is worth in training, and how soon it starts: `python -m benchmarks.train`.
+
+Times optimiser steps of the tiny preset as the trainer makes them (context encoded once, MCMC steps
+on its bound energy, the graph only through the last), beside a loop that encodes the observations
+anew at every MCMC step. Both compute the same loss from the same weights and noise; each side runs
+in a process of its own, in turns, and the best turn counts. Then the time from launching
+`python -m models.train --preset debug` to its first loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import SamplerConfig, preset
+from models.losses import Batch, training_loss
+from models.mcmc import train_descend
+from models.model import EBVLA
+from models.schedule import Draw, TrainConfig
+from models.text import MINILM_SIZE
+from studio import demos
+
+ROOT = Path(__file__).parents[1]
+BDDL = "(define (problem benchmark)\n  (:domain robosuite)\n)\n"
+Loss = Callable[[EBVLA, Batch, Draw, SamplerConfig, torch.Generator, str], tuple[Tensor, dict]]
+
+
+def naive_loss(
+    model: EBVLA,
+    batch: Batch,
+    draw: Draw,
+    sampler: SamplerConfig,
+    generator: torch.Generator,
+    precision: str,
+) -> tuple[Tensor, dict[str, float]]:
+    """`training_loss` with a new encoding of the observations at every MCMC step."""
+    autocast = torch.autocast("cpu", torch.bfloat16, precision == "bfloat16")
+    readout = torch.empty(0)
+
+    def energy(actions: Tensor) -> Tensor:
+        nonlocal readout
+        with autocast:
+            context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
+            bound = model.head.bind(context).float()
+            readout = model.read_out(context).float()
+        return bound(actions)
+
+    def frozen(actions: Tensor) -> Tensor:
+        with autocast:
+            return energy(actions).float()
+
+    def normal(like: Tensor) -> Tensor:
+        return batch.normal(like, generator)
+
+    target = batch.actions.unsqueeze(1)
+    noise = sampler.init_std * normal(target)
+    final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, normal)
+    l1, readout_l1 = (final - target).abs().mean(), (readout - batch.actions).abs().mean()
+    return l1 + readout_l1, {"l1": l1.item(), "readout_l1": readout_l1.item()}
+
+
+LOSSES: dict[str, Loss] = {"encoded at every MCMC step": naive_loss, "ours": training_loss}
+
+
+def random_batch(model: EBVLA, size: int) -> Batch:
+    """Samples of noise, of the preset's shapes."""
+    c = model.config
+    return Batch(
+        images=torch.randint(
+            0, 256, (size, c.views, c.image_size, c.image_size, 3), dtype=torch.uint8
+        ),
+        proprio=torch.randn(size, c.proprio_dim),
+        text=torch.randn(size, 1, MINILM_SIZE),
+        text_mask=None,
+        actions=torch.rand(size, c.horizon, c.action_dim) * 2 - 1,
+        part=slice(0, size),
+        size=size,
+    )
+
+
+def train(side: str, batch_size: int, threads: int) -> tuple[float, float, float]:
+    """Samples per second, peak memory in MB and the last loss; K over the paper's whole range."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    config = TrainConfig(steps=1)
+    model = EBVLA(preset("eb-vla-tiny"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
+    batch, generator = random_batch(model, batch_size), torch.Generator().manual_seed(0)
+    loss_of, ks = LOSSES[side], (config.k_min, (config.k_min + config.k_max) // 2, config.k_max)
+    start = 0.0
+    for k in (1, *ks):  # the first warms up
+        loss, _ = loss_of(model, batch, Draw(k, 0.22, 1), config.sampler, generator, "bfloat16")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        start = start or time.perf_counter()
+    rate = len(ks) * batch_size / (time.perf_counter() - start)
+    return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, loss.item()
+
+
+def compare(batch_size: int, threads: int, turns: int) -> None:
+    """Print the table of both sides."""
+    print("| training, tiny preset | samples/s | peak memory, MB | loss |\n|---|---|---|---|")
+    best: dict[str, tuple[float, float, float]] = {}
+    for _ in range(turns):
+        for side in LOSSES:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                found = pool.apply(train, (side, batch_size, threads))
+            best[side] = max(found, best.get(side, found))
+    for side, (rate, memory, loss) in best.items():
+        print(f"| {side} | {rate:.1f} | {memory:.0f} | {loss:.4f} |")
+    naive, ours = best.values()
+    print(f"\n{ours[0] / naive[0]:.1f} times as fast, {ours[1] / naive[1]:.2f} of the memory\n")
+
+
+def write_demonstrations(folder: Path, steps: int = 20) -> None:
+    """Two demonstrations of noise in LIBERO's format."""
+    chance = np.random.default_rng(0)
+    bddl = folder / "benchmark.bddl"
+    bddl.write_text(BDDL)
+    parts = [folder / ".parts" / f"{i}.hdf5" for i in range(2)]
+    for part in parts:
+        actions = chance.uniform(-1, 1, (steps, 7))
+        images = {
+            camera: chance.integers(0, 256, (steps, 128, 128, 3), np.uint8)
+            for camera in demos.IMAGE_KEYS
+        }
+        demo = demos.Demonstration(
+            images=images,
+            proprio=chance.normal(size=(steps, 8)).astype(np.float32),
+            joints=np.zeros((steps, 7)),
+            states=np.zeros((steps, 10)),
+            actions=actions,
+            executed_actions=actions,
+            model_xml="",
+        )
+        demos.write_part(part, demo)
+    header = demos.task_header(bddl, "measure the time")
+    demos.assemble(demos.demo_path(folder, "benchmark"), header, parts)
+
+
+def first_loss() -> float:
+    """Seconds from launching the debug preset to its first line with a loss."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_demonstrations(Path(folder))
+        command = [
+            sys.executable, "-m", "models.train", "--preset", "debug", "--data", folder,
+            "--out", f"{folder}/run", "--steps", "1", "--log-every", "1", "--device", "cpu",
+        ]  # fmt: skip
+        start = time.perf_counter()
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+            for line in child.stdout:
+                if line.startswith("step"):
+                    return time.perf_counter() - start
+        raise RuntimeError(f"models.train ended without a loss, status {child.returncode}")
+
+
+def main() -> None:
+    """Run and print."""
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--batch-size", type=int, default=8)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--turns", type=int, default=2)
+    args = p.parse_args()
+    compare(args.batch_size, args.threads, args.turns)
+    print(f"launch to first loss, debug preset: {first_loss():.1f} s")
+
+
+if __name__ == "__main__":
+    main()
