@@ -255,9 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
-    except (BrokenProcessPool, OSError, RuntimeError) as error:
+    except (BrokenProcessPool, OSError, RuntimeError, ValueError) as error:
         print(f"collect: {error}; finished episodes are kept, run it again", file=sys.stderr)
-        return 2 if isinstance(error, OSError) else 1
+        return 2 if isinstance(error, OSError | ValueError) else 1
     short = 0
     for task in config.tasks:
         count = demos.count_demos(demo_file(config, task))

@@ -20,6 +20,7 @@ from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from studio.sim.expert import Expert
+from studio.sim.expert_motion import Actions
 from studio.sim.foresight import Onlooker
 from studio.sim.libero_sim import SETTLE_ACTION, LiberoSim
 
@@ -61,7 +62,7 @@ def lead(
     last, steps = SETTLE_ACTION, 0
     for _ in range(plans):
         if rng.random() < dagger.beta:
-            expert = onlooker(sim, last, rng)
+            expert = successor(sim, last, rng)
             actions = (expert.act() for _ in range(PLAN_STEPS))  # each for the state then reached
         else:
             seed = int(rng.integers(2**31))
@@ -70,13 +71,28 @@ def lead(
         for last in actions:
             steps += 1
             if sim.step(last).success:
-                return onlooker(sim, last, rng), steps
-    return onlooker(sim, last, rng), steps
+                return successor(sim, last, rng), steps
+    return successor(sim, last, rng), steps
 
 
-def onlooker(sim: LiberoSim, last_action: np.ndarray, rng: np.random.Generator) -> Expert:
+class _Successor(Onlooker):
+    """An onlooker that drives: once under way it works on fixtures as the expert does."""
+
+    _under_way = False
+
+    def act(self) -> np.ndarray:
+        action = super().act()
+        self._under_way = True
+        return action
+
+    def _achieve(self, predicate: str, name: str, target: str | None = None) -> Actions:
+        who = Expert if self._under_way else Onlooker
+        return (yield from who._achieve(self, predicate, name, target))
+
+
+def successor(sim: LiberoSim, last_action: np.ndarray, rng: np.random.Generator) -> Expert:
     """The expert from the present moment: in mid-motion where it can, from the start elsewhere."""
     with suppress(ValueError):
-        Onlooker(sim, last_action).act()  # has an answer
-        return Onlooker(sim, last_action)
+        _Successor(sim, last_action).act()  # has an answer
+        return _Successor(sim, last_action)
     return Expert(sim, rng)

@@ -53,7 +53,7 @@ def test_asking_the_expert_disturbs_nothing(sim):
             action = rng.uniform(-1, 1, 7)
             sim.step(action)
             if ask:
-                assert np.abs(dagger.onlooker(sim, action, rng).act()).max() <= 1
+                assert np.abs(dagger.successor(sim, action, rng).act()).max() <= 1
         return sim.get_state()
 
     np.testing.assert_array_equal(drive(ask=True), drive(ask=False))
@@ -61,10 +61,10 @@ def test_asking_the_expert_disturbs_nothing(sim):
 
 def test_a_task_that_the_policy_solves_is_not_kept(sim, leader, monkeypatch):
     def solved(sim, leader, max_steps, rng):
-        expert = dagger.onlooker(sim, np.zeros(7), rng)
+        expert = dagger.successor(sim, np.zeros(7), rng)
         while not expert.done:
             sim.step(expert.act())
-        return dagger.onlooker(sim, np.zeros(7), rng), 100
+        return dagger.successor(sim, np.zeros(7), rng), 100
 
     monkeypatch.setattr(dagger, "lead", solved)
     verdict, demo = demonstrate.record(sim, demonstrate.Attempt(SCENE, 0.0, (0,), leader))
