@@ -31,6 +31,15 @@ class Demonstrations:
     def __len__(self) -> int:
         return len(self.task)
 
+    def mismatched(
+        self, rows: np.ndarray, among: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Images of `rows`, the first view from another sample of the same task, out of `among`."""
+        images, task = self.images[rows], self.task[among]
+        others = [rng.choice(among[task == self.task[row]]) for row in rows]
+        images[:, 0] = self.images[others, 0]
+        return images
+
     def split(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
         """(training, held-out) sample indices; of each task the last demonstrations are held out.
 

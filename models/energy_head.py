@@ -117,6 +117,11 @@ class BoundEnergy:
     def __call__(self, actions: Tensor) -> Tensor:
         return self._head.energies(actions, self._keys_values)
 
+    @property
+    def size(self) -> int:
+        """B, the number of contexts."""
+        return len(self._keys_values[0][0])
+
     def detach(self) -> BoundEnergy:
         """The same energy, cut off from the backbone's graph."""
         return BoundEnergy(self._head, [(k.detach(), v.detach()) for k, v in self._keys_values])

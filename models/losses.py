@@ -33,6 +33,7 @@ class Batch:
     actions: Tensor  # [B, H, D_a], normalised expert actions a*
     part: slice  # these rows of the batch of all processes
     size: int  # of the batch of all processes
+    mismatched: Tensor | None = None  # uint8 [M, views, S, S, 3]: see `contrastive_loss`
 
     def normal(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Standard normal [B, ...] of the shape of `like`: this part of one draw for all."""
@@ -86,22 +87,42 @@ def training_loss(
     }
     if contrast:
         with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
-            matching = contrastive_loss(energy, batch.actions)
+            matching = contrastive_loss(energy, batch.actions, _mismatched(model, batch))
         loss = loss + contrast * matching
         parts["contrast"] = matching.item()
     return loss, parts
 
 
-def contrastive_loss(energy: BoundEnergy, actions: Tensor) -> Tensor:
+def _mismatched(model: EBVLA, batch: Batch) -> BoundEnergy | None:
+    """The energy in the first M contexts, the fixed camera showing another moment of the task."""
+    if batch.mismatched is None:
+        return None
+    first = slice(len(batch.mismatched))
+    mask = None if batch.text_mask is None else batch.text_mask[first]
+    context = model.backbone(batch.mismatched, batch.proprio[first], batch.text[first], mask)
+    return model.head.bind(context).float()
+
+
+def contrastive_loss(
+    energy: BoundEnergy, actions: Tensor, mismatched: BoundEnergy | None = None
+) -> Tensor:
     """Symmetric cross-entropy of E(a_i, C_j), the mean over the chunk, for actions [B, H, D_a].
 
     Each context must tell its own action from those of the next samples, and each action its own
     context from those of the samples before: InfoNCE (van den Oord et al. 2018) in both directions
-    with logits -E. Needs B >= 2; with several processes, of the samples of one.
+    with logits -E. And where the first M contexts are given once more, `mismatched` with a picture
+    of another moment, that must cost energy (a logistic loss on the difference): the model has to
+    look whether the fixed camera agrees with the wrist camera and the joints, or it could do
+    without. Needs B >= 2; with several processes, of the samples of one.
     """
     m = min(MATCHES, len(actions))
     points = torch.stack([actions.roll(-i, 0) for i in range(m)], dim=1)
     by_context = -energy(points).float().mean(-1)  # [B, m]: a_(j+i) in C_j
     by_action = torch.stack([by_context[:, i].roll(i) for i in range(m)], dim=1)  # C_(k-i) for a_k
     own = torch.zeros(len(actions), dtype=torch.long, device=actions.device)
-    return (F.cross_entropy(by_context, own) + F.cross_entropy(by_action, own)) / 2
+    loss = (F.cross_entropy(by_context, own) + F.cross_entropy(by_action, own)) / 2
+    if mismatched is None:
+        return loss
+    size = mismatched.size
+    wrong = -mismatched(actions[:size, None]).float().mean(-1).squeeze(1)
+    return loss + F.softplus(wrong - by_context[:size, 0]).mean()

@@ -14,7 +14,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,8 @@ from models.ranks import Ranks
 from models.run import STATE, Clock, Metrics
 from models.schedule import Schedule, TrainConfig
 from models.text import build_text
+
+MISMATCHED = 4  # one in so many samples is also seen with another moment's picture
 
 
 class Trainer:
@@ -150,6 +152,8 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         rows = self._rows()[self.part]
         batch = self._batch(rows, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        if self.config.contrast and not self.features:
+            batch = replace(batch, mismatched=self._mismatched(rows))
         loss, parts = training_loss(
             self.model, batch, draw, self.config.sampler, generator, self.config.precision,
             self.config.contrast,
@@ -200,6 +204,14 @@ class Trainer:
             part=self.part,
             size=self.config.batch_size,
         )
+
+    def _mismatched(self, rows: np.ndarray) -> Tensor:
+        """Pictures of a quarter of the samples, agentview's from another moment of the task."""
+        rng = np.random.default_rng([self.config.seed, 2, self.step])
+        rows = rows[: max(1, len(rows) // MISMATCHED)]
+        images = self.data.mismatched(rows, self.train_rows, rng)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return augment(torch.from_numpy(images), generator).to(self.device)
 
     def _wording(self, size: int, generator: torch.Generator) -> Tensor:
         """Numbers of the wordings that `size` samples hear; half the time the instruction's own."""
