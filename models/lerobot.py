@@ -75,9 +75,9 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
 def _read_info(root: Path) -> dict:
     try:
         info = json.loads((root / INFO).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{INFO} is no JSON ({error})") from None
-    version = info["codebase_version"]
+        version = str(info["codebase_version"])
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{INFO} is no JSON object ({error})") from None
     if version.split(".")[0] != VERSION.split(".")[0]:
         raise ValueError(f"LeRobotDataset {version}; convert it to {VERSION} with LeRobot's tools")
     return info

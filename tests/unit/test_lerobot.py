@@ -222,6 +222,10 @@ def damage_version(root):
     (root / "meta/info.json").write_text(text)
 
 
+def damage_info(root):
+    (root / "meta/info.json").write_text("[1, 2]")
+
+
 def damage_data(root):
     file = root / "data/chunk-000/file-000.parquet"
     file.write_bytes(file.read_bytes()[:-200])
@@ -253,6 +257,7 @@ def damage_path(root):
     ("damage", "words"),
     [
         (damage_version, "LeRobotDataset v2.1; convert it to v3.0"),
+        (damage_info, "info.json is no JSON object"),
         (damage_data, "unreadable or truncated"),
         (damage_video, "file-001.mp4 .* is missing"),
         (damage_length, "not the rows that meta/episodes announces"),
