@@ -29,14 +29,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     parser.add_argument("--port", type=int, default=port)
+    root = os.environ.get("GRADIO_ROOT_PATH")
+    parser.add_argument("--root-path", default=root, help="where a proxy serves it, e.g. /studio")
     parser.add_argument("--workspace", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--sessions", type=int, default=4, help="simulators at the same time")
-    parser.add_argument(
-        "--idle", type=float, default=30, help="minutes after which an unused page is put to rest"
-    )
-    parser.add_argument(
-        "--linger", type=float, default=60, help="seconds that a closed page's scene is kept"
-    )
+    parser.add_argument("--idle", type=float, default=30, help="minutes until an unused page rests")
+    parser.add_argument("--linger", type=float, default=60, help="seconds a closed page is kept")
     parser.add_argument("--paused", action="store_true", help="new pages wait for Run")
     parser.add_argument("--suite", default="libero_object", help="suite shown first")
     parser.add_argument("--task", type=int, default=0, help="task shown first")
@@ -68,7 +66,10 @@ def build(args: argparse.Namespace):
     )
     application = create_app(studio)
     application.include_router(router(Workshop(args.workspace), studio))
-    return gr.mount_gradio_app(application, page.build(studio), path="/", **page.LAUNCH)
+    blocks = page.build(studio)
+    return gr.mount_gradio_app(
+        application, blocks, path="/", root_path=args.root_path, **page.LAUNCH
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

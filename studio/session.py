@@ -41,7 +41,7 @@ class Session:
     analyst: Analyst
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
-    last_request: float = field(default_factory=time.monotonic)
+    last_active: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(
@@ -66,20 +66,21 @@ class Session:
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop."""
-        self.last_request = time.monotonic()
+        self.last_active = time.monotonic()
         self.loop.submit(command)
 
     def analyse(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
         """Pass a request for a figure to the analyst."""
-        self.last_request = time.monotonic()
+        self.last_active = time.monotonic()
         self.analyst.submit(request, deliver)
 
     def unused(self, linger_s: float, idle_s: float) -> bool:
-        """Nobody watches any more, or nobody has done anything for long."""
+        """Nobody watches any more, or nothing has happened and nobody asked for long."""
         now = time.monotonic()
+        if self.loop.state.status in (Status.LOADING, Status.RUNNING):
+            self.last_active = now
         left = self.watchers <= 0 and now - self.unwatched_since > linger_s
-        running = self.loop.state.status is Status.RUNNING
-        return left or (not running and now - self.last_request > idle_s)
+        return left or now - self.last_active > idle_s
 
     def close(self) -> None:
         """Stop the loop, the analyses and the simulator; safe to call twice."""

@@ -11,6 +11,25 @@ export function emit(kind, value) {
   for (const handler of listeners.get(kind) ?? []) handler(value);
 }
 
+// Denied to a page that another site frames, where cookies are: then a value lasts as long as the page.
+const kept = new Map();
+
+export function recall(name, area = "sessionStorage") {
+  try {
+    return window[area].getItem(name);
+  } catch {
+    return kept.get(name) ?? null;
+  }
+}
+
+export function remember(name, value, area = "sessionStorage") {
+  try {
+    window[area].setItem(name, value);
+  } catch {
+    kept.set(name, String(value));
+  }
+}
+
 export const live = {
   config: null, // from Python: suites, views, defaults, bounds, widget order, addresses
   state: null, // STATE of the protocol, merged over its updates
@@ -20,7 +39,7 @@ export const live = {
   plans: [],
   marks: [],
   selected: null, // index of the plan that the panels below explain
-  k: Number(sessionStorage.getItem("studio-k") ?? 1),
+  k: Number(recall("studio-k") ?? 1),
 };
 
 // The calibrated score of a plan: its final energy, or the energy gap where the model card says so.
@@ -46,7 +65,7 @@ export function verdict(plan) {
 
 export function setK(k) {
   live.k = k;
-  sessionStorage.setItem("studio-k", k);
+  remember("studio-k", k);
   emit("k", k);
 }
 

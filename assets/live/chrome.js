@@ -1,6 +1,6 @@
 // Around the panels: status bar, connection banner, toasts, help, keyboard, theme, downloads.
 
-import { emit, latestPlan, live, on } from "./bus.js";
+import { emit, latestPlan, live, on, recall, remember } from "./bus.js";
 import { address, token } from "./socket.js";
 import { actions } from "./stage.js";
 
@@ -44,7 +44,7 @@ export function mount(element) {
   document.body.insertAdjacentHTML("beforeend", `<div class="st-overlays">${OVERLAYS}</div>`);
   byId("live-help").addEventListener("click", legend);
   byId("live-theme").addEventListener("click", switchTheme);
-  const stored = localStorage.getItem("studio-theme");
+  const stored = recall("studio-theme", "localStorage");
   if (stored) document.body.classList.toggle("dark", stored === "dark");
   on("hello", drawHello);
   on("state", drawState);
@@ -106,7 +106,7 @@ function legend() {
 
 function switchTheme() {
   const dark = document.body.classList.toggle("dark");
-  localStorage.setItem("studio-theme", dark ? "dark" : "light");
+  remember("studio-theme", dark ? "dark" : "light", "localStorage");
   emit("theme");
 }
 

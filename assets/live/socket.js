@@ -1,6 +1,6 @@
 // The WebSocket of this tab: one token per tab, credit-based frames, reconnection with back-off.
 
-import { emit, live } from "./bus.js";
+import { emit, live, recall, remember } from "./bus.js";
 
 const BACKOFF_S = [0.5, 1, 2, 4, 8];
 const decoder = new TextDecoder();
@@ -10,11 +10,11 @@ let retryTimer = null;
 let stamps = 0;
 
 export function token(fresh = false) {
-  let value = sessionStorage.getItem("studio-token");
+  let value = recall("studio-token");
   if (!value || fresh) {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     value = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-    sessionStorage.setItem("studio-token", value);
+    remember("studio-token", value);
   }
   return value;
 }

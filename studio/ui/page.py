@@ -37,7 +37,8 @@ THEME = gr.themes.Base(
 )
 LAUNCH: dict[str, Any] = {
     "theme": THEME,
-    "head": "".join(
+    "head": f'<link rel="icon" href="{address("icon.svg")}">'
+    + "".join(
         f'<link rel="stylesheet" href="{address(name)}">' for name in ("live.css", "jobs.css")
     ),
     "footer_links": [],

@@ -9,10 +9,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.ui import proxy
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "assets" / "checkpoints" / "eb-vla-tiny"
@@ -42,20 +46,42 @@ FLAGS = [
 def address(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[str]:
     """`python app.py` on a free port with the shipped checkpoint, or one of random weights."""
     checkpoint = SHIPPED if SHIPPED.exists() else request.getfixturevalue("debug_checkpoint")
+    with app(checkpoint, tmp_path_factory.mktemp("app"), "--paused") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def proxied(debug_checkpoint: Path, tmp_path_factory) -> Iterator[str]:
+    """A small studio, with one simulator that soon rests, behind a proxy under a sub-path."""
+    options = ["--sessions", "1", "--linger", "2", "--idle", "0.15", "--root-path", proxy.PREFIX]
+    with (
+        app(debug_checkpoint, tmp_path_factory.mktemp("proxied"), *options) as url,
+        proxy.running(url.rstrip("/"), free_port()) as address,
+    ):
+        yield address
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("app") / "log.txt"
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def app(checkpoint: Path, folder: Path, *options: str) -> Iterator[str]:
+    """`python app.py` with its log and its workspace in `folder`; yields its address."""
+    port, log = free_port(), folder / "log.txt"
     command = [sys.executable, "app.py", "--checkpoint", str(checkpoint), "--port", str(port)]
+    command += ["--workspace", str(folder / "runs"), *options]
     with log.open("w") as out:
-        app = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}/"
     try:
-        _wait(url, app, log)
+        _wait(url, process, log)
         yield url
     finally:
-        app.terminate()
-        app.wait(20)
+        process.terminate()
+        process.wait(20)
 
 
 def _wait(url: str, app: subprocess.Popen, log: Path, seconds: float = 120) -> None:
@@ -84,25 +110,43 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
 
     All tests share one session, and so one simulator: its token outlives their tabs.
     """
+    with watched_tab(chromium, address) as tab:
+        tab.context.add_init_script(f"sessionStorage.setItem('studio-token', '{TOKEN}')")
+        tab.goto(address)
+        wait_until_ready(tab, "running", "paused", "ended")
+        if tab.evaluate("studio.live.state.status") == "running":
+            tab.click("#live-run")
+        episode = tab.evaluate(RESTORE)
+        tab.wait_for_function(f"window.studio.live.state.episode > {episode}", timeout=120_000)
+        wait_until_ready(tab)
+        yield tab
+
+
+@pytest.fixture
+def visit(chromium: Browser, proxied: str) -> Iterator[Callable[[], Page]]:
+    """Opens the small studio as another person each time; faults fail the test."""
+    with ExitStack() as tabs:
+
+        def open_tab() -> Page:
+            tab = tabs.enter_context(watched_tab(chromium, proxied))
+            tab.goto(proxied)
+            return tab
+
+        yield open_tab
+
+
+@contextmanager
+def watched_tab(chromium: Browser, *inside: str) -> Iterator[Page]:
+    """A tab of its own; afterwards fails for exceptions, console errors and requests elsewhere."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    context.add_init_script(f"sessionStorage.setItem('studio-token', '{TOKEN}')")
-    tab = context.new_page()
-    faults: list[str] = []
+    tab, faults = context.new_page(), []
+    here = (*inside, "data:", "blob:", *(urljoin(url, "/favicon.ico") for url in inside))
     tab.on("pageerror", lambda error: faults.append(f"exception: {error}"))
-    tab.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
-    tab.on("request", lambda r: _inside(r.url, address) or faults.append(f"left: {r.url}"))
-    tab.goto(address)
-    wait_until_ready(tab, "running", "paused", "ended")
-    episode = tab.evaluate(RESTORE)
-    tab.wait_for_function(f"window.studio.live.state.episode > {episode}", timeout=120_000)
-    wait_until_ready(tab)
+    tab.on("console", lambda m: m.type == "error" and faults.append(f"{m.text} {m.location}"))
+    tab.on("request", lambda r: r.url.startswith(here) or faults.append(f"left: {r.url}"))
     yield tab
     context.close()
     assert faults == []
-
-
-def _inside(url: str, address: str) -> bool:
-    return url.startswith((address, "data:", "blob:"))
 
 
 @pytest.fixture

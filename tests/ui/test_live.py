@@ -127,6 +127,10 @@ def test_landscape_and_descent_of_a_clicked_plan(page):
     page.locator("#live-landscape").scroll_into_view_if_needed()
     until(page, "document.getElementById('live-landscape-plot').data?.[0].z.length === 50")
     until(page, "document.querySelector('#live-landscape-plot .contourlayer path')")
+    marks = page.locator("#live-landscape .st-reading [data-mark]")
+    expect(marks).to_have_count(3)
+    expect(marks.last).to_contain_text("expert, pick alphabet soup 1 · E")
+    until(page, "document.getElementById('live-landscape-plot').data.at(-1).name === 'expert'")
     page.locator("#live-slice-mode").get_by_text("3D").click()
     until(page, "document.getElementById('live-landscape-plot').data[0].type === 'surface'")
     page.locator("#live-descent").scroll_into_view_if_needed()
@@ -138,7 +142,7 @@ def test_landscape_and_descent_of_a_clicked_plan(page):
     chains = (
         "document.getElementById('live-descent-plot').data.filter(t => t.yaxis === 'y2').length"
     )
-    until(page, f"{chains} === 5")  # four curves and the one that advances
+    until(page, f"{chains} === 6")  # four curves, the expert's level and the one that advances
 
 
 def test_a_reload_finds_the_same_episode(page, ready):
@@ -172,9 +176,15 @@ def test_keyboard_runs_and_keeps_out_of_text(page):
     page.keyboard.press("s")
     until(page, f"{STATE}.step === 1 && {STATE}.status === 'paused'")
     page.locator("#live-instruction textarea, #live-instruction input").first.click()
-    page.keyboard.type("s")
+    page.keyboard.type("s c r n ?")
     page.wait_for_timeout(600)
-    assert state(page, "step") == 1
+    assert (state(page, "step"), state(page, "scene.init")) == (1, 40)
+    expect(page.locator("#live-legend")).to_be_hidden()
+    page.locator("#live-camera-distance input[type=range]").click()
+    page.keyboard.press(" ")  # a slider has no use for it
+    until(page, f"{STATE}.status === 'running'")
+    page.keyboard.press(" ")
+    until(page, f"{STATE}.status === 'paused'")
     page.locator("h3").first.click()
     page.keyboard.press("?")
     expect(page.locator("#live-legend")).to_be_visible()

@@ -1,0 +1,95 @@
+"""Who comes to the studio: first, second, idle, through a proxy's sub-path, in another's frame."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.conftest import watched_tab
+
+DRIVES = (
+    "window.studio?.live.state?.status === 'running' && window.studio.live.plans.length >= 1"
+    " && Number(document.querySelector('.st-stage').dataset.frames) >= 5"
+)
+FRAMING = "http://lab.example/"
+
+
+def until(page: Page, condition: str, seconds: float = 150) -> None:
+    page.wait_for_function(condition, timeout=1000 * seconds)
+
+
+def test_a_fresh_visitor_sees_the_scene_drive(visit):
+    tab = visit()
+    until(tab, DRIVES)
+    tab.click("#live-run")
+    until(tab, "studio.live.state.status === 'paused'")
+    step = tab.evaluate("studio.live.state.step")
+    tab.reload()  # the same visitor finds the scene as it was
+    until(tab, "window.studio?.live.state?.status === 'paused'")
+    assert tab.evaluate("studio.live.state.step") == step
+
+
+def test_the_second_visitor_waits_and_gets_in(visit):
+    first = visit()
+    until(first, DRIVES)
+    second = visit()
+    overlay = second.locator("#live-overlay")
+    expect(overlay).to_contain_text("Number 1 in the queue", timeout=60_000)
+    expect(overlay).to_contain_text("All 1 simulators are in use")
+    first.context.close()
+    until(second, DRIVES)
+    expect(overlay).to_be_hidden()
+
+
+def test_an_unused_page_rests_until_it_is_asked_again(visit):
+    tab = visit()
+    until(tab, DRIVES)
+    tab.keyboard.press(" ")
+    overlay = tab.locator("#live-overlay")
+    expect(overlay).to_contain_text("Resting", timeout=90_000)
+    expect(tab.locator("#live-link")).to_have_text("resting")
+    expect(tab.locator("#live-banner")).to_be_hidden()
+    tab.click("#live-wake")
+    until(tab, DRIVES)
+    expect(overlay).to_be_hidden()
+
+
+def test_after_the_end_the_next_state_is_one_click_away(visit):
+    tab = visit()
+    until(tab, DRIVES)
+    tab.locator("#live-speed").select_option("0")
+    init = tab.evaluate("studio.live.state.scene.init")
+    banner = tab.locator("#live-outcome")
+    expect(banner).to_contain_text("Timeout", timeout=240_000)  # its weights are random
+    tab.click("#live-next")
+    until(tab, DRIVES)
+    assert tab.evaluate("studio.live.state.scene.init") == init + 1
+    expect(banner).to_be_hidden()
+
+
+@pytest.fixture
+def framed(chromium, proxied):
+    """A page of another site that frames the studio, as the Hugging Face Hub frames a Space."""
+    with watched_tab(chromium, proxied, FRAMING) as tab:
+        frame = f'<iframe src="{proxied}" style="width:1300px;height:850px"></iframe>'
+        outer = f"<!doctype html><link rel=icon href=data:,><h1>A lab's page</h1>{frame}"
+        tab.route(FRAMING, lambda route: route.fulfill(body=outer, content_type="text/html"))
+        tab.goto(FRAMING)
+        yield tab
+
+
+def test_the_scene_streams_inside_another_sites_frame(framed, proxied):
+    frame = next(frame for frame in framed.frames if frame.url == proxied)
+    frame.wait_for_function(DRIVES, timeout=150_000)
+    frame.locator("#live-filmstrip button").first.click()
+    frame.wait_for_function(
+        "document.getElementById('live-landscape-plot').data?.[0].z.length === 50", timeout=60_000
+    )
+
+
+def test_another_sites_own_socket_is_refused(framed, proxied):
+    address = proxied.replace("http:", "ws:") + f"live/ws?token={'c' * 32}"
+    code = framed.evaluate(
+        "url => new Promise(done => { new WebSocket(url).onclose = e => done(e.code) })", address
+    )
+    assert code == 4403
