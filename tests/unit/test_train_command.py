@@ -1,0 +1,217 @@
+"""The command `python -m models.train`: stops, one writer, bad input, several processes."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_models_data import write_demos
+from test_models_train import lines, losses
+
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.evaluation import Evaluation
+from models.run import STATE, claim
+from models.train import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def demonstrations(tmp_path):
+    (tmp_path / "demos").mkdir()
+    write_demos(tmp_path / "demos" / "a_demo.hdf5")
+    write_demos(tmp_path / "demos" / "b_demo.hdf5", instruction="pick up the soup")
+
+
+def test_command_line(tmp_path, capsys):
+    out = tmp_path / "run"
+    argv = ["--preset", "debug", "--data", str(tmp_path / "demos"), "--out", str(out)]
+    assert main([*argv, "--steps", "2", "--batch-size", "2", "--threads", "1"]) == 0
+    assert (out / "last" / "model.safetensors").is_file()
+    assert main([*argv, "--steps", "3", "--batch-size", "2", "--resume"]) == 0
+    assert lines(out)[-1]["step"] == 3
+    settings = json.loads((out / "config.json").read_text())
+    assert settings["preset"] == "debug" and settings["data"] == str(tmp_path / "demos")
+    assert settings["train"]["steps"] == 3 and settings["train"]["sampler"]["temperature"] == 9.0
+    assert list(out.glob("events.out.tfevents.*"))
+
+
+def argv_of(tmp_path, *more):
+    return ["--preset", "debug", "--data", str(tmp_path / "demos"), "--batch-size", "2",
+            "--out", str(tmp_path / "run"), "--threads", "1", *more]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_saves_and_resume_continues_exactly(tmp_path, number):
+    """A process of its own is stopped after its third step; its second life ends like a whole run.
+
+    Steps 4 and 5 belong to a log line that both lives share.
+    """
+    argv = argv_of(tmp_path, "--steps", "8", "--val-every", "6", "--log-every", "3")
+    code = (
+        "import os, sys, models.trainer as t, models.train as m\n"
+        "step = t.Trainer.train_step\n"
+        "def stopping(self, progress):\n"
+        f"    self.step == 4 and os.kill(os.getpid(), {int(number)})\n"
+        "    return step(self, progress)\n"
+        "t.Trainer.train_step = stopping\n"
+        "sys.exit(m.main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stdout.splitlines()[-1] == "stopped at step 5; --resume goes on"
+    assert main([*argv, "--resume"]) == 0
+    whole = tmp_path / "whole"
+    assert main([*argv, "--out", str(whole)]) == 0
+    assert losses(tmp_path / "run") == losses(whole) and set(losses(whole)) == {3, 6}
+    a, b = (
+        load_file(folder / "last" / "model.safetensors") for folder in (tmp_path / "run", whole)
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_lines_after_the_saved_state_are_written_anew(tmp_path):
+    argv = argv_of(tmp_path, "--steps", "4", "--val-every", "2", "--log-every", "1")
+    assert main(argv) == 0
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
+    assert main([*argv, "--steps", "5", "--resume"]) == 0
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 2, 3, 4, 4, 5, 5]
+
+
+def test_one_writer_per_folder(tmp_path, capsys):
+    argv = argv_of(tmp_path, "--steps", "1")
+    with claim(tmp_path / "run", resume=False):
+        assert main(argv) == 2
+    assert main(argv) == 0
+    assert main(argv) == 2
+    locked, taken = capsys.readouterr().err.splitlines()
+    assert "another run writes here" in locked and "--resume" in taken
+
+
+# -- bad input ----------------------------------------------------------------------------------
+
+
+def complaint(capsys) -> str:
+    text = capsys.readouterr().err.strip()
+    assert len(text.splitlines()) == 1, text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ([], "--steps or --minutes"),
+        (["--steps", "1", "--data", "nowhere"], "nowhere"),
+        (["--steps", "1", "--batch-size", "0"], "--batch-size"),
+        (["--steps", "1", "--lr", "nan"], "--lr"),
+        (["--steps", "1", "--stride", "0"], "--stride"),
+        (["--steps", "1", "--device", "cuda:9"], "cuda:9"),
+        (["--steps", "1", "--init", "nowhere"], "no such checkpoint"),
+        (["--steps", "1", "--resume"], "nothing to resume"),
+        (["--steps", "1", "--batch-size", "1000000000000000"], "--batch-size"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, more, says):
+    assert main(argv_of(tmp_path, *more)) == 2
+    assert says in complaint(capsys)
+
+
+def _replace(h5, path, value):
+    del h5[path]
+    if value is None:
+        h5.create_group(path)
+    else:
+        h5[path] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("data", np.zeros(3), "not a LIBERO"),
+        ("data/demo_0", np.zeros(3), "demo_0"),
+        ("data/demo_0/obs/agentview_rgb", None, "not a LIBERO"),
+        ("data/demo_0/actions", np.full((6, 7), np.nan), "not finite"),
+        ("data/demo_0/actions", np.zeros((6, 14)), "expected (T, 7)"),
+    ],
+)
+def test_files_of_other_things_are_one_line(tmp_path, capsys, path, value, says):
+    with h5py.File(tmp_path / "demos" / "b_demo.hdf5", "r+") as h5:
+        _replace(h5, path, value)
+    assert main(argv_of(tmp_path, "--steps", "1")) == 2
+    text = complaint(capsys)
+    assert says in text and "b_demo.hdf5" in text
+
+
+@contextmanager
+def room_for(size):
+    """No file may grow beyond `size` bytes: writes fail as on a full disk, without filling one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [50_000, 400_000], ids=["checkpoint", "state"])
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, capsys, size):
+    argv, run = argv_of(tmp_path, "--steps", "1"), tmp_path / "run"
+    assert main(argv) == 0
+    weights = (run / "last" / "model.safetensors").stat().st_size
+    assert (size < weights) == (size == 50_000) and size < (run / STATE).stat().st_size
+    before = {file: file.read_bytes() for file in (run / "best").iterdir()}
+    state = (run / STATE).read_bytes()
+    with room_for(size):
+        assert main([*argv, "--steps", "2", "--resume"]) == 2
+    assert "disk is full" in complaint(capsys)
+    assert (run / STATE).read_bytes() == state
+    load_checkpoint(run / "last")
+    load_checkpoint(run / "best")
+    assert size > weights or all(file.read_bytes() == old for file, old in before.items())
+    assert {p.name for p in run.iterdir() if p.name.startswith(".")} == {".lock"}
+    assert main([*argv, "--steps", "2", "--resume"]) == 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys, debug_checkpoint):
+    broken = load_checkpoint(debug_checkpoint)
+    broken.model.readout.bias.data.fill_(float("nan"))
+    save_checkpoint(tmp_path / "nan", broken.model, broken.statistics, broken.info.training)
+    assert main(argv_of(tmp_path, "--steps", "9", "--init", str(tmp_path / "nan"))) == 2
+    assert "not finite" in complaint(capsys)
+
+
+# -- the simulator, several processes -----------------------------------------------------------
+
+
+def test_the_evaluation_is_refused_fails_or_is_stopped(tmp_path, capsys):
+    """The studio's own command line: its status 2 ends the run, a stop ends the process."""
+    evaluation = Evaluation(tmp_path, "libero_object", "77", "0", "cpu")
+    with pytest.raises(ValueError, match="tasks 0 to 9"):
+        evaluation.run(1, stop=lambda: False)
+    assert replace(evaluation, tasks="0").run(1, stop=lambda: True) == {}
+    assert "failed" not in capsys.readouterr().err
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    """torchrun with two processes on the CPU, against one with the same global batch."""
+    argv = argv_of(tmp_path, "--steps", "4", "--log-every", "1", "--precision", "float32")
+    argv += ["--batch-size", "4", "--device", "cpu"]
+    assert main([*argv, "--out", str(tmp_path / "one")]) == 0
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launch, "-m", "models.train", *argv]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "on 2 x cpu" in done.stdout
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "run")
+    assert one.keys() == two.keys() == {1, 2, 3, 4}
+    assert [two[step] for step in two] == pytest.approx([one[step] for step in two], abs=2e-5)
