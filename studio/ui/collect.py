@@ -73,7 +73,7 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
         launch = gr.Button("Collect", variant="primary", elem_id="collect-launch")
     listen(launch.click, "() => { collect.launch() }")
     for name, widget in widgets.items():
-        entry(widget.input, "collect", name, widget)
+        entry("collect", name, widget)
     return widgets
 
 

@@ -128,7 +128,7 @@ def _form() -> Widgets:
     listen(reset.click, "() => { train.reset() }")
     listen(widgets["data"].focus, "() => { train.choices() }")
     for name, widget in widgets.items():
-        entry(widget.input, "train", name, widget)
+        entry("train", name, widget)
     return widgets
 
 

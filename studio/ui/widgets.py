@@ -60,8 +60,10 @@ def panel(name: str, tab: str = "live", **options: Any) -> gr.HTML:
     )
 
 
-def entry(event: Callable[..., Any], tab: str, name: str, widget: gr.components.Component) -> None:
+def entry(tab: str, name: str, widget: gr.components.Component) -> None:
     """Hand what is typed into `widget` to the tab's scripts as the field `name` of its form."""
+    # a text box does not count pasting as input
+    event = widget.change if isinstance(widget, gr.Textbox) else widget.input
     listen(event, f"(v) => {{ window.{tab}.set('{name}', v) }}", [widget])
 
 

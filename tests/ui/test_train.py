@@ -1,0 +1,193 @@
+"""Train and Collect in a real browser: launch, follow, stop, resume, reload, use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.conftest import app, wait_until_ready, watched_tab
+from tests.unit.test_models_data import write_demos
+
+expect.set_options(timeout=30_000)  # two cores may be busy with the jobs themselves
+
+SLOW = 300_000  # ms: a training loads torch and its data before the first loss
+LOSS = "document.getElementById('train-plot-loss')"
+POINTS = f"({LOSS}?.data?.[0]?.x ?? []).length"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Holds a workspace, and demonstrations beside it: two good folders and a broken one."""
+    folder = tmp_path_factory.mktemp("workshop")
+    for name in ("bad", "milk", "soup"):
+        (folder / "data" / name).mkdir(parents=True)
+    write_demos(folder / "data" / "milk" / "milk_demo.hdf5", demos=3, steps=12)
+    write_demos(folder / "data" / "soup" / "soup_demo.hdf5", "pick up the soup")
+    (folder / "data" / "bad" / "bad_demo.hdf5").write_bytes(b"nonsense")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studio(debug_checkpoint: Path, folder: Path) -> Iterator[str]:
+    with app(debug_checkpoint, folder, "--paused", "--sessions", "1") as address:
+        yield address
+
+
+@pytest.fixture
+def tab(chromium: Browser, studio: str) -> Iterator[Page]:
+    with watched_tab(chromium, studio) as tab:
+        tab.goto(studio)
+        yield tab
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def choose(page: Page, elem_id: str, text: str) -> None:
+    """Type into a list and take what was typed."""
+    box = page.locator(f"#{elem_id} input").first
+    box.click()
+    box.fill(text)
+    box.press("Enter")
+
+
+def fill(page: Page, elem_id: str, text: str) -> None:
+    page.locator(f"#{elem_id} :is(input, textarea)").first.fill(text)
+
+
+def command(page: Page) -> str:
+    return page.locator("#train-command code").inner_text()
+
+
+def pill(page: Page, state: str, tab: str = "train") -> None:
+    expect(page.locator(f"#{tab}-run .st-pill")).to_have_text(state, timeout=SLOW)
+
+
+def press(page: Page, action: str, tab: str = "train") -> None:
+    page.locator(f"#{tab}-run [data-action={action}]").click()
+
+
+def test_the_command_follows_the_form_and_says_what_is_wrong(tab: Page, folder: Path):
+    open_tab(tab, "Train")
+    expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
+    assert str(folder / "data" / "bad") in command(tab)
+    fill(tab, "train-minutes", "")
+    expect(tab.locator("#train-command .st-command")).to_have_attribute("data-state", "bad")
+    expect(tab.locator("#train-command code")).to_contain_text("--steps or --minutes")
+    expect(tab.locator("#train-launch")).to_be_disabled()
+    fill(tab, "train-steps", "40")
+    choose(tab, "train-data", "/etc")
+    expect(tab.locator("#train-command code")).to_contain_text("lies outside")
+    choose(tab, "train-data", str(folder / "data" / "milk"))
+    expect(tab.locator("#train-command code")).to_contain_text("data/milk")
+    expect(tab.locator("#train-launch")).to_be_enabled()
+
+
+def test_a_failed_run_says_why(tab: Page, folder: Path):
+    open_tab(tab, "Train")
+    choose(tab, "train-data", str(folder / "data" / "bad"))
+    fill(tab, "train-name", "broken")
+    expect(tab.locator("#train-command code")).to_contain_text("runs/broken")
+    tab.click("#train-launch")
+    pill(tab, "failed")
+    expect(tab.locator("#train-run .st-problem")).to_contain_text("bad_demo.hdf5")
+    expect(tab.locator("#train-run pre").first).to_contain_text("bad_demo.hdf5")
+    expect(tab.locator("#train-run [data-action=resume]")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_training_from_launch_to_live(tab: Page, folder: Path, studio: str):
+    open_tab(tab, "Train")
+    choose(tab, "train-data", str(folder / "data" / "milk"))
+    choose(tab, "train-preset", "debug")
+    for name, value in {"minutes": "", "steps": "100000", "name": "first"}.items():
+        fill(tab, f"train-{name}", value)
+    tab.get_by_text("Data and machine").click()
+    for name, value in {"threads": "1", "log_every": "2"}.items():
+        fill(tab, f"train-{name}", value)
+    expect(tab.locator("#train-command code")).to_contain_text("--threads 1")
+    tab.click("#train-launch")
+    pill(tab, "running")
+    tab.wait_for_function(f"{POINTS} >= 3", timeout=SLOW)
+
+    tab.evaluate(f"Plotly.relayout({LOSS}, {{'xaxis.range': [0, 3]}})")
+    points = tab.evaluate(POINTS)
+    tab.wait_for_function(f"{POINTS} > {points}", timeout=SLOW)
+    assert tab.evaluate(f"{LOSS}.layout.xaxis.range") == [0, 3]
+
+    press(tab, "stop")
+    pill(tab, "stopped")
+    expect(tab.locator("#train-run [data-action=use]")).to_be_visible()
+    points = tab.evaluate(POINTS)
+    press(tab, "resume")
+    pill(tab, "running")
+    tab.wait_for_function(f"{POINTS} > {points}", timeout=SLOW)
+
+    tab.reload()
+    open_tab(tab, "Train")
+    pill(tab, "running")
+    expect(tab.locator("#train-run h3")).to_have_text("first")
+    tab.wait_for_function(f"{POINTS} > {points}", timeout=SLOW)
+    press(tab, "stop")
+    pill(tab, "stopped")
+
+    press(tab, "use")
+    expect(tab.locator("#live-checkpoint b")).to_have_text("first/best", timeout=SLOW)
+    wait_until_ready(tab)
+    tab.click("#live-chunk")
+    tab.wait_for_function("window.studio.live.plans.length === 1", timeout=SLOW)
+
+
+def test_runs_are_compared_in_one_plot(tab: Page, folder: Path):
+    for name, level in (("left", 0.5), ("right", 0.2)):
+        (folder / "runs" / name).mkdir(parents=True)
+        rows = [f'{{"step": {i}, "elapsed_s": {i}, "l1": {level}}}\n' for i in (20, 40, 60)]
+        (folder / "runs" / name / "metrics.jsonl").write_text("".join(rows))
+    open_tab(tab, "Train")
+    tab.locator("#train-runs tr[data-name=left] .st-name").click()
+    tab.locator("#train-runs tr[data-name=right] input").check()
+    tab.wait_for_function(f"{LOSS}?.data?.length === 2", timeout=SLOW)
+    assert tab.evaluate(f"{LOSS}.data.map(t => t.y[0])") == [0.5, 0.2]
+    tab.locator("#train-curves [data-axis=minutes]").click()
+    tab.wait_for_function(f"{LOSS}.data[0].x[2] === 1")
+
+
+def test_demonstrations_are_listed_and_shown(tab: Page, folder: Path):
+    open_tab(tab, "Collect")
+    tab.locator("#collect-run .st-chip", has_text=re.compile("/milk$")).click()
+    expect(tab.locator("#collect-files tbody tr")).to_have_count(1)
+    expect(tab.locator("#collect-files tbody")).to_contain_text("pick up the milk")
+    tab.wait_for_function("document.querySelector('.st-strip img').naturalWidth > 0")
+    tab.locator("#collect-files [aria-label='Next demonstration']").click()
+    expect(tab.locator("#collect-files figcaption")).to_contain_text("2 of 3")
+    tab.locator("#collect-run .st-chip", has_text=re.compile("/bad$")).click()
+    expect(tab.locator("#collect-files tbody em")).to_be_visible()
+
+
+def test_a_collection_starts_and_stops(tab: Page):
+    open_tab(tab, "Collect")
+    for name, value in {"tasks": "0", "per_task": "2", "workers": "1", "name": "soups"}.items():
+        fill(tab, f"collect-{name}", value)
+    expect(tab.locator("#collect-command code")).to_contain_text("runs/soups")
+    expect(tab.locator("#collect-command code")).to_contain_text("--tasks 0")
+    tab.click("#collect-launch")
+    pill(tab, "running", "collect")
+    expect(tab.locator("#collect-run .st-tiles")).to_contain_text("of 2")
+    press(tab, "stop", "collect")
+    pill(tab, "stopped", "collect")
+    expect(tab.locator("#collect-run [data-action=resume]")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["Train", "Collect"])
+def test_a_narrow_page_does_not_overflow(tab: Page, name: str):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    open_tab(tab, name)
+    expect(
+        tab.locator(f"#{name.lower()}-run h3, #{name.lower()}-run .st-empty").first
+    ).to_be_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
