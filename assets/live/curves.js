@@ -1,6 +1,6 @@
 // The curves of one run or of several: losses, energy gap, success, speed. A zoom stays as it is.
 
-import { live } from "./bus.js";
+import { live, recall, remember } from "./bus.js";
 import { ask } from "./jobs.js";
 import { CONFIG, css, onTheme, plotly, themed } from "./plot.js";
 
@@ -27,7 +27,7 @@ const rows = new Map(); // run and its start -> {rows, since, complete}
 const tones = new Map();
 let root = null;
 let runs = [];
-let axis = sessionStorage.getItem("studio-axis") ?? "step";
+let axis = recall("studio-axis") ?? "step";
 let busy = false;
 
 export function colour(name) {
@@ -43,7 +43,7 @@ export function mount(element) {
   root.querySelectorAll("[data-axis]").forEach((segment) =>
     segment.addEventListener("click", () => {
       axis = segment.dataset.axis;
-      sessionStorage.setItem("studio-axis", axis);
+      remember("studio-axis", axis);
       paint();
     }),
   );
