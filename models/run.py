@@ -157,7 +157,9 @@ class Metrics:
         }
         if device.startswith("cuda"):
             use["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) // 2**20
-            with suppress(ModuleNotFoundError, RuntimeError):
+            from pynvml import NVMLError
+
+            with suppress(NVMLError, RuntimeError):  # a slice of a GPU does not tell
                 use["gpu_percent"] = torch.cuda.utilization(device)
         return use
 

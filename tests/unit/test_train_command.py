@@ -52,7 +52,7 @@ def argv_of(tmp_path, *more):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_saves_and_resume_continues_exactly(tmp_path, number):
-    """A process of its own is stopped after its third step; its second life ends like a whole run.
+    """A process of its own is stopped in its fifth step; its second life ends like a whole run.
 
     Steps 4 and 5 belong to a log line that both lives share.
     """
