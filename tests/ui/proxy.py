@@ -13,13 +13,14 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 PREFIX = "/studio"
+FRAME = '<!doctype html><iframe src="{source}" style="width:1300px;height:850px"></iframe>'
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "host"}
 
 
@@ -60,8 +61,16 @@ def application(upstream: str) -> Starlette:
 
     path = PREFIX + "/{path:path}"
     methods = ["GET", "HEAD", "POST"]
-    own = Route("/favicon.ico", lambda request: Response(status_code=204))  # as any site has one
-    routes = [own, Route(path, pages, methods=methods), WebSocketRoute(path, sockets)]
+
+    async def framing(request: Request) -> HTMLResponse:
+        source = f"http://127.0.0.1:{request.url.port}{PREFIX}/"
+        return HTMLResponse(FRAME.format(source=source))
+
+    own = [
+        Route("/", framing),  # for a browser that calls it localhost, another site
+        Route("/favicon.ico", lambda request: Response(status_code=204)),
+    ]
+    routes = [*own, Route(path, pages, methods=methods), WebSocketRoute(path, sockets)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -11,7 +13,6 @@ DRIVES = (
     "window.studio?.live.state?.status === 'running' && window.studio.live.plans.length >= 1"
     " && Number(document.querySelector('.st-stage').dataset.frames) >= 5"
 )
-FRAMING = "http://lab.example/"
 
 
 def until(page: Page, condition: str, seconds: float = 150) -> None:
@@ -70,11 +71,9 @@ def test_after_the_end_the_next_state_is_one_click_away(visit):
 @pytest.fixture
 def framed(chromium, proxied):
     """A page of another site that frames the studio, as the Hugging Face Hub frames a Space."""
-    with watched_tab(chromium, proxied, FRAMING) as tab:
-        frame = f'<iframe src="{proxied}" style="width:1300px;height:850px"></iframe>'
-        outer = f"<!doctype html><link rel=icon href=data:,><h1>A lab's page</h1>{frame}"
-        tab.route(FRAMING, lambda route: route.fulfill(body=outer, content_type="text/html"))
-        tab.goto(FRAMING)
+    site = urlsplit(proxied)._replace(path="/").geturl().replace("127.0.0.1", "localhost")
+    with watched_tab(chromium, proxied, site) as tab:
+        tab.goto(site)
         yield tab
 
 
@@ -82,6 +81,7 @@ def test_the_scene_streams_inside_another_sites_frame(framed, proxied):
     frame = next(frame for frame in framed.frames if frame.url == proxied)
     frame.wait_for_function(DRIVES, timeout=150_000)
     frame.locator("#live-filmstrip button").first.click()
+    frame.locator("#live-landscape").scroll_into_view_if_needed()
     frame.wait_for_function(
         "document.getElementById('live-landscape-plot').data?.[0].z.length === 50", timeout=60_000
     )
