@@ -227,20 +227,24 @@ def _key(row: Mapping[str, object]) -> str:
     return json.dumps([row.get(name) for name in Trial(SceneSpec()).row()], sort_keys=True)
 
 
-def table(rows: Iterable[dict], suite: str) -> str:
-    """Success per task and over all, with Wilson 95% intervals, as Markdown."""
+def table(rows: Iterable[dict]) -> str:
+    """Success per task and suite, with Wilson 95% intervals, as Markdown."""
     lines = ["| task | success | 95% interval |", "| --- | --- | --- |"]
-    by_task: dict[int, list[bool]] = {}
+    wins: dict[str, dict[int, list[bool]]] = {}
     for row in rows:
         if row["outcome"] != Outcome.ERROR:
-            by_task.setdefault(row["task"], []).append(row["outcome"] == Outcome.SUCCESS)
-    names = catalog.tasks(suite)
-    groups = [(names[task].instruction, wins) for task, wins in sorted(by_task.items())]
-    groups.append((f"**{suite}**", [win for _, wins in groups for win in wins]))
-    for name, wins in groups:
-        low, high = wilson(sum(wins), len(wins))
-        lines.append(f"| {name} | {sum(wins)}/{len(wins)} | {low:.0%} – {high:.0%} |")
+            tasks = wins.setdefault(row["suite"], {})
+            tasks.setdefault(row["task"], []).append(row["outcome"] == Outcome.SUCCESS)
+    for suite, tasks in wins.items():
+        names = catalog.tasks(suite)
+        lines += [_line(names[task].instruction, tasks[task]) for task in sorted(tasks)]
+        lines.append(_line(f"**{suite}**", [win for task in tasks.values() for win in task]))
     return "\n".join(lines)
+
+
+def _line(name: str, wins: Sequence[bool]) -> str:
+    low, high = wilson(sum(wins), len(wins))
+    return f"| {name} | {sum(wins)}/{len(wins)} | {low:.0%} – {high:.0%} |"
 
 
 def calibrate(rows: Sequence[dict]) -> Calibration:
@@ -258,7 +262,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m studio.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=default)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--suite", default="libero_object")
+    parser.add_argument("--suite", default="libero_object", help="one, or several with commas")
     parser.add_argument("--tasks", default="0-9")
     parser.add_argument("--inits", default="40-44")
     parser.add_argument("--seed", type=int, default=0)
@@ -274,7 +278,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_trials(args: argparse.Namespace) -> list[Trial]:
     """The episodes that the command line asks for. Raises ValueError."""
-    trials = nominal(args.suite, parse_range(args.tasks), parse_range(args.inits), args.seed)
+    tasks, inits = parse_range(args.tasks), parse_range(args.inits)
+    suites = args.suite.split(",")
+    trials = [trial for suite in suites for trial in nominal(suite, tasks, inits, args.seed)]
     if args.perturb == "camera":
         return from_other_views(trials, args.views, parse_range(args.difficulty))
     change = {"language": in_other_words, "goal": for_other_goals}.get(args.perturb, list)
@@ -291,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
         vanilla = read_rows(args.against / "episodes.jsonl") if args.against else []
         policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
         rows = run(policy, trials, args.out, max(1, args.workers))
-        print(table(rows, args.suite))
+        print(table(rows))
         if args.against:
             print(detection.table(vanilla, rows))
         if args.calibrate:

@@ -43,8 +43,14 @@ def test_a_cut_off_line_and_errors_are_not_results(tmp_path):
 
 
 def test_errors_are_no_failed_episodes():
-    rows = [{"task": 0, "outcome": outcome} for outcome in ("success", "timeout", "error")]
-    assert "| 1/2 |" in table(rows, "libero_object")
+    rows = [
+        {"suite": suite, "task": 0, "outcome": outcome}
+        for suite in ("libero_object", "libero_goal")
+        for outcome in ("success", "timeout", "error")
+    ]
+    lines = table(rows).splitlines()
+    assert [line.count("| 1/2 |") for line in lines[2:]] == [1, 1, 1, 1]
+    assert "**libero_object**" in lines[3] and "**libero_goal**" in lines[5]
 
 
 def test_calibration_is_over_plans():
