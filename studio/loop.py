@@ -20,6 +20,7 @@ import numpy as np
 
 from models.config import SamplerConfig
 from models.types import Observation, Plan
+from studio.describe import describe_camera, describe_sampler
 from studio.events import (
     Advance,
     CameraPerturbation,
@@ -375,30 +376,3 @@ class ControlLoop:
     def _tell(self, method: str, *args: object) -> None:
         for subscriber in self._subscribers:
             getattr(subscriber, method)(*args)
-
-
-def describe_camera(camera: CameraPerturbation) -> str:
-    """What differs from the nominal camera, in a few words."""
-    nominal, parts = CameraPerturbation(), []
-    for name, unit in (
-        ("orbit_horizontal", "°"),
-        ("orbit_vertical", "°"),
-        ("distance", "%"),
-        ("turn_horizontal", "°"),
-        ("turn_vertical", "°"),
-        ("fov", "°"),
-    ):
-        if (value := getattr(camera, name)) != getattr(nominal, name):
-            parts.append(f"{name.replace('_', ' ')} {value:g}{unit}")
-    return ", ".join(parts) or "nominal camera"
-
-
-def describe_sampler(sampler: SamplerConfig) -> str:
-    """What differs from the paper's sampler, in a few words."""
-    paper = SamplerConfig()
-    parts = [
-        f"{name} {getattr(sampler, name):g}"
-        for name in SamplerConfig.__slots__
-        if getattr(sampler, name) != getattr(paper, name)
-    ]
-    return ", ".join(parts) or "the paper's sampler"
