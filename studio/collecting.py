@@ -96,6 +96,11 @@ def summary(job: Job) -> dict[str, Any]:
     return result
 
 
+def settings(job: Job) -> dict[str, Any]:
+    """Nothing is known of a collection that was not started here."""
+    return {}
+
+
 def checkpoints(job: Job) -> list[str]:
     """A collection writes none."""
     return []

@@ -34,6 +34,7 @@ METRICS = "metrics.jsonl"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE_S = 60.0  # to save and end, before SIGKILL
 TAIL_BYTES = 32_000
+MAX_RUNNING = 8  # at the same time, whoever asks
 
 
 class JobState(StrEnum):
@@ -132,6 +133,9 @@ class Jobs:
         folder = self.folder(name)
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{name}: this folder exists already; choose another name")
+        running = [job.name for job in self.all() if job.state is JobState.RUNNING]
+        if len(running) >= MAX_RUNNING:
+            raise ValueError(f"{len(running)} jobs run already; stop one of them first")
         folder.mkdir(parents=True, exist_ok=True)
         record = {"kind": kind, "argv": list(argv), "values": dict(values)}
         return self._start(folder, record, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,6 +85,15 @@ def _summary(file: Path, size: int, changed: int) -> dict[str, Any]:
         if (score := row.get("val_l1")) is not None:
             best = score if best is None else min(best, score)
     return latest if best is None else latest | {"best_val_l1": best}
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """Preset and data of a run that was started on the command line."""
+    try:
+        found = json.loads((job.folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: found[name] for name in ("preset", "data") if name in found}
 
 
 def checkpoints(job: Job) -> list[str]:

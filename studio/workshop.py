@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from studio import collecting, datasets, training
-from studio.jobs import METRICS, Job, Jobs, read_rows
+from studio.jobs import METRICS, Job, Jobs, JobState, read_rows
 from studio.server import same_origin
 from studio.workspace import Workspace, shown
 
@@ -90,7 +90,8 @@ class Workshop:
             "ended": job.ended,
             "problem": job.problem,
             "command": command_line(job.argv),
-            "values": dict(job.values),
+            "says": "".join(job.log(1)) if job.state is JobState.RUNNING else "",
+            "values": dict(job.values) or kind.settings(job),
             "summary": kind.summary(job),
             "checkpoints": kind.checkpoints(job),
         }

@@ -2,7 +2,7 @@
 
 import { escapeHtml, on } from "./bus.js";
 import {
-  ask, bar, button, Details, draw, duration, Form, follow, jobs, onAction, pill, tile, took, when,
+  ask, bar, button, Details, draw, duration, Form, follow, jobs, onAction, pill, says, tile, took, when,
 } from "./jobs.js";
 import { address } from "./socket.js";
 
@@ -42,6 +42,7 @@ on("jobs", look);
 
 // What the server says of the folders and of the chosen one's files.
 async function look() {
+  if (!places.head?.offsetParent) return;
   const found = await ask("/choices").catch(() => null);
   if (found) {
     folders = found.data.filter((folder) => folder.files);
@@ -124,7 +125,7 @@ function jobHtml(job) {
   return `<header class="st-head"><h3 title="${escapeHtml(job.name)}">${escapeHtml(job.name)}</h3>${pill(job)}
       <span class="st-about">${escapeHtml(job.values.suite ?? "")} · started ${when(job.started)}</span>
       <span class="st-actions">${actions.filter(Boolean).join("")}</span></header>
-    ${bar(job)}
+    ${bar(job)}${says(job)}
     <dl class="st-tiles">
       ${tile("demonstrations", `${s.done ?? 0} <small>of ${s.total ?? "–"}</small>`)}
       ${tile("files", (files ?? []).length)}

@@ -155,6 +155,9 @@ export function bar({ summary, state }) {
     aria-valuenow="${Math.round(100 * done)}"><b style="width:${(100 * Math.min(1, done)).toFixed(1)}%"></b></div>`;
 }
 
+// What a running job has printed last.
+export const says = ({ says: line }) => (line ? `<p class="st-says">${escapeHtml(line)}</p>` : "");
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
   const whole = Math.max(0, Math.round(seconds));

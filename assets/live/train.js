@@ -1,10 +1,10 @@
 // Entry of the Train tab: the form's command, the selected run, its curves, and all runs.
 
-import { escapeHtml, live, on } from "./bus.js";
+import { escapeHtml, live, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import * as curves from "./curves.js";
 import {
-  act, ask, bar, button, Details, draw, duration, figure, Form, follow, jobs, onAction, openTab, pill, tile, took, when,
+  act, ask, bar, button, Details, draw, duration, figure, Form, follow, jobs, onAction, openTab, pill, says, tile, took, when,
 } from "./jobs.js";
 import { send } from "./socket.js";
 
@@ -13,7 +13,7 @@ const form = new Form("train", (name) => {
   if (launch) launch.disabled = !name;
 });
 const PANELS = { command: (element) => form.mount(element), run: mountRun, curves: curves.mount, runs: mountRuns };
-const remembered = JSON.parse(sessionStorage.getItem("studio-runs") ?? "{}");
+const remembered = JSON.parse(recall("studio-runs") ?? "{}");
 let selected = remembered.selected ?? null;
 const compared = new Set(remembered.compared ?? []);
 let data = null; // folders of demonstrations
@@ -65,16 +65,16 @@ const current = () => runs().find((job) => job.name === selected) ?? runs()[0] ?
 
 function select(name) {
   selected = name;
-  remember();
+  keep();
 }
 
 function compare(name) {
   if (!compared.delete(name)) compared.add(name);
-  remember();
+  keep();
 }
 
-function remember() {
-  sessionStorage.setItem("studio-runs", JSON.stringify({ selected, compared: [...compared] }));
+function keep() {
+  remember("studio-runs", JSON.stringify({ selected, compared: [...compared] }));
   drawAll();
 }
 
@@ -94,7 +94,7 @@ function drawAll() {
 
 on("jobs", () => {
   drawAll();
-  choices();
+  if (places.head?.offsetParent) choices();
 });
 on("hello", drawAll); // Live may use another checkpoint now
 
@@ -135,7 +135,7 @@ function runHtml(run) {
     <header class="st-head"><h3 title="${escapeHtml(run.name)}">${escapeHtml(run.name)}</h3>${pill(run)}
       <span class="st-about">${about.filter(Boolean).map(escapeHtml).join(" · ")}</span>
       <span class="st-actions">${actionsHtml(run)}</span></header>
-    ${bar(run)}
+    ${bar(run)}${says(run)}
     <dl class="st-tiles">
       ${tile("step", s.step ?? "–")}
       ${tile("L1", figure(s.l1, 3))}
@@ -152,20 +152,19 @@ function actionsHtml(run) {
   const all = [];
   if (run.state === "running") all.push(button("stop", run.name, run.stopping ? "Stopping …" : "Stop"));
   if (run.resumable) all.push(button("resume", run.name, "Resume"));
-  if (run.checkpoints.length) {
-    const used = isUsed(run);
-    all.push(button("use", run.name, used ? "In use in Live" : "Use this checkpoint in Live", used ? "" : "st-primary"));
-  }
+  run.checkpoints.forEach((which, i) => {
+    const path = `${run.name}/${which}`;
+    const text = path === live.checkpoint?.name ? `Live uses ${which}` : `Use ${which} in Live`;
+    all.push(button("use", path, text, i ? "" : "st-primary"));
+  });
   return all.join("");
 }
 
-const isUsed = (run) => live.checkpoint?.name.startsWith(`${run.name}/`);
-
-// The best checkpoint drives Live from the next episode on; this page's own begins at once.
-async function use(name) {
-  const run = runs().find((job) => job.name === name);
-  toast(`Loading ${name} …`, "note");
-  const answer = await act("/use", { name, checkpoint: run.checkpoints[0] });
+// The checkpoint drives Live from the next episode on; this page's own begins at once.
+async function use(path) {
+  const [name, checkpoint] = path.split("/");
+  toast(`Loading ${path} …`, "note");
+  const answer = await act("/use", { name, checkpoint });
   if (!answer) return;
   send("reset");
   openTab("Live");
