@@ -38,7 +38,8 @@ class Mark:
 
 
 SYMBOLS = {"start": "circle-open", "refined": "star", "expert": "cross"}
-SYMBOLS_3D = {"start": "circle-open", "refined": "diamond", "expert": "cross"}
+SYMBOLS_3D = {"start": "circle", "refined": "diamond", "expert": "cross"}
+PINS = {"start": 0.12, "refined": 0.12, "expert": 0.24}  # heights, of the slice's range
 COLORS = {"start": style.PAPER, "refined": style.PAPER, "expert": style.EXPERT}
 LABELS_AT = {"start": "bottom center", "refined": "top center", "expert": "middle right"}
 
@@ -178,7 +179,6 @@ def contour_mark(s: LandscapeSlice, mark: Mark, text: str = "") -> dict[str, Any
 
 
 def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
-    lift = 0.015 * float(np.ptp(s.energies))  # keeps a mark in front of the surface it lies on
     surface = {
         "type": "surface",
         "x": style.numbers(s.u),
@@ -189,26 +189,7 @@ def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
         "contours": {"z": {"show": True, "usecolormap": True, "project": {"z": True}}},
         "hovertemplate": _hover(s, "%{z:.4g}"),
     }
-    lifted = [
-        {
-            "type": "scatter3d",
-            "mode": "markers+text",
-            "name": mark.label,
-            "x": [float(mark.at[0])],
-            "y": [float(mark.at[1])],
-            "z": [z + lift],
-            "text": [mark.label],
-            "marker": {
-                "size": 7,
-                "symbol": SYMBOLS_3D[mark.kind],
-                "color": style.OUT_OF_DISTRIBUTION if mark.kind == "start" else COLORS[mark.kind],
-                "line": {"color": style.INK, "width": 2},
-            },
-            "hovertemplate": mark.hover(*(ACTION_NAMES[d] for d in s.dims)),
-        }
-        for mark in points
-        if np.isfinite(z := at(s, *map(float, mark.at)))
-    ]
+    pins = [_pin(s, mark, z) for mark in points if np.isfinite(z := at(s, *map(float, mark.at)))]
     a, b = (ACTION_NAMES[d] for d in s.dims)
     scene = {
         "xaxis": {"title": {"text": a}},
@@ -219,7 +200,29 @@ def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
         "aspectratio": {"x": 1.25, "y": 1.25, "z": 0.75},
     }
     margin = {"l": 0, "r": 0, "t": 36, "b": 0}
-    return {"data": [surface, *lifted], "layout": style.layout(scene=scene, margin=margin)}
+    return {"data": [surface, *pins], "layout": style.layout(scene=scene, margin=margin)}
+
+
+def _pin(s: LandscapeSlice, mark: Mark, z: float) -> dict[str, Any]:
+    """A mark on a needle that stands on the surface at height `z`, so that no slope hides it."""
+    x, y = map(float, mark.at)
+    top = z + PINS[mark.kind] * float(np.ptp(s.energies))
+    return {
+        "type": "scatter3d",
+        "mode": "lines+markers",
+        "name": mark.label,
+        "x": [x, x],
+        "y": [y, y],
+        "z": [z, top],
+        "line": {"color": COLORS[mark.kind], "width": 4},
+        "marker": {
+            "size": [0, 7],
+            "symbol": SYMBOLS_3D[mark.kind],
+            "color": COLORS[mark.kind],
+            "line": {"color": style.INK, "width": 2},
+        },
+        "hovertemplate": mark.hover(*(ACTION_NAMES[d] for d in s.dims)),
+    }
 
 
 def _extent(grid: np.ndarray) -> list[float]:
