@@ -40,6 +40,7 @@ def studio(debug_checkpoint: Path, folder: Path) -> Iterator[str]:
 @pytest.fixture
 def tab(chromium: Browser, studio: str) -> Iterator[Page]:
     with watched_tab(chromium, studio) as tab:
+        tab.set_default_timeout(120_000)
         tab.goto(studio)
         yield tab
 
