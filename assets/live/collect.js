@@ -15,6 +15,7 @@ const places = {};
 let selected = null; // name of a collection, or path of a folder
 let folders = []; // of demonstrations, {path, files}
 let files = null; // of the selected folder
+let busy = false;
 let offered = null; // checkpoints in the form's list
 let picture = { file: null, demo: 0 };
 
@@ -42,17 +43,20 @@ on("jobs", look);
 
 // What the server says of the folders and of the chosen one's files.
 async function look() {
-  if (!places.head?.offsetParent) return;
+  if (busy || !places.head?.offsetParent) return;
+  busy = true; // large folders take their time when they are read first
   const found = await ask("/choices").catch(() => null);
   if (found) {
     folders = found.data.filter((folder) => folder.files);
     offer(found.checkpoints);
   }
+  drawRun();
   const path = chosen()?.path;
   const answer = path && (await ask(`/contents?folder=${encodeURIComponent(path)}`).catch(() => null));
-  if (path !== chosen()?.path) return;
+  busy = false;
+  if (path !== chosen()?.path) return look();
   files = answer?.files ?? [];
-  if (places.head) drawRun();
+  drawRun();
   if (places.table) drawFiles();
 }
 
@@ -67,6 +71,8 @@ function offer(checkpoints) {
 function choose(path) {
   selected = path;
   picture = { file: null, demo: 0 };
+  files = null;
+  drawRun();
   look();
 }
 
@@ -166,7 +172,8 @@ function drawFiles() {
   if (card.hidden) return;
   if (!files?.length) {
     places.strip.hidden = true;
-    return draw(places.table, `<div class="st-empty">A task's file appears here once all its demonstrations are made.</div>`);
+    const text = files ? "A task's file appears here once all its demonstrations are made." : "Reading …";
+    return draw(places.table, `<div class="st-empty">${text}</div>`);
   }
   if (!files.some((row) => row.file === picture.file)) picture = { file: files.find((row) => row.demos)?.file ?? null, demo: 0 };
   draw(places.table, `<table><thead><tr><th>instruction</th><th>demonstrations</th><th>steps</th></tr></thead>
