@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from models.config import SamplerConfig
 from models.types import DescentTrace, Observation, Plan
 from studio.events import CameraPerturbation, SceneSpec
 from studio.loop import ControlLoop
 from studio.sim.process import SimCrashed
+
+# Models of this size are faster on one thread, and a busy machine's threads wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start
 
 
 @dataclass
