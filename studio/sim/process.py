@@ -33,7 +33,7 @@ JPEG_QUALITY = 85
 _ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 5.0  # how long a child may take to end by itself
 _FORWARDED = frozenset(
-    "load reset step frames observe set_camera camera_pose nominal_camera_pose "  # noqa: SIM905
+    "load ask reset step frames observe set_camera camera_pose nominal_camera_pose "  # noqa: SIM905
     "get_state set_state versions ask_expert expert_answer".split()
 )
 

@@ -58,6 +58,8 @@ def test_it_answers_as_the_simulator_does(process, folder):
         for one, other in zip(getattr(process, pose)(), getattr(sim, pose)(), strict=True):
             np.testing.assert_array_equal(one, other)
     assert process.versions() == sim.versions()
+    assert process.ask(sim.load(SCENE).instruction) == SCENE.task
+    assert process.ask("do it") is None
     state = process.get_state()
     process.step(ACTION)
     process.set_state(state)
