@@ -90,15 +90,15 @@ def _thin_mesh(model: Any, mesh: int, textured: bool) -> None:
     cell = float(np.clip(np.ptp(positions_V3, axis=0).max() / CELLS_ACROSS, *CELL_BOUNDS))
     cell_V = _numbered(np.floor(positions_V3 / cell).astype(np.int32))
     place_V = _numbered(positions_V3)
+    chart_F = None
     if textured and model.mesh_texcoordadr[mesh] >= 0:
         coords = model.mesh_texcoordadr[mesh], model.mesh_texcoordnum[mesh]
         chart_F, kind_V = charts(place_V, face_F3, _part(model.mesh_texcoord, *coords)[coord_F3])
         cell_V = _numbered(np.column_stack([cell_V, kind_V]))
-    else:
-        chart_F = np.zeros(count, dtype=np.int64)
     cluster_V = patches(place_V, face_F3, cell_V)
     chosen_F3 = most_central(positions_V3, cluster_V)[face_F3]
-    coord_F3 = moved_coords(place_V, face_F3, coord_F3, chart_F, chosen_F3)
+    if chart_F is not None:
+        coord_F3 = moved_coords(place_V, face_F3, coord_F3, chart_F, chosen_F3)
     a, b, c = chosen_F3.T
     kept = np.flatnonzero((a != b) & (b != c) & (c != a))
     for array, values in (
@@ -126,18 +126,20 @@ def charts(
     """
     place_F3 = place_V[face_F3]
     node_F3 = _numbered(np.column_stack([place_F3.ravel(), uv_F32.reshape(-1, 2)]))
-    node_F3 = node_F3.reshape(face_F3.shape)
+    node_F3 = node_F3.reshape(face_F3.shape)  # numbers of the (place, coordinate) pairs, N of them
     links = np.concatenate([node_F3[:, :2], node_F3[:, 1:]])
-    chart_F = _connected(links, int(node_F3.max()) + 1)[node_F3[:, 0]]
-    corners = np.column_stack([place_F3.ravel(), np.repeat(chart_F, 3), node_F3.ravel()])
-    corners = np.unique(corners, axis=0)
+    chart_N = _connected(links, int(node_F3.max()) + 1)
+    place_N = np.zeros_like(chart_N, dtype=np.int64)
+    place_N[node_F3] = place_F3
+    size = int(chart_N.max()) + 1
+    pairs, counts = np.unique(place_N * size + chart_N, return_counts=True)
+    place, chart = pairs // size, pairs % size
     # The sum of one random number per chart tells the sets of charts apart.
-    pairs = np.unique(corners[:, :2], axis=0)
-    tags = np.random.default_rng(0).integers(1 << 40, size=chart_F.max() + 1)
+    tags = np.random.default_rng(0).integers(1 << 40, size=size)
     kind = np.zeros(place_V.max() + 1, dtype=np.int64)
-    np.add.at(kind, pairs[:, 0], tags[pairs[:, 1]])
-    twice = corners[1:][(corners[1:, :2] == corners[:-1, :2]).all(axis=1), 0]
-    kind[twice] = -1 - twice
+    np.add.at(kind, place, tags[chart])
+    kind[place[counts > 1]] = -1 - place[counts > 1]
+    chart_F = chart_N[node_F3[:, 0]]
     return chart_F, kind[place_V]
 
 
