@@ -21,6 +21,16 @@ from models.vision import build_tower
 QWEN_VOCABULARY = 151936
 
 
+def octaves(values: Tensor, count: int) -> Tensor:
+    """Values [..., D] and sin, cos of 1, 2, 4, ... times them: [..., D (1 + 2 count)].
+
+    Suites differ in height by a table, within one a centimetre decides about a grasp: one scale
+    can't show both, sines can (NeRF, Mildenhall et al. 2020, Eq. 4).
+    """
+    angles = [2.0**k * values for k in range(count)]
+    return torch.cat([values, *map(torch.sin, angles), *map(torch.cos, angles)], dim=-1)
+
+
 class Backbone(nn.Module):
     """Vision tower, instruction embedding, language model and latent queries of one preset."""
 
@@ -34,7 +44,7 @@ class Backbone(nn.Module):
         if config.text == "minilm":
             self.text = nn.Linear(MINILM_SIZE, size)
         self.latents = nn.Parameter(0.5 * torch.randn(config.latents, size))
-        self.proprio = nn.Linear(config.proprio_dim, size)
+        self.proprio = nn.Linear(config.proprio_dim * (1 + 2 * config.proprio_octaves), size)
 
     def forward(
         self, images: Tensor, proprio: Tensor, text: Tensor, text_mask: Tensor | None = None
@@ -61,7 +71,7 @@ class Backbone(nn.Module):
         return Context(
             latents=tuple(h[:, -latents.shape[1] :] for h in seen),
             vision=tuple(h[:, start : start + vision.shape[1]] for h in seen),
-            proprio=self.proprio(proprio).unsqueeze(1),
+            proprio=self.proprio(octaves(proprio, self.config.proprio_octaves)).unsqueeze(1),
         )
 
     def features(self, images: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class ModelConfig:
     horizon: int = 8  # H
     action_dim: int = 7  # d_a
     proprio_dim: int = 8
+    proprio_octaves: int = 0  # of sines and cosines beside the values themselves
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
@@ -137,7 +138,7 @@ PRESETS: dict[str, ModelConfig] = {
         lora_rank=64,
         head_heads=8,
     ),
-    "eb-vla-tiny": ModelConfig(preset="eb-vla-tiny"),
+    "eb-vla-tiny": ModelConfig(preset="eb-vla-tiny", proprio_octaves=6),
     "debug": ModelConfig(
         preset="debug",
         image_size=32,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -27,16 +28,28 @@ def read_file(file: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Traj
     Raises ValueError (one line, naming the file) for a truncated file, missing keys, another
     action size, images that are not square uint8 RGB, or values that are not finite.
     """
+    with _opened(file) as (data, names):
+        task = _instruction(data), _suite(data, file)
+        flip = _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
+        for name in names:
+            yield _read_demo(data[name], task, flip, stride, action_dim)
+
+
+def outline(file: Path) -> tuple[str, list[int]]:
+    """Instruction of a task's file and the steps of its demonstrations. Raises as `read_file`."""
+    with _opened(file) as (data, names):
+        return _instruction(data), [len(data[name]["actions"]) for name in names]
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[h5py.Group, list[str]]]:
+    """The group `data` and its demonstrations' names in order; failures told in one line."""
     try:
         with h5py.File(file, "r") as h5:
-            data = h5["data"]
-            names = sorted(filter(_is_demo, data), key=_number)
+            names = sorted(filter(_is_demo, h5["data"]), key=_number)
             if not names:
                 raise ValueError("holds no demonstrations")
-            task = _instruction(data), _suite(data, file)
-            flip = _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
-            for name in names:
-                yield _read_demo(data[name], task, flip, stride, action_dim)
+            yield h5["data"], names
     except (KeyError, AttributeError, TypeError) as error:  # missing, or of another kind
         raise ValueError(f"{file}: not a LIBERO demonstration file, {error.args[0]}") from None
     except OSError as error:

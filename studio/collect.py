@@ -188,15 +188,10 @@ def _finish(config: CollectConfig, task: int) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Numbers of a list such as "0-3,7"."""
-    numbers: list[int] = []
-    for item in text.split(","):
-        first, _, last = item.partition("-")
-        try:
-            numbers += range(int(first), int(last or first) + 1)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no list such as 0-9 or 0,2,5") from None
-    return tuple(dict.fromkeys(numbers))
+    try:
+        return tuple(dict.fromkeys(catalog.parse_range(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _workers(text: str) -> int:

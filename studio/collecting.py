@@ -11,7 +11,6 @@ from typing import Any
 
 from studio import datasets
 from studio.collect import CollectConfig
-from studio.evaluate import parse_range
 from studio.forms import fill, options
 from studio.jobs import Job
 from studio.sim import catalog
@@ -48,8 +47,8 @@ class CollectForm:
         return CollectConfig(
             out=out,
             suite=self.suite,
-            tasks=tuple(parse_range(self.tasks) if self.tasks else range(count)),
-            inits=tuple(parse_range(self.inits)),
+            tasks=tuple(catalog.parse_range(self.tasks) if self.tasks else range(count)),
+            inits=tuple(catalog.parse_range(self.inits)),
             per_task=self.per_task,
             noise=self.noise,
             noise_fraction=self.noise_fraction,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import cv2
 import h5py
 import numpy as np
+
+from models import libero_hdf5
 
 PICTURE = 224  # pixels, side of a picture
 
@@ -31,21 +32,11 @@ def contents(folder: Path) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=1024)
 def _describe(file: Path, size: int, changed: int) -> dict[str, Any]:
-    empty = {"instruction": file.stem.removesuffix("_demo").replace("_", " ")}
-    empty |= {"demos": 0, "steps": 0, "error": "unreadable"}
     try:
-        with h5py.File(file, "r") as h5:
-            data = h5["data"]
-            lengths = [len(data[name]["actions"]) for name in data if name.startswith("demo_")]
-            info = json.loads(data.attrs.get("problem_info", "{}"))
-    except (OSError, KeyError, ValueError) as error:
-        return empty | {"error": str(error)}
-    said = "".join(info.get("language_instruction", "")).strip('" ')
-    return {
-        "instruction": said or empty["instruction"],
-        "demos": len(lengths),
-        "steps": sum(lengths),
-    }
+        instruction, steps = libero_hdf5.outline(file)
+    except ValueError as error:
+        return {"instruction": file.stem, "demos": 0, "steps": 0, "error": str(error)}
+    return {"instruction": instruction, "demos": len(steps), "steps": sum(steps)}
 
 
 def strip(folder: Path, file: str, demo: int) -> bytes:

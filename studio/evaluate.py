@@ -49,17 +49,6 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def parse_range(text: str) -> list[int]:
-    """`40-44,47` as [40, 41, 42, 43, 44, 47]. Raises ValueError."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        low, _, high = part.partition("-")
-        if not low.isdigit() or (high and not high.isdigit()):
-            raise ValueError(f"a range looks like 0-9 or 0,3,5, not {text!r}")
-        numbers += range(int(low), int(high or low) + 1)
-    return numbers
-
-
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One episode to run; `instruction` None is the one of the scene's goal."""
@@ -278,11 +267,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_trials(args: argparse.Namespace) -> list[Trial]:
     """The episodes that the command line asks for. Raises ValueError."""
-    tasks, inits = parse_range(args.tasks), parse_range(args.inits)
+    tasks, inits = catalog.parse_range(args.tasks), catalog.parse_range(args.inits)
     suites = args.suite.split(",")
     trials = [trial for suite in suites for trial in nominal(suite, tasks, inits, args.seed)]
     if args.perturb == "camera":
-        return from_other_views(trials, args.views, parse_range(args.difficulty))
+        return from_other_views(trials, args.views, catalog.parse_range(args.difficulty))
     change = {"language": in_other_words, "goal": for_other_goals}.get(args.perturb, list)
     return change(trials)
 

@@ -25,8 +25,11 @@ def versions() -> dict[str, str]:
 
 
 def check_scene(scene: SceneSpec) -> None:
-    """Raises ValueError unless the suite, the task and the initial state exist."""
+    """Raises ValueError unless suite, task, initial state and the goal asked for there exist."""
     catalog.init_state(scene.suite, scene.task, scene.init)
+    goals = (None, scene.task, *catalog.other_goals(scene.suite, scene.task))
+    if scene.goal not in goals:
+        raise ValueError(f"{scene.suite} task {scene.task}: the scene can't have goal {scene.goal}")
     if not 0 <= scene.seed < MAX_SEED:
         raise ValueError(f"the seed must lie in [0, {MAX_SEED}), not {scene.seed}")
 

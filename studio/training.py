@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from models.config import preset
+from models.run import STATE
 from models.schedule import TrainConfig
 from studio.forms import fill, options
 from studio.jobs import METRICS, Job, read_rows
 from studio.workspace import Workspace, shown
 
 KIND = "train"
-STATE = "trainer_state.pt"  # what `--resume` needs
 # fields of TrainConfig that are no options of the command line
 FIXED = frozenset({"grad_clip", "sampler"})
 TUNED = tuple(name for name in TrainConfig.__slots__ if name not in FIXED)

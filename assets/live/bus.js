@@ -92,3 +92,11 @@ export const escapeHtml = (text) => {
   node.textContent = text ?? "";
   return node.innerHTML.replaceAll('"', "&quot;");
 };
+
+// Draws the panel called `name` into the element that Gradio made for it.
+export function mountPanel(panels, name, root) {
+  const element = document.createElement("div");
+  element.className = `st-${name}`;
+  root.replaceChildren(element);
+  panels[name](element);
+}

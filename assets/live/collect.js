@@ -1,15 +1,12 @@
 // Entry of the Collect tab: the form's command, the collections, and what a folder's files hold.
 
-import { escapeHtml, on } from "./bus.js";
+import { escapeHtml, mountPanel, on } from "./bus.js";
 import {
-  ask, bar, button, Details, draw, duration, Form, follow, jobs, onAction, pill, says, tile, took, when,
+  ask, bar, Details, draw, duration, Form, follow, headHtml, jobs, onAction, says, tile, took,
 } from "./jobs.js";
 import { address } from "./socket.js";
 
-const form = new Form("collect", (name) => {
-  const launch = document.getElementById("collect-launch");
-  if (launch) launch.disabled = !name;
-});
+const form = new Form("collect");
 const PANELS = { command: (element) => form.mount(element), run: mountRun, files: mountFiles };
 const places = {};
 let selected = null; // name of a collection, or path of a folder
@@ -28,12 +25,7 @@ window.collect = {
   },
 };
 
-export function mount(name, root) {
-  const element = document.createElement("div");
-  element.className = `st-${name}`;
-  root.replaceChildren(element);
-  PANELS[name](element);
-}
+export const mount = (name, root) => mountPanel(PANELS, name, root);
 
 export function configure(config, refill) {
   form.configure(config, refill);
@@ -124,13 +116,7 @@ const steps = () => (files ?? []).reduce((sum, file) => sum + file.steps, 0);
 
 function jobHtml(job) {
   const { summary: s } = job;
-  const actions = [
-    job.state === "running" && button("stop", job.name, job.stopping ? "Stopping …" : "Stop"),
-    job.resumable && button("resume", job.name, "Resume"),
-  ];
-  return `<header class="st-head"><h3 title="${escapeHtml(job.name)}">${escapeHtml(job.name)}</h3>${pill(job)}
-      <span class="st-about">${escapeHtml(job.values.suite ?? "")} · started ${when(job.started)}</span>
-      <span class="st-actions">${actions.filter(Boolean).join("")}</span></header>
+  return `${headHtml(job, [job.values.suite])}
     ${bar(job)}${says(job)}
     <dl class="st-tiles">
       ${tile("demonstrations", `${s.done ?? 0} <small>of ${s.total ?? "–"}</small>`)}

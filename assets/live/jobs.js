@@ -61,9 +61,10 @@ async function refresh() {
 
 // -- a form ---------------------------------------------------------------------------------------
 
+// `kind` names the jobs that it launches and its button, "<kind>-launch".
 export class Form {
-  constructor(kind, ready) {
-    Object.assign(this, { kind, ready, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
+  constructor(kind) {
+    Object.assign(this, { kind, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
   }
 
   configure(config, refill) {
@@ -114,7 +115,8 @@ export class Form {
     this.element.dataset.state = answer.error ? "bad" : "good";
     const words = (answer.error ?? answer.command).split(" ").map((word) => `<span>${escapeHtml(word)}</span>`);
     draw(this.element.querySelector("code"), words.join(" "));
-    this.ready(answer.error ? null : answer.name);
+    const launch = document.getElementById(`${this.kind}-launch`);
+    if (launch) launch.disabled = Boolean(answer.error);
   }
 
   async launch() {
@@ -171,12 +173,25 @@ export function took({ started, ended, state }) {
   return (ended ?? Date.now() / 1000) - started;
 }
 
-export function when(seconds) {
+function when(seconds) {
   if (!seconds) return "";
   const date = new Date(1000 * seconds);
   const today = date.toDateString() === new Date().toDateString();
   const day = today ? "" : date.toLocaleDateString([], { day: "numeric", month: "short" }) + " ";
   return day + date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+// Title of a job: its name, its state, what it is about, and buttons; stop and resume first.
+export function headHtml(job, about, more = []) {
+  const actions = [
+    job.state === "running" && button("stop", job.name, job.stopping ? "Stopping …" : "Stop"),
+    job.resumable && button("resume", job.name, "Resume"),
+    ...more,
+  ];
+  const words = [...about, job.state === "outside" ? "" : `started ${when(job.started)}`];
+  return `<header class="st-head"><h3 title="${escapeHtml(job.name)}">${escapeHtml(job.name)}</h3>${pill(job)}
+    <span class="st-about">${words.filter(Boolean).map(escapeHtml).join(" · ")}</span>
+    <span class="st-actions">${actions.filter(Boolean).join("")}</span></header>`;
 }
 
 export const button = (action, name, text, kind = "") =>

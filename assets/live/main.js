@@ -1,6 +1,6 @@
 // Entry of the Live page. Gradio's HTML components call `mount`; its listeners call `window.studio`.
 
-import { live } from "./bus.js";
+import { live, mountPanel } from "./bus.js";
 import * as chrome from "./chrome.js";
 import * as forms from "./forms.js";
 import * as inside from "./inside.js";
@@ -45,10 +45,7 @@ export function configure(config, refill) {
 function drain() {
   if (!live.config) return;
   for (const [name, root] of queue.splice(0)) {
-    const element = document.createElement("div");
-    element.className = `st-${name}`;
-    root.replaceChildren(element);
-    PANELS[name](element);
+    mountPanel(PANELS, name, root);
     waiting.delete(name);
   }
   if (waiting.size) return;

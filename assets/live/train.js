@@ -1,17 +1,15 @@
 // Entry of the Train tab: the form's command, the selected run, its curves, and all runs.
 
-import { escapeHtml, live, on, recall, remember } from "./bus.js";
+import { escapeHtml, live, mountPanel, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import * as curves from "./curves.js";
 import {
-  act, ask, bar, button, Details, draw, duration, figure, Form, follow, jobs, onAction, openTab, pill, says, tile, took, when,
+  act, ask, bar, button, Details, draw, duration, figure, Form, follow, headHtml, jobs, onAction, openTab,
+  pill, says, tile, took,
 } from "./jobs.js";
 import { send } from "./socket.js";
 
-const form = new Form("train", (name) => {
-  const launch = document.getElementById("train-launch");
-  if (launch) launch.disabled = !name;
-});
+const form = new Form("train");
 const PANELS = { command: (element) => form.mount(element), run: mountRun, curves: curves.mount, runs: mountRuns };
 const remembered = JSON.parse(recall("studio-runs") ?? "{}");
 let selected = remembered.selected ?? null;
@@ -29,12 +27,7 @@ window.train = {
   },
 };
 
-export function mount(name, root) {
-  const element = document.createElement("div");
-  element.className = `st-${name}`;
-  root.replaceChildren(element);
-  PANELS[name](element);
-}
+export const mount = (name, root) => mountPanel(PANELS, name, root);
 
 export function configure(config, refill) {
   form.configure(config, refill);
@@ -128,13 +121,10 @@ function emptyHtml() {
 
 function runHtml(run) {
   const { summary: s, values } = run;
-  const about = [values.preset, values.data, run.state === "outside" ? "" : `started ${when(run.started)}`];
   const gpu = s.gpu_percent === undefined ? "" : tile("GPU", figure(s.gpu_percent, 0), "%");
   const success = s.success_rate === undefined ? "–" : figure(100 * s.success_rate, 0);
   return `
-    <header class="st-head"><h3 title="${escapeHtml(run.name)}">${escapeHtml(run.name)}</h3>${pill(run)}
-      <span class="st-about">${about.filter(Boolean).map(escapeHtml).join(" · ")}</span>
-      <span class="st-actions">${actionsHtml(run)}</span></header>
+    ${headHtml(run, [values.preset, values.data], useButtons(run))}
     ${bar(run)}${says(run)}
     <dl class="st-tiles">
       ${tile("step", s.step ?? "–")}
@@ -148,16 +138,12 @@ function runHtml(run) {
     </dl>`;
 }
 
-function actionsHtml(run) {
-  const all = [];
-  if (run.state === "running") all.push(button("stop", run.name, run.stopping ? "Stopping …" : "Stop"));
-  if (run.resumable) all.push(button("resume", run.name, "Resume"));
-  run.checkpoints.forEach((which, i) => {
+function useButtons(run) {
+  return run.checkpoints.map((which, i) => {
     const path = `${run.name}/${which}`;
     const text = path === live.checkpoint?.name ? `Live uses ${which}` : `Use ${which} in Live`;
-    all.push(button("use", path, text, i ? "" : "st-primary"));
+    return button("use", path, text, i ? "" : "st-primary");
   });
-  return all.join("");
 }
 
 // The checkpoint drives Live from the next episode on; this page's own begins at once.

@@ -6,6 +6,7 @@ import pytest
 
 from studio import collect
 from studio.collect import CollectConfig, Episode
+from studio.sim import catalog
 
 
 def test_held_out_initial_states_are_never_used_by_default(tmp_path):
@@ -39,7 +40,7 @@ def test_attempts_differ_in_scene_and_noise(tmp_path):
     [
         (["--suite", "libero_moon"], "unknown suite"),
         (["--tasks", "8-12"], "--tasks: libero_object has the tasks 0-9"),
-        (["--tasks", "five"], "'five' is no list such as 0-9"),
+        (["--tasks", "five"], "a range looks like 0-9"),
         (["--inits", "40-60"], "--inits: LIBERO has the initial states 0-49"),
         (["--per-task", "0"], "--per-task must be at least 1"),
         (["--workers", "many"], "'many' is neither a number nor auto"),
@@ -73,3 +74,9 @@ def test_a_checkpoint_leads_and_its_hash_is_kept(debug_checkpoint, tmp_path):
     weights = (debug_checkpoint / "model.safetensors").read_bytes()
     assert dagger.sha256 == hashlib.sha256(weights).hexdigest() and dagger.beta == 0.25
     assert collect.parse(["--out", str(tmp_path)]).dagger is None
+
+
+def test_ranges():
+    assert catalog.parse_range("40-42,7") == [40, 41, 42, 7]
+    with pytest.raises(ValueError):
+        catalog.parse_range("a-b")

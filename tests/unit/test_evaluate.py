@@ -12,7 +12,6 @@ from studio.evaluate import (
     from_other_views,
     in_other_words,
     nominal,
-    parse_range,
     read_rows,
     table,
     wilson,
@@ -27,12 +26,6 @@ from studio.events import CameraPerturbation
 def test_wilson_interval(wins, trials, low, high):
     """Published values of the Wilson score interval."""
     assert wilson(wins, trials) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_ranges():
-    assert parse_range("40-42,7") == [40, 41, 42, 7]
-    with pytest.raises(ValueError):
-        parse_range("a-b")
 
 
 def test_a_cut_off_line_and_errors_are_not_results(tmp_path):
