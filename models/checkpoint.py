@@ -58,6 +58,7 @@ class CheckpointInfo:
     sha256: str  # of model.safetensors
     preset: str
     training: TrainingRecord
+    server: str = ""  # address of the policy server that runs it; "" is this process
 
     @property
     def suites(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from models.config import ModelConfig, SamplerConfig
 from models.energy_head import BoundEnergy, Context
 from models.landscape import slice_2d
 from models.mcmc import Descent, descend, draw_noise, score
+from models.normalize import Statistics
 from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
@@ -57,7 +58,7 @@ class EnergyPolicy:
         self.checkpoint: CheckpointInfo = checkpoint.info
         self.calibration: Calibration | None = checkpoint.calibration
         self._model = checkpoint.model.to(self.device).eval().requires_grad_(False)
-        self._statistics = checkpoint.statistics
+        self.statistics: Statistics = checkpoint.statistics
         self._text = build_text(self.config.text)
         self._lock = threading.Lock()
         self._looked_into: tuple[Observation, BoundEnergy] | None = None
@@ -157,11 +158,11 @@ class EnergyPolicy:
 
     def normalize(self, actions: np.ndarray) -> np.ndarray:
         """Environment scale -> normalised, [..., D]."""
-        return self._statistics.normalize(actions)
+        return self.statistics.normalize(actions)
 
     def denormalize(self, actions: np.ndarray) -> np.ndarray:
         """Normalised -> environment scale, [..., D]; not clipped."""
-        return self._statistics.denormalize(actions)
+        return self.statistics.denormalize(actions)
 
     def _descend(
         self, energy: BoundEnergy, sampler: SamplerConfig, seeds: Sequence[int]
@@ -192,7 +193,7 @@ class EnergyPolicy:
         text, mask = self._text([obs.instruction for obs in observations])
         return self._model.backbone(
             images.to(self.device),
-            torch.from_numpy(self._statistics.standardize(proprio)).to(self.device),
+            torch.from_numpy(self.statistics.standardize(proprio)).to(self.device),
             text.to(self.device),
             None if mask is None else mask.to(self.device),
         )

@@ -50,6 +50,7 @@ class Plan:
     `chain` is the chain of lowest final energy; `actions` are its final actions, denormalised to
     the environment's own scale. `readout` is the regression read-out of the latent queries
     (normalised) and `energy_gap` = E(readout, C) - E(a^(K), C); both None without a read-out.
+    `round_trip_s`: request to reply where a policy server planned, None where this process did.
     """
 
     actions: np.ndarray  # float32 [H, D], environment scale, within [-1, 1]
@@ -61,6 +62,7 @@ class Plan:
     latency_s: float
     readout: np.ndarray | None = None  # float32 [H, D], normalised
     energy_gap: float | None = None
+    round_trip_s: float | None = None
 
     @property
     def initial_energy(self) -> float:

@@ -58,6 +58,14 @@ class Controller(Protocol):
     def plan(self, obs: Observation, sampler: SamplerConfig, seed: int) -> Plan: ...
 
 
+class PolicyAway(Exception):
+    """A controller can't plan just now; its text says why. Ask again after `retry_s` seconds."""
+
+    def __init__(self, message: str, retry_s: float) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
 class Subscriber(Protocol):
     """Told of everything that happens, on the loop's own thread. Must return quickly."""
 
@@ -175,7 +183,11 @@ class ControlLoop:
         now = time.monotonic()
         if now < self._next_step:
             return self._next_step - now
-        self._step()
+        try:
+            self._step()
+        except PolicyAway as away:  # nothing has happened yet: the same step is tried again
+            self._set(message=str(away))
+            return away.retry_s
         period = 1.0 / min(self.state.hz, MAX_HZ) if self.state.hz > 0 else 0.0
         self._next_step = max(self._next_step + period, time.monotonic() - MAX_DEBT_S)
         return max(0.0, self._next_step - time.monotonic())
@@ -312,7 +324,7 @@ class ControlLoop:
         step = state.step + 1
         frame = Frame(step, reply.jpegs, time.time()) if reply.jpegs else None
         self._tell("on_step", StepEvent(step, action, reply.proprio, reply.success, plan, frame))
-        self._set(step=step, measured_hz=self._measured_hz())
+        self._set(step=step, measured_hz=self._measured_hz(), message="")
         if frame:
             self._last_frame = now
             self._tell("on_frame", frame)

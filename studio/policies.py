@@ -22,6 +22,7 @@ def describe(policy: EnergyPolicy) -> dict[str, object]:
     return {
         "name": f"{path.parent.name}/{path.name}" if of_a_run else path.name,
         "sha256": info.sha256,
+        "server": info.server,
         "preset": info.preset,
         "pixels": info.pixels,
         "horizon": policy.config.horizon,

@@ -145,6 +145,7 @@ def _plan_row(index: int, record: PlanRecord, advice: Advice | None) -> dict[str
         "seed": plan.seed,
         "sampler": _plain(plan.sampler),
         "latency_s": plan.latency_s,
+        "round_trip_s": plan.round_trip_s,
         **expert,
     }
 

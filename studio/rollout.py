@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 from models.config import SamplerConfig
@@ -64,7 +65,7 @@ def run_episode(
         loop.apply(SetInstruction(instruction))
     loop.apply(Run())
     while loop.state.status is Status.RUNNING:
-        loop.tick()
+        time.sleep(loop.tick())  # only a policy that is away makes it wait
     return recorder.episode()
 
 

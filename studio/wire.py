@@ -127,6 +127,7 @@ def plan_message(index: int, record: PlanRecord) -> dict:
         "final": plan.final_energy,
         "gap": plan.energy_gap,
         "latency_ms": 1000 * plan.latency_s,
+        "round_trip_ms": None if plan.round_trip_s is None else 1000 * plan.round_trip_s,
         "instruction": plan.observation.instruction,
         "thumb": thumbnail(plan.observation.images["agentview"]),
     }
