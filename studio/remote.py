@@ -1,0 +1,227 @@
+"""RemotePolicy: an `EnergyPolicy` that another process, such as a GPU machine's, computes.
+
+Each call takes a connection of its own from a pool, so that the server can plan for several
+sessions together. Every request can be asked again, since the same request has the same answer:
+a connection that broke is replaced at once, and while nothing answers the next attempt waits ever
+longer. Meanwhile calls raise `PolicyAway`, which a control loop waits out.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from websockets import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from models.config import SamplerConfig
+from models.types import DescentTrace, LandscapeSlice, Observation, Plan
+from studio import openpi
+from studio.extension import EXTENSION, Served, slice_of, trace_of
+from studio.loop import PolicyAway
+from studio.openpi import API_KEY
+
+BACKOFF_S = (0.5, 1, 2, 4)  # between attempts to reach a server
+OPEN_S = 3.0  # for a connection to open
+REPLY_S = 60.0  # for a reply to come
+POLL_S = 0.05  # between looks at `stop()`
+MAX_REPLY = 2**28  # bytes
+
+
+class RemotePolicy:
+    """See the module docstring. Thread-safe."""
+
+    device = "auto"  # of a checkpoint that this process loads instead
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        """Connect to `url`, such as ws://host:8000; the API key may be in the environment.
+
+        Raises PolicyAway if nothing answers there, ValueError if it serves no EB-VLA.
+        """
+        if not url.startswith(("ws://", "wss://")):
+            raise ValueError(f"a policy server's address begins with ws:// or wss://, not {url!r}")
+        key = api_key or os.environ.get(API_KEY)
+        self.url = url
+        self._headers = {"Authorization": f"Api-Key {key}"} if key else None
+        self._pool: list[ClientConnection] = []
+        self._lock = threading.Lock()
+        self._failures, self._retry_at, self._reason = 0, 0.0, ""
+        self._served: Served | None = None
+        self._pool.append(self._dial())
+        self.config, self.checkpoint = self._served.config, self._served.checkpoint
+        self.calibration, self.statistics = self._served.calibration, self._served.statistics
+
+    def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
+        """As `EnergyPolicy.plan`; raises PolicyAway while the server can't plan."""
+        sampler = sampler or SamplerConfig()
+        asked = {"seed": int(seed), "sampler": asdict(sampler), "trace": True}
+        started = time.perf_counter()
+        reply = self._ask(obs, asked)
+        round_trip = time.perf_counter() - started
+        told = reply[EXTENSION]
+        return Plan(
+            actions=reply["actions"],
+            trace=trace_of(told["trace"]),
+            chain=told["chain"],
+            sampler=sampler,
+            seed=seed,
+            observation=obs,
+            latency_s=reply["server_timing"]["infer_ms"] / 1e3,
+            readout=told["readout"],
+            energy_gap=told["energy_gap"],
+            round_trip_s=round_trip,
+        )
+
+    def plan_batch(
+        self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
+    ) -> list[Plan]:
+        """As `EnergyPolicy.plan_batch`: asked for at once, the server makes batches of them."""
+        with ThreadPoolExecutor(max(1, len(observations))) as threads:
+            return list(threads.map(lambda o, s: self.plan(o, sampler, s), observations, seeds))
+
+    def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
+        """As `EnergyPolicy.explore`."""
+        asked = {"kind": "explore", "seed": int(seed), "sampler": asdict(sampler)}
+        return trace_of(self._ask(obs, asked)[EXTENSION]["trace"])
+
+    def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `EnergyPolicy.energies`."""
+        found = self._ask(obs, {"kind": "energies", "actions": actions})[EXTENSION]
+        return found["energies"], found["timestep_energies"]
+
+    def slice_2d(
+        self,
+        obs: Observation,
+        centre: np.ndarray,
+        timestep: int = 0,
+        dims: tuple[int, int] = (0, 1),
+        span: float | tuple[float, float] = 1.0,
+        grid: int = 50,
+        stop: Callable[[], bool] | None = None,
+    ) -> LandscapeSlice:
+        """As `EnergyPolicy.slice_2d`; the server stops, too."""
+        asked = {"centre": centre, "timestep": timestep, "dims": dims, "span": span, "grid": grid}
+        return slice_of(self._ask(obs, {"kind": "slice_2d", **asked}, stop)[EXTENSION]["slice"])
+
+    def normalize(self, actions: np.ndarray) -> np.ndarray:
+        """Environment scale -> normalised, [..., D]."""
+        return self.statistics.normalize(actions)
+
+    def denormalize(self, actions: np.ndarray) -> np.ndarray:
+        """Normalised -> environment scale, [..., D]; not clipped."""
+        return self.statistics.denormalize(actions)
+
+    def close(self) -> None:
+        """Close the connections; a later call opens one again."""
+        with self._lock:
+            pool, self._pool = self._pool, []
+        for connection in pool:
+            connection.close()
+
+    # -- one request --------------------------------------------------------------------------
+    def _ask(
+        self, obs: Observation, asked: dict[str, Any], stop: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        """The reply, with a fresh connection if an old one turns out to be broken."""
+        request = openpi.pack(openpi.to_request(obs) | {EXTENSION: asked})
+        for connection in (self._idle(), None):
+            connection = connection or self._dial()
+            try:
+                connection.send(request)
+                reply = _receive(connection, stop)
+            except ConnectionClosed as error:
+                self.close()  # the others in the pool are of the same age
+                broken = error
+                continue
+            except BaseException:
+                connection.close()  # whatever it still sends answers nobody
+                raise
+            with self._lock:
+                self._pool.append(connection)
+            return _reply(reply)
+        raise self._away(f"it closed the connection: {broken}")
+
+    def _idle(self) -> ClientConnection | None:
+        with self._lock:
+            return self._pool.pop() if self._pool else None
+
+    def _dial(self) -> ClientConnection:
+        """A new connection. Raises PolicyAway, at once while it is too early for an attempt."""
+        with self._lock:
+            wait = self._retry_at - time.monotonic()
+            if wait > 0:
+                raise PolicyAway(self._reason, wait)
+        try:
+            connection = connect(
+                self.url, legacy=True, compression=None, max_size=MAX_REPLY,
+                additional_headers=self._headers, open_timeout=OPEN_S, close_timeout=1,
+            )  # fmt: skip
+            self._greet(connection)
+        except InvalidURI as error:
+            raise ValueError(str(error)) from None
+        except InvalidStatus as refused:
+            if refused.response.status_code == 401:
+                raise ValueError(
+                    f"the policy server at {self.url} wants an API key; set {API_KEY}"
+                ) from None
+            raise self._away(f"it answers {refused.response.status_code}") from None
+        except (OSError, WebSocketException) as error:
+            raise self._away(str(error) or type(error).__name__) from None
+        self._failures = 0
+        return connection
+
+    def _greet(self, connection: ClientConnection) -> None:
+        """Read what is served; it must be what was served before. Raises ValueError."""
+        try:
+            hello = connection.recv(OPEN_S)
+            served = Served.read(openpi.unpack(hello) if isinstance(hello, bytes) else {}, self.url)
+            if self._served and served.checkpoint.sha256 != self._served.checkpoint.sha256:
+                raise ValueError(
+                    f"{self.url} serves another checkpoint now ({served.checkpoint.path}, "
+                    f"{served.checkpoint.sha256[:8]}); start the studio again to use it"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        self._served = served
+
+    def _away(self, reason: str) -> PolicyAway:
+        """The error of a server that doesn't answer; the next attempts come ever later."""
+        wait = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+        text = (
+            f"No policy server answers at {self.url} ({reason}). Start it again there with "
+            "python -m studio.serve; the scene goes on by itself."
+        )
+        with self._lock:
+            self._failures, self._reason = self._failures + 1, text
+            self._retry_at = time.monotonic() + wait
+        return PolicyAway(text, wait)
+
+
+def _receive(connection: ClientConnection, stop: Callable[[], bool] | None) -> str | bytes:
+    """The next frame. Raises InterruptedError on `stop()`, PolicyAway if it takes too long."""
+    deadline = time.monotonic() + REPLY_S
+    while time.monotonic() < deadline:
+        if stop and stop():
+            raise InterruptedError("stopped: a newer request waits")
+        try:
+            return connection.recv(POLL_S if stop else REPLY_S)
+        except TimeoutError:
+            continue
+    raise PolicyAway(f"The policy server has not answered for {REPLY_S:g} s.", BACKOFF_S[0])
+
+
+def _reply(reply: str | bytes) -> dict[str, Any]:
+    """The map in a reply. Raises what a text frame says: PolicyAway when busy, or ValueError."""
+    if isinstance(reply, bytes):
+        return openpi.unpack(reply)
+    kind, _, text = reply.partition(": ")
+    if kind == "Busy":
+        raise PolicyAway(f"The policy server is busy: {text}.", BACKOFF_S[0])
+    raise ValueError(f"the policy server says: {text or reply}")

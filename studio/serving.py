@@ -1,0 +1,335 @@
+"""PolicyServer: one policy, many clients, openpi's WebSocket protocol (see `studio.serve`).
+
+The event loop reads and writes; one thread makes plans and another what is looked into beside them.
+Plans that were asked for while one was made wait together and are made in one batch. Whoever leaves
+takes his request along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from websockets import ConnectionClosed, Request, Response
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import CloseCode
+
+from models.policy import EnergyPolicy
+from models.types import Plan
+from studio import extension, openpi
+from studio.extension import Query
+from studio.openpi import BadRequest
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE = 16 * 2**20  # bytes from a client
+MAX_BATCH = 16  # plans made together
+MAX_QUEUE = 64  # requests in the house
+GRACE_S = 30.0  # what is in flight may take so long when the server stops
+CONTROL = "__ctrl__"  # openpi's clients may tell when an episode begins and ends
+
+
+class Busy(Exception):
+    """The server can't take a request now; later it can."""
+
+
+class Metrics:
+    """What `GET /metrics` tells, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        made = {"registry": self.registry, "namespace": "eb_vla"}
+        self.requests = Counter(
+            "requests", "Requests, by kind and outcome", ["kind", "outcome"], **made
+        )
+        self.plans = Counter("plans", "Plans made", **made)
+        self.connections = Gauge("connections", "Clients connected", **made)
+        self.queue = Gauge("queue_length", "Requests taken and not answered yet", **made)
+        self.batch = Histogram(
+            "batch_size", "Plans made together", buckets=(1, 2, 4, 8, 16), **made
+        )
+        self.latency = Histogram(
+            "request_seconds", "From request to reply, by kind", ["kind"], **made
+        )
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    query: Query
+    plan: asyncio.Future[Plan]
+    since: float  # monotonic
+
+
+class Planner:
+    """Plans of the queries that wait together, in one batch, on one thread."""
+
+    def __init__(self, policy: EnergyPolicy, metrics: Metrics, max_batch: int = MAX_BATCH) -> None:
+        self._policy, self._metrics, self._max_batch = policy, metrics, max_batch
+        self._waiting: deque[_Waiting] = deque()
+        self._news = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "planner")
+
+    async def plan(self, query: Query) -> tuple[Plan, float]:
+        """The plan, and the seconds from asking to having it. Raises what the policy raises."""
+        waiting = _Waiting(query, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._waiting.append(waiting)
+        self._news.set()
+        return await waiting.plan, time.monotonic() - waiting.since
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._news.wait()
+            if batch := self._take():
+                await self._make(batch)
+            else:
+                self._news.clear()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown(wait=False)
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest query and those that can be planned with it; who left is forgotten."""
+        there = [waiting for waiting in self._waiting if not waiting.plan.done()]
+        batch = [w for w in there if w.query.batch == there[0].query.batch][: self._max_batch]
+        self._waiting = deque(w for w in there if w not in batch)
+        return batch
+
+    async def _make(self, batch: list[_Waiting]) -> None:
+        queries = [waiting.query for waiting in batch]
+        self._metrics.batch.observe(len(batch))
+        try:
+            plans = await asyncio.get_running_loop().run_in_executor(
+                self._thread,
+                self._policy.plan_batch,
+                [query.observation for query in queries],
+                queries[0].sampler,
+                [query.seed for query in queries],
+            )
+        except Exception as error:  # it belongs to those who asked
+            outcomes = [(waiting.plan.set_exception, error) for waiting in batch]
+        else:
+            self._metrics.plans.inc(len(plans))
+            outcomes = [(w.plan.set_result, plan) for w, plan in zip(batch, plans, strict=True)]
+        for waiting, (settle, outcome) in zip(batch, outcomes, strict=True):
+            if not waiting.plan.done():
+                settle(outcome)
+
+
+class PolicyServer:
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        policy: EnergyPolicy,
+        *,
+        api_key: str | None = None,
+        max_queue: int = MAX_QUEUE,
+        max_batch: int = MAX_BATCH,
+    ) -> None:
+        """`max_queue`: requests taken and not answered yet; more are refused.
+
+        Raises ValueError when a number is not positive.
+        """
+        if max_queue < 1 or max_batch < 1:
+            raise ValueError("the queue and a batch must hold at least one request")
+        self.metrics = Metrics()
+        self._policy, self._api_key = policy, api_key
+        self._max_queue, self._max_batch = max_queue, max_batch
+        self._hello = openpi.pack(extension.metadata(policy))
+        self._in_house, self._stopping = 0, False
+
+    async def run(
+        self, host: str, port: int, stop: asyncio.Event, ready: Callable[[int], None]
+    ) -> None:
+        """Serve until `stop` is set, then answer what is in flight and close.
+
+        `ready` is told the port, a free one if `port` is 0. Raises OSError if it can't be used.
+        """
+        self._planner = Planner(self._policy, self.metrics, self._max_batch)
+        self._beside = ThreadPoolExecutor(1, "analyses")
+        self._empty = asyncio.Event()
+        self._empty.set()
+        planning = asyncio.create_task(self._planner.run())
+        options = {"compression": None, "max_size": MAX_MESSAGE, "max_queue": 2}
+        options["origins"] = [None]  # no browser's page of whatever site
+        async with serve(
+            self._converse, host, port, process_request=self._http, **options
+        ) as server:
+            ready(server.sockets[0].getsockname()[1])
+            await stop.wait()
+            self._stopping = True
+            server.close(close_connections=False)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), GRACE_S)
+            closing = (c.close(CloseCode.GOING_AWAY, "it stops") for c in server.connections)
+            await asyncio.gather(*closing)
+        planning.cancel()
+        self._planner.close()
+        self._beside.shutdown(wait=False)
+
+    # -- HTTP ---------------------------------------------------------------------------------
+    def _http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Health and metrics, and who may come in: None lets a WebSocket open."""
+        path = request.path.split("?")[0]
+        if path == "/healthz":
+            return connection.respond(HTTPStatus.OK, "OK\n")
+        shown = request.headers.get("Authorization", "")
+        wanted = f"Api-Key {self._api_key}"
+        if self._api_key and not hmac.compare_digest(
+            shown.encode(errors="replace"), wanted.encode()
+        ):
+            text = "This server wants its API key: Authorization: Api-Key ...\n"
+            return connection.respond(HTTPStatus.UNAUTHORIZED, text)
+        if path != "/metrics":
+            return None
+        response = connection.respond(HTTPStatus.OK, self.metrics.text().decode())
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = CONTENT_TYPE_LATEST
+        return response
+
+    # -- one client ---------------------------------------------------------------------------
+    async def _converse(self, connection: ServerConnection) -> None:
+        """From the metadata to the last reply."""
+        gone = asyncio.create_task(connection.wait_closed())
+        timing: dict[str, float] = {}
+        try:
+            with self.metrics.connections.track_inprogress():
+                await connection.send(self._hello)
+                async for message in connection:
+                    started = time.monotonic()
+                    await self._serve(connection, gone, message, timing)
+                    timing = {"prev_total_ms": 1e3 * (time.monotonic() - started)}
+        except ConnectionClosed as left:
+            log.debug("client %s left: %s", connection.remote_address, left)
+        finally:
+            gone.cancel()
+
+    async def _serve(
+        self, connection: ServerConnection, gone: asyncio.Task, message: str | bytes, timing: dict
+    ) -> None:
+        """One reply to one message; what goes wrong is told in a text frame."""
+        started, kind, outcome = time.monotonic(), "unknown", "ok"
+        try:
+            with self._place():
+                if isinstance(message, str):
+                    raise BadRequest("requests are binary frames of msgpack, not text")
+                request = openpi.unpack(message)
+                if isinstance(request, dict) and CONTROL in request:
+                    kind, reply = "control", {"__ack__": request[CONTROL]}
+                else:
+                    query = extension.parse(request)
+                    kind = query.kind
+                    reply = await self._while_there(gone, self._answer(query, timing))
+                await connection.send(openpi.pack(reply))
+        except ConnectionClosed:
+            outcome = "left"
+            raise
+        except Busy as busy:
+            outcome = "busy"
+            await connection.send(f"Busy: {busy}")
+        except ValueError as error:
+            outcome = "bad"
+            log.info("client %s: %s", connection.remote_address, error)
+            await connection.send(f"BadRequest: {error}")
+        except Exception as error:
+            outcome = "error"
+            log.exception("client %s: %s", connection.remote_address, kind)
+            await connection.send(f"{type(error).__name__}: {error}")
+            await connection.close(CloseCode.INTERNAL_ERROR, "the reason was sent before")
+        finally:
+            self.metrics.requests.labels(kind, outcome).inc()
+            self.metrics.latency.labels(kind).observe(time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place among the requests that are being answered. Raises Busy if there is none."""
+        if self._stopping:
+            raise Busy("the server is stopping; try again when it is back")
+        if self._in_house >= self._max_queue:
+            raise Busy(f"{self._max_queue} requests are waiting already; try again later")
+        self._in_house += 1
+        self._empty.clear()
+        self.metrics.queue.set(self._in_house)
+        try:
+            yield
+        finally:
+            self._in_house -= 1
+            self.metrics.queue.set(self._in_house)
+            if not self._in_house:
+                self._empty.set()
+
+    async def _while_there(self, gone: asyncio.Task, answer: Any) -> dict[str, Any]:
+        """The answer, given up when the client leaves; it can't be sent any more then."""
+        work = asyncio.ensure_future(answer)
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else {}
+        finally:
+            work.cancel()
+
+    async def _answer(self, query: Query, timing: dict[str, float]) -> dict[str, Any]:
+        if query.kind == "plan":
+            plan, waited = await self._planner.plan(query)
+            took = {"infer_ms": 1e3 * plan.latency_s, "queue_ms": 1e3 * (waited - plan.latency_s)}
+            return extension.plan_reply(plan, query) | {"server_timing": {**took, **timing}}
+        started, left = time.monotonic(), False
+        loop = asyncio.get_running_loop()
+        try:
+            reply = await loop.run_in_executor(
+                self._beside, extension.answer, self._policy, query, lambda: left
+            )
+        finally:
+            left = True
+        took = {"infer_ms": 1e3 * (time.monotonic() - started)}
+        return reply | {"server_timing": {**took, **timing}}
+
+
+class ServerThread:
+    """A server beside something else, such as the studio's page."""
+
+    def __init__(self, server: PolicyServer, host: str, port: int) -> None:
+        """Returns when it listens. Raises OSError if it can't."""
+        self._stop, self._loop = asyncio.Event(), asyncio.new_event_loop()
+        self._listening: Future[int] = Future()
+        work = server.run(host, port, self._stop, self._listening.set_result)
+        self._thread = threading.Thread(target=self._run, args=(work,), name="server", daemon=True)
+        self._thread.start()
+        self.port = self._listening.result()
+
+    def stop(self) -> None:
+        """Answer what is in flight, then end; safe to call twice."""
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self, work: Coroutine) -> None:
+        try:
+            self._loop.run_until_complete(work)
+        except OSError as error:
+            self._listening.set_exception(error)
+        finally:
+            self._loop.close()

@@ -1,0 +1,388 @@
+"""The policy server, asked by a client written from openpi's protocol alone: its own msgpack hooks,
+robosuite's convention of images, nothing of the studio's wire format."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import msgpack
+import numpy as np
+import pytest
+from websockets import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from models.types import Observation
+from studio import serve
+from studio.serving import MAX_MESSAGE, PolicyServer, ServerThread
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+
+
+# -- a client of openpi's protocol -----------------------------------------------------------------
+def to_map(value):
+    if isinstance(value, np.ndarray):
+        head = {b"__ndarray__": True, b"data": value.tobytes()}
+        return {**head, b"dtype": value.dtype.str, b"shape": value.shape}
+    return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
+
+
+def from_map(found):
+    if b"__ndarray__" in found:
+        return np.ndarray(found[b"shape"], np.dtype(found[b"dtype"]), found[b"data"])
+    if b"__npgeneric__" in found:
+        return np.dtype(found[b"dtype"]).type(found[b"data"])
+    return found
+
+
+class Client:
+    """Metadata first, then one reply per request; a text frame is an error."""
+
+    def __init__(self, port: int, key: str | None = None) -> None:
+        headers = {"Authorization": f"Api-Key {key}"} if key else None
+        self.socket = connect(
+            f"ws://127.0.0.1:{port}",
+            legacy=True,
+            compression=None,
+            max_size=None,
+            additional_headers=headers,
+        )
+        self.metadata = msgpack.unpackb(self.socket.recv(10), object_hook=from_map)
+
+    def infer(self, request: dict) -> dict:
+        return self.exchange(msgpack.packb(request, default=to_map))
+
+    def exchange(self, frame: str | bytes) -> dict:
+        self.socket.send(frame)
+        reply = self.socket.recv(30)
+        if isinstance(reply, str):
+            raise RuntimeError(reply)
+        return msgpack.unpackb(reply, object_hook=from_map)
+
+
+def robosuite_images(seed: int) -> dict[str, np.ndarray]:
+    """Images as robosuite hands them out: the bottom row of the scene comes first."""
+    rng = np.random.default_rng(seed)
+    return {
+        camera: rng.integers(0, 255, (224, 224, 3), dtype=np.uint8)
+        for camera in ("agentview", "wrist")
+    }
+
+
+def element(seed: int = 0, prompt: str = "pick up the milk") -> dict:
+    """What openpi's LIBERO example sends: images turned by 180°, float64 state."""
+    images = robosuite_images(seed)
+    turned = {name: np.ascontiguousarray(image[::-1, ::-1]) for name, image in images.items()}
+    return {
+        "observation/image": turned["agentview"],
+        "observation/wrist_image": turned["wrist"],
+        "observation/state": np.random.default_rng(seed).normal(size=8),
+        "prompt": prompt,
+    }
+
+
+def upright(seed: int = 0, prompt: str = "pick up the milk") -> Observation:
+    """The same as the studio's simulator hands it to the policy: the top row first."""
+    images = {name: image[::-1].copy() for name, image in robosuite_images(seed).items()}
+    state = np.random.default_rng(seed).normal(size=8).astype(np.float32)
+    return Observation(images, state, prompt)
+
+
+class Gated(EnergyPolicy):
+    """Waits for its gate before each batch, and remembers how many were planned together."""
+
+    def plan_batch(self, observations, sampler, seeds):
+        self.sizes.append(len(observations))
+        self.entered.set()
+        assert self.gate.wait(30)
+        return super().plan_batch(observations, sampler, seeds)
+
+
+@pytest.fixture(scope="module")
+def policy(debug_checkpoint):
+    policy = Gated.from_pretrained(debug_checkpoint, device="cpu")
+    policy.gate, policy.entered, policy.sizes = threading.Event(), threading.Event(), []
+    policy.gate.set()
+    return policy
+
+
+@pytest.fixture(scope="module")
+def port(policy):
+    server = ServerThread(PolicyServer(policy), "127.0.0.1", 0)
+    yield server.port
+    server.stop()
+
+
+@pytest.fixture
+def client(port):
+    client = Client(port)
+    yield client
+    client.socket.close()
+
+
+def get(port: int, path: str, **headers: str) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return reply.read().decode()
+
+
+# -- what is answered ------------------------------------------------------------------------------
+def test_actions_are_those_of_the_policy_on_the_upright_images(client, policy):
+    assert client.metadata["horizon"] == 8 and client.metadata["action_dim"] == 7
+    for seed in range(2):
+        reply = client.infer(element(seed))
+        wanted = policy.plan(upright(seed))
+        np.testing.assert_allclose(reply["actions"], wanted.actions, atol=1e-5)
+        assert reply["actions"].shape == (8, 7) and np.abs(reply["actions"]).max() <= 1
+        assert reply["server_timing"]["infer_ms"] > 0 and "eb_vla" not in reply
+    assert reply["server_timing"]["prev_total_ms"] > 0
+    mirrored = Observation(
+        {name: image[:, ::-1] for name, image in upright(1).images.items()},
+        upright(1).proprio,
+        upright(1).instruction,
+    )
+    assert np.abs(policy.plan(mirrored).actions - reply["actions"]).max() > 1e-3
+
+
+def test_the_extension_tells_energies_and_the_whole_descent(client, policy):
+    sampler = {"steps": 4, "chains": 3}
+    asked = {"seed": 7, "sampler": sampler, "trace": True}
+    reply = client.infer(element() | {"eb_vla": asked})
+    wanted, told = policy.plan(upright(), SamplerConfig(**sampler), seed=7), reply["eb_vla"]
+    assert told["chain"] == wanted.chain
+    assert told["final_energy"] == pytest.approx(wanted.final_energy, abs=1e-5)
+    assert told["energy_gap"] == pytest.approx(wanted.energy_gap, abs=1e-5)
+    np.testing.assert_allclose(told["readout"], wanted.readout, atol=1e-5)
+    for name, array in told["trace"].items():
+        np.testing.assert_allclose(array, getattr(wanted.trace, name), atol=1e-4)
+    short = client.infer(element() | {"eb_vla": {"seed": 7, "sampler": sampler}})["eb_vla"]
+    assert "trace" not in short and short["initial_energy"] == told["initial_energy"]
+
+
+def test_what_can_be_looked_into(client, policy):
+    centre = np.zeros((8, 7), np.float32)
+    asked = {"kind": "slice_2d", "centre": centre, "dims": [1, 2], "span": 2, "grid": 5}
+    found = client.infer(element() | {"eb_vla": asked})["eb_vla"]["slice"]
+    wanted = policy.slice_2d(upright(), centre, dims=(1, 2), span=2.0, grid=5)
+    np.testing.assert_allclose(found["energies"], wanted.energies, atol=1e-5)
+    np.testing.assert_array_equal(found["u"], wanted.u)
+    asked = {"kind": "energies", "actions": centre[None]}
+    found = client.infer(element() | {"eb_vla": asked})["eb_vla"]
+    assert found["energies"][0] == pytest.approx(policy.energies(upright(), centre[None])[0][0])
+    asked = {"kind": "explore", "seed": 3, "sampler": {"steps": 2, "chains": 2}}
+    trace = client.infer(element() | {"eb_vla": asked})["eb_vla"]["trace"]
+    assert trace["actions"].shape == (3, 2, 8, 7)
+
+
+def test_plans_that_wait_together_are_made_together_and_alike(port, policy):
+    policy.gate.clear()
+    policy.entered.clear()
+    policy.sizes.clear()
+    clients = [Client(port) for _ in range(5)]
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(clients[0].infer, element(0))
+        assert policy.entered.wait(10)  # with the first one; the others wait for it
+        rest = [threads.submit(c.infer, element(i + 1)) for i, c in enumerate(clients[1:])]
+        while "eb_vla_queue_length 5.0" not in get(port, "/metrics"):
+            assert not any(future.done() for future in rest)
+        policy.gate.set()
+        replies = [future.result(30) for future in (first, *rest)]
+    assert policy.sizes == [1, 4]
+    for seed, reply in enumerate(replies):
+        alone = EnergyPolicy.plan_batch(policy, [upright(seed)], SamplerConfig(), [0])[0]
+        np.testing.assert_allclose(reply["actions"], alone.actions, atol=1e-4)
+    for client in clients:
+        client.socket.close()
+
+
+def test_a_client_that_leaves_takes_its_request_along(port, policy):
+    policy.gate.clear()
+    policy.entered.clear()
+    policy.sizes.clear()
+    staying, leaving = Client(port), Client(port)
+    with ThreadPoolExecutor(1) as threads:
+        stays = threads.submit(staying.infer, element())
+        assert policy.entered.wait(10)
+        leaving.socket.send(msgpack.packb(element(1), default=to_map))
+        while "eb_vla_queue_length 2.0" not in get(port, "/metrics"):
+            assert not stays.done()
+        leaving.socket.close()
+        while "eb_vla_queue_length 1.0" not in get(port, "/metrics"):
+            assert not stays.done()
+        policy.gate.set()
+        assert stays.result(30)["actions"].shape == (8, 7)
+    assert staying.infer(element())["actions"].shape == (8, 7)
+    assert policy.sizes == [1, 1]
+    staying.socket.close()
+
+
+def test_health_and_metrics(client, port):
+    client.infer(element())
+    assert get(port, "/healthz") == "OK\n"
+    text = get(port, "/metrics")
+    assert 'eb_vla_requests_total{kind="plan",outcome="ok"}' in text
+    for name in ("plans_total", "batch_size_bucket", "request_seconds_bucket", "queue_length"):
+        assert f"eb_vla_{name}" in text
+
+
+def test_openpis_clients_may_tell_of_their_episodes(client):
+    assert client.infer({"__ctrl__": "episode_start", "__task__": "x"}) == {
+        "__ack__": "episode_start"
+    }
+
+
+# -- what is refused -------------------------------------------------------------------------------
+def broken(**changes):
+    request = {**element(), **changes}
+    return {key: value for key, value in request.items() if value is not None}
+
+
+IMAGE = element()["observation/image"]
+BAD = {
+    "has no 'prompt'": broken(prompt=None),
+    "has no 'observation/wrist_image'": broken(**{"observation/wrist_image": None}),
+    "unknown key 'observation/depth'": broken(**{"observation/depth": IMAGE}),
+    "'prompt' must be": broken(prompt=""),
+    "at most 500 characters": broken(prompt="x" * 501),
+    "finite numbers": broken(**{"observation/state": np.full(8, np.nan)}),
+    "finite numbers of shape": broken(**{"observation/state": np.full(8, 1e300)}),
+    r"shape \(8\), not \(9,\)": broken(**{"observation/state": np.zeros(9)}),
+    "array of numbers": broken(**{"observation/state": "still"}),
+    "must be a uint8 array": broken(**{"observation/image": IMAGE.astype(np.float32)}),
+    r"square RGB.*not \(224, 112, 3\)": broken(**{"observation/image": IMAGE[:, ::2].copy()}),
+    r"square RGB.*not \(8, 8, 3\)": broken(**{"observation/image": IMAGE[:8, :8].copy()}),
+    "one size": broken(**{"observation/image": IMAGE[::2, ::2].copy()}),
+    "must be a map": broken(eb_vla=3),
+    "kind must be one of plan": broken(eb_vla={"kind": "train"}),
+    "has no field 'colour'": broken(eb_vla={"colour": "red"}),
+    "steps must lie in": broken(eb_vla={"sampler": {"steps": 10**9}}),
+    "'sampler' must be a map of steps": broken(eb_vla={"sampler": {"colour": 1}}),
+    "'seed' must": broken(eb_vla={"seed": -1}),
+    "'seed' must be a whole": broken(eb_vla={"seed": "x"}),
+    "'actions' must be finite numbers": broken(
+        eb_vla={"kind": "energies", "actions": np.zeros((1, 7, 7))}
+    ),
+    "'centre' must be": broken(eb_vla={"kind": "slice_2d"}),
+    "grid must lie": broken(eb_vla={"kind": "slice_2d", "centre": np.zeros((8, 7)), "grid": 10**6}),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_a_bad_request_is_told_and_the_connection_goes_on(client, words):
+    with pytest.raises(RuntimeError, match=f"^BadRequest: .*{words}"):
+        client.infer(BAD[words])
+    assert client.infer(element())["actions"].shape == (8, 7)
+
+
+def array(dtype: str, data: bytes = b"\0" * 8, shape: tuple = (1,)) -> bytes:
+    return msgpack.packb(
+        {b"__ndarray__": True, b"data": data, b"dtype": dtype, b"shape": list(shape)}
+    )
+
+
+FRAMES = {
+    "binary frames": "hello",
+    "no msgpack": b"\xc1 nonsense",
+    "no objects": array("|O"),
+    "no objects, void": array("|V8"),
+    "no objects, structured": array("f4,f4"),
+    "no objects, no name": msgpack.packb({b"__ndarray__": True, b"data": b"", b"shape": [0]}),
+    "data don't fit": array("<f4"),
+    "data don't fit, negative": array("<f8", shape=(-1,)),
+    "a request is a map": msgpack.packb([1, 2]),
+    "no msgpack, cut short": msgpack.packb(element(), default=to_map)[:-9],
+}
+
+
+@pytest.mark.parametrize("words", FRAMES)
+def test_frames_that_are_no_requests(client, words):
+    with pytest.raises(RuntimeError, match=words.split(",")[0]):
+        client.exchange(FRAMES[words])
+    assert client.infer(element())["actions"].shape == (8, 7)
+
+
+def test_an_oversized_message_ends_its_connection_only(port, client):
+    glutton = Client(port)
+    with pytest.raises(ConnectionClosed, match="1009"):
+        glutton.exchange(bytes(MAX_MESSAGE + 1))
+    assert client.infer(element())["actions"].shape == (8, 7)
+
+
+def test_a_page_of_some_site_is_refused(port):
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(f"ws://127.0.0.1:{port}", origin="https://example.org", legacy=True)
+
+
+def test_a_full_queue_is_told(policy):
+    server = ServerThread(PolicyServer(policy, max_queue=1), "127.0.0.1", 0)
+    policy.gate.clear()
+    policy.entered.clear()
+    first, second = Client(server.port), Client(server.port)
+    with ThreadPoolExecutor(1) as threads:
+        taken = threads.submit(first.infer, element())
+        assert policy.entered.wait(10)
+        with pytest.raises(RuntimeError, match=r"^Busy: 1 requests are waiting"):
+            second.infer(element())
+        policy.gate.set()
+        assert taken.result(30)["actions"].shape == (8, 7)
+    assert second.infer(element())["actions"].shape == (8, 7)
+    server.stop()
+
+
+def test_the_api_key(policy):
+    server = ServerThread(PolicyServer(policy, api_key="sésame"), "127.0.0.1", 0)
+    for key in (None, "open"):
+        with pytest.raises(InvalidStatus, match="401"):
+            Client(server.port, key)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        get(server.port, "/metrics")
+    assert get(server.port, "/healthz") == "OK\n"
+    server.stop()
+    server = ServerThread(PolicyServer(policy, api_key="sesame"), "127.0.0.1", 0)
+    client = Client(server.port, "sesame")
+    assert client.infer(element())["actions"].shape == (8, 7)
+    assert "eb_vla_plans" in get(server.port, "/metrics", Authorization="Api-Key sesame")
+    server.stop()
+    with pytest.raises(ConnectionClosed, match="1001"):
+        client.infer(element())
+
+
+# -- the command -----------------------------------------------------------------------------------
+def test_sigterm_answers_what_is_in_flight(debug_checkpoint):
+    command = [sys.executable, "-m", "studio.serve", "--port", "0", "--device", "cpu"]
+    command += ["--checkpoint", str(debug_checkpoint)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        port = int(process.stdout.readline().rsplit(":", 1)[1])
+        client = Client(port)
+        slow = element() | {"eb_vla": {"sampler": {"steps": 100, "chains": 16}}}
+        client.socket.send(msgpack.packb(slow, default=to_map))
+        while "eb_vla_queue_length 1.0" not in get(port, "/metrics"):
+            pass
+        process.send_signal(signal.SIGTERM)
+        reply = msgpack.unpackb(client.socket.recv(60), object_hook=from_map)
+        assert reply["actions"].shape == (8, 7)
+        with pytest.raises(ConnectionClosed, match="1001"):
+            client.socket.recv(10)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--checkpoint", "nowhere"], "no such"), (["--port", "99999"], "--port")],
+)
+def test_the_commands_bad_input(capsys, options, says):
+    assert serve.main(["--port", "0", *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_its_numbers_are_checked(policy):
+    with pytest.raises(ValueError, match="at least one"):
+        PolicyServer(policy, max_queue=0)
