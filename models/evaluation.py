@@ -1,7 +1,7 @@
 """Success in the simulator during a run: `python -m studio.evaluate` on OUT/last, every so often.
 
 The models know nothing of the simulator: this speaks to the evaluation by its command line and its
-results, a line per episode in `episodes.jsonl`. Training waits meanwhile.
+results, a line per episode in `journal.jsonl`. Training waits meanwhile.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Evaluation:
                 raise ValueError(f"evaluation refused: {last}; --resume with other --eval options")
             print(f"evaluation at step {step} failed: {last}", file=sys.stderr, flush=True)
             return {}
-        return success(folder / "episodes.jsonl")
+        return success(folder / "journal.jsonl")
 
 
 def _wait(command: list[str], log: int, stop: Callable[[], bool]) -> int | None:

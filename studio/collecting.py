@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ OPTIONS = frozenset(
     {"tasks", "inits", "noise", "noise_fraction", "workers", "seed", "other_scenes", "beta"}
 )
 PARTS = ".parts"  # finished episodes of tasks that are not complete yet
-ETA = re.compile(r"\[[\d:]+<([\d:]+)")  # in tqdm's line
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +87,8 @@ def summary(job: Job) -> dict[str, Any]:
     waiting = [p.parent.name for p in job.folder.glob(f"{PARTS}/*/demo_*.hdf5")]
     done = sum(files.values()) + sum(f"{task}_demo.hdf5" not in files for task in waiting)
     result: dict[str, Any] = {"done": done, "total": total, "progress": done / total}
-    if left := ETA.search(job.log(1)[-1] if job.log(1) else ""):
-        seconds = [int(part) for part in left[1].split(":")]
-        result["eta_s"] = sum(s * 60**i for i, s in enumerate(reversed(seconds)))
+    if (left := job.eta_s) is not None:
+        result["eta_s"] = left
     return result
 
 

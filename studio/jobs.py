@@ -31,6 +31,7 @@ from typing import Any
 from studio.supervisor import LOCK, LOG, ROOT, read_record, start_time, write_record
 
 METRICS = "metrics.jsonl"
+ETA = re.compile(r"\[[\d:]+<([\d:]+)")  # in tqdm's line
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE_S = 60.0  # to save and end, before SIGKILL
 TAIL_BYTES = 32_000
@@ -75,6 +76,13 @@ class Job:
     def log(self, lines: int = 200) -> list[str]:
         """The last lines of the output; a progress bar counts as its latest state."""
         return tail(self.folder / LOG, lines)
+
+    @property
+    def eta_s(self) -> int | None:
+        """Seconds left, as the progress bar in the last line of the output tells."""
+        left = ETA.search("".join(self.log(1)))
+        parts = [int(part) for part in left[1].split(":")] if left else None
+        return parts and sum(s * 60**i for i, s in enumerate(reversed(parts)))
 
     @property
     def problem(self) -> str:

@@ -235,7 +235,7 @@ def test_best_is_the_most_successful(tmp_path, data, monkeypatch):
         "wins = {'step_2': 1, 'step_4': 2, 'step_6': 0}[out.name]\n"
         "rows = [{'outcome': 'success' if i < wins else 'timeout'} for i in range(2)]\n"
         "rows.append({'outcome': 'error'})\n"
-        "(out / 'episodes.jsonl').write_text(''.join(json.dumps(r) + chr(10) for r in rows))\n"
+        "(out / 'journal.jsonl').write_text(''.join(json.dumps(r) + chr(10) for r in rows))\n"
     )
     monkeypatch.setattr(Evaluation, "command", lambda self, step: [
         sys.executable, "-c", program, str(self.out.resolve() / "eval" / f"step_{step}")

@@ -1,0 +1,101 @@
+"""Evaluation runs as jobs: form to command line, a run's journal to a summary."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from studio import trials
+from studio.events import Outcome
+from studio.forms import fill, options
+from studio.jobs import Job, read_rows
+from studio.results import JOURNAL, SETTINGS
+from studio.sim import catalog
+from studio.workspace import SHIPPED, Workspace, shown
+
+KIND = "evaluate"
+DEFAULT_CHECKPOINT = shown(SHIPPED / "eb-vla-tiny")
+OPTIONS = frozenset(
+    {"suite", "tasks", "inits", "episodes", "seed", "chains", "workers", "perturb", "views"}
+    | {"difficulty"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateForm:
+    """What the page asks; `studio.evaluate` says what the options mean. Raises ValueError."""
+
+    name: str = ""
+    checkpoint: str = DEFAULT_CHECKPOINT
+    suite: str = "libero_object"  # several with commas
+    perturb: str = trials.NOMINAL
+    tasks: str = ""  # such as 0-3,7; empty for all
+    inits: str = "40-44"
+    episodes: int | None = None  # all
+    views: int | None = None  # perturbations; of the camera all
+    difficulty: str = "1-5"
+    chains: int = 1
+    workers: int | None = None  # all cores
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for suite in self.suite.split(","):
+            count = len(catalog.tasks(suite))
+            if self.tasks and not set(catalog.parse_range(self.tasks)) <= set(range(count)):
+                raise ValueError(f"tasks: {suite} has the tasks 0-{count - 1}")
+        catalog.parse_range(self.inits)
+        catalog.parse_range(self.difficulty)
+        if self.perturb not in trials.KINDS:
+            raise ValueError(f"perturb: {self.perturb!r}; choose one of {', '.join(trials.KINDS)}")
+        for name in ("episodes", "views", "chains", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
+def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[str]:
+    """The argv of an evaluation into the run folder `name`. Raises ValueError in one line."""
+    form = fill(EvaluateForm, values)
+    argv = [sys.executable, "-m", "studio.evaluate", "--out", shown(workspace.runs / name)]
+    argv += ["--checkpoint", shown(workspace.checkpoint(form.checkpoint))]
+    return argv + options(form, OPTIONS)
+
+
+def resume_flags(job: Job) -> list[str]:
+    """None: the command finds by itself what is missing."""
+    return []
+
+
+def suggestion(values: Mapping[str, Any]) -> str:
+    """What the name of an evaluation begins with."""
+    form = fill(EvaluateForm, values)
+    stem = form.suite.replace("libero_", "").replace(",", "-")
+    return stem if form.perturb == trials.NOMINAL else f"{stem}-{form.perturb}"
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """Episodes so far by outcome, how many are wanted, progress and seconds left."""
+    outcomes = [row.get("outcome") for row in read_rows(job.folder / JOURNAL)[0]]
+    wins, errors = outcomes.count(Outcome.SUCCESS), outcomes.count(Outcome.ERROR)
+    done = len(outcomes) - errors
+    found: dict[str, Any] = {"done": done, "successes": wins, "errors": errors}
+    if total := settings(job).get("total"):
+        found |= {"total": total, "progress": done / total}
+    if (left := job.eta_s) is not None:
+        found["eta_s"] = left
+    return found
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """What the command has written of itself."""
+    try:
+        return json.loads((job.folder / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def checkpoints(job: Job) -> list[str]:
+    """An evaluation writes none."""
+    return []

@@ -1,0 +1,182 @@
+"""Who runs the episodes of an evaluation, several at a time.
+
+LocalFleet   a thread and a simulator process per worker, all planning with one policy
+RayFleet     the same on the machines of a Ray cluster, a policy and a simulator per worker
+
+Both yield a row per trial as it ends, in no particular order. A simulator that dies is started
+again and its episode once more; if that fails too the row is an error, never a failed episode.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from studio.loop import Controller
+from studio.results import episode_row, error_row
+from studio.rollout import run_episode
+from studio.sim.process import SimCrashed, SimError, SimProcess
+from studio.studio import versions
+from studio.trials import Trial
+
+ATTEMPTS = 2  # of an episode whose simulator fails
+POLL_S = 0.5  # between looks whether to stop
+
+log = logging.getLogger(__name__)
+Stop = Callable[[], bool]
+
+
+class Worker:
+    """One simulator and a policy to drive it; runs one trial at a time."""
+
+    def __init__(
+        self, policy: Controller, sampler: SamplerConfig, pixels: str, provenance: dict[str, Any]
+    ) -> None:
+        self.policy, self.sampler, self.pixels = policy, sampler, pixels
+        self.provenance = provenance
+        self._sim: SimProcess | None = None
+
+    def run(self, trial: Trial) -> dict[str, Any]:
+        """The row of one episode."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return episode_row(trial, self._episode(trial))
+            except (SimError, SimCrashed) as error:
+                message = str(error)
+                log.warning("%s, attempt %d: %s", trial.scene, attempt, message)
+                self.close()
+        return error_row(trial, message)
+
+    def _episode(self, trial: Trial):
+        self._sim = self._sim or SimProcess(self.pixels)
+        return run_episode(
+            self._sim,
+            self.policy,
+            trial.scene,
+            perturbation=trial.perturbation,
+            instruction=trial.instruction,
+            sampler=self.sampler,
+            provenance=self.provenance,
+        )
+
+    def close(self) -> None:
+        """End the simulator; the next trial starts another."""
+        if self._sim:
+            self._sim.close()
+        self._sim = None
+
+
+def provenance(policy: EnergyPolicy) -> dict[str, Any]:
+    """Checkpoint and versions, as each row keeps them."""
+    return {"checkpoint": policy.checkpoint.sha256, "versions": versions()}
+
+
+class LocalFleet:
+    """`workers` simulators on this machine."""
+
+    def __init__(self, policy: EnergyPolicy, sampler: SamplerConfig, workers: int) -> None:
+        self._policy, self._sampler, self._count = policy, sampler, workers
+        self._own = threading.local()
+        self._workers: list[Worker] = []
+
+    def run(self, trials: Sequence[Trial], stop: Stop) -> Iterator[dict[str, Any]]:
+        """A row per trial. After `stop()` the episodes under way end, and no other begins."""
+        waiting = iter(trials)
+        with ThreadPoolExecutor(self._count) as pool:
+            running: set[Future] = set()
+            try:
+                while True:
+                    while not stop() and len(running) < self._count and (t := next(waiting, None)):
+                        running.add(pool.submit(self._run, t))
+                    if not running:
+                        return
+                    done, running = wait(running, POLL_S, FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                for worker in self._workers:
+                    worker.close()
+
+    def _run(self, trial: Trial) -> dict[str, Any]:
+        if not hasattr(self._own, "worker"):
+            policy = self._policy
+            self._own.worker = Worker(
+                policy, self._sampler, policy.checkpoint.pixels, provenance(policy)
+            )
+            self._workers.append(self._own.worker)
+        return self._own.worker.run(trial)
+
+
+class RayFleet:
+    """Workers on a Ray cluster. The checkpoint's folder must be at the same path everywhere.
+
+    Raises ValueError when Ray is not installed or the cluster can't be reached.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        checkpoint: Path,
+        device: str,
+        sampler: SamplerConfig,
+        workers: int,
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ValueError("--ray needs the package ray: pip install ray") from None
+        root = str(Path(__file__).resolve().parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        try:
+            ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise ValueError(f"--ray {address}: no cluster there ({error})") from None
+        self._ray = ray
+        self._make = lambda: ray.remote(num_cpus=1, max_restarts=-1)(_RayWorker).remote(
+            str(checkpoint.resolve()), device, sampler
+        )
+        self._count = workers
+
+    def run(self, trials: Sequence[Trial], stop: Stop) -> Iterator[dict[str, Any]]:
+        """As `LocalFleet.run`; a machine that is lost gives its episode to another worker."""
+        ray, waiting = self._ray, list(reversed(trials))
+        idle = [self._make() for _ in range(min(self._count, len(trials)))]
+        running: dict[Any, tuple[Any, Trial, int]] = {}
+        attempts: dict[str, int] = {}
+        try:
+            while running or (waiting and not stop()):
+                while idle and waiting and not stop():
+                    worker, trial = idle.pop(), waiting.pop()
+                    attempts[trial.key] = attempts.get(trial.key, 0) + 1
+                    running[worker.run.remote(trial)] = worker, trial
+                for ready in ray.wait(list(running), timeout=POLL_S)[0]:
+                    worker, trial = running.pop(ready)
+                    idle.append(worker)
+                    try:
+                        yield ray.get(ready)
+                    except ray.exceptions.RayError as error:
+                        idle[-1] = self._make()
+                        if attempts[trial.key] < ATTEMPTS:
+                            waiting.append(trial)
+                        else:
+                            yield error_row(trial, f"worker lost: {error}".splitlines()[0])
+        finally:
+            ray.shutdown()
+
+
+class _RayWorker:
+    """A `Worker` with a policy of its own, in a process of the cluster."""
+
+    def __init__(self, checkpoint: str, device: str, sampler: SamplerConfig) -> None:
+        policy = EnergyPolicy.from_pretrained(checkpoint, device)
+        self._worker = Worker(policy, sampler, policy.checkpoint.pixels, provenance(policy))
+
+    def run(self, trial: Trial) -> dict[str, Any]:
+        return self._worker.run(trial)

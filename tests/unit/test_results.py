@@ -1,0 +1,110 @@
+"""Rows of an evaluation on disk: nothing finished is lost, nothing counts twice."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from studio import evaluate, results
+from studio.evaluate import calibrate
+from studio.scores import SCORES
+from studio.trials import key_of, nominal
+
+
+def row_of(trial, outcome="success", **more):
+    plans = {name: [1.0, 2.0] for name in SCORES}
+    return {
+        **trial.row(), "outcome": outcome, "steps": 16, "message": "", "checkpoint": "abc",
+        "versions": {"mujoco": "3.3.2"}, "step": [0, 8], "latency_s": [0.25, 0.5],
+        "timestep_energies": [[1.0] * 8, [2.0] * 8], **plans, **more,
+    }  # fmt: skip
+
+
+TRIALS = nominal("libero_object", range(4), [40])
+
+
+class Fleet:
+    """Ends each trial as told, by task; an exception is a kill."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.ran = outcomes, []
+
+    def run(self, trials, stop):
+        for trial in trials:
+            outcome = self.outcomes[trial.scene.task]
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self.ran.append(trial.scene.task)
+            yield row_of(trial, outcome) if outcome != "error" else results.error_row(trial, "dead")
+
+
+def run(fleet, folder, sha="abc"):
+    return evaluate.run(fleet, sha, TRIALS, folder, lambda: False)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
+    first = Fleet("success", "timeout", KeyboardInterrupt(), "success")
+    with pytest.raises(KeyboardInterrupt):
+        run(first, tmp_path)
+    assert len(results.read_table(tmp_path / results.TABLE)) == 2
+    second = Fleet(None, None, "success", "success")
+    rows = run(second, tmp_path)
+    assert second.ran == [2, 3]
+    assert [row["outcome"] for row in rows] == ["success", "timeout", "success", "success"]
+    assert [key_of(row) for row in rows] == [trial.key for trial in TRIALS]
+
+
+def test_a_crash_is_run_again_and_is_no_failed_episode(tmp_path):
+    run(Fleet("success", "error", "error", "success"), tmp_path)
+    assert [row["task"] for row in results.read_rows(tmp_path)] == [0, 3]
+    again = Fleet(None, "timeout", "error", None)
+    run(again, tmp_path)
+    assert again.ran == [1, 2]
+    assert [row["task"] for row in results.read_rows(tmp_path)] == [0, 3, 1]
+
+
+def test_another_checkpoint_s_episodes_are_no_results_of_this_one(tmp_path):
+    run(Fleet(*["success"] * 4), tmp_path)
+    other = Fleet(*["timeout"] * 4)
+    run(other, tmp_path, sha="def")
+    assert other.ran == [0, 1, 2, 3]
+
+
+def test_a_line_that_a_kill_cut_off_is_dropped_and_not_written_onto(tmp_path):
+    with results.Journal(tmp_path) as journal:
+        journal.write(row_of(TRIALS[0]))
+    path = tmp_path / results.JOURNAL
+    path.write_bytes(path.read_bytes() + b'{"suite": "libero_ob')
+    with results.Journal(tmp_path) as journal:
+        journal.write(row_of(TRIALS[1]))
+    assert [row["task"] for row in results.read_rows(tmp_path)] == [0, 1]
+
+
+def test_the_table_holds_what_the_journal_does(tmp_path):
+    run(Fleet(*["success"] * 4), tmp_path)
+    journal = results.read_rows(tmp_path)
+    assert results.read_table(tmp_path / results.TABLE) == journal
+    (tmp_path / results.JOURNAL).unlink()
+    assert results.read_rows(tmp_path) == journal
+    assert results.read_rows(tmp_path / "nothing") == []
+
+
+def test_broken_tables_are_told(tmp_path):
+    path = results.write_table(tmp_path, [row_of(TRIALS[0])])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"episodes\.parquet: cut off"):
+        results.read_rows(tmp_path)
+    pq.write_table(pa.table({"suite": ["a"]}), path)
+    with pytest.raises(ValueError, match="another schema, without"):
+        results.read_rows(tmp_path)
+    (tmp_path / results.JOURNAL).write_text(json.dumps({"outcome": "success"}) + "\n")
+    with pytest.raises(ValueError, match=r"journal\.jsonl: rows of another schema"):
+        results.read_rows(tmp_path)
+
+
+def test_calibration_is_over_plans():
+    calibration = calibrate([{"final_energy": [1.0, 2.0]}, {"final_energy": [3.0]}])
+    assert (calibration.mu, calibration.sigma, calibration.episodes) == (2.0, 1.0, 2)
+    with pytest.raises(ValueError):
+        calibrate([])
