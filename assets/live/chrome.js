@@ -10,6 +10,7 @@ const HEADER = `
     <span id="live-checkpoint" title=""></span>
     <details id="live-versions"><summary>versions</summary><dl></dl></details>
     <span><b id="live-hz">–</b> Hz</span><span>plan <b id="live-latency">–</b> ms</span>
+    <span id="live-server" hidden>round trip <b id="live-round-trip">–</b> ms</span>
     <span class="st-link" id="live-link" data-up="false">connecting</span>
   </div>
   <div class="st-tools">
@@ -64,6 +65,7 @@ function drawHello({ checkpoint, versions }) {
     name.innerHTML = "<b></b> <code></code>";
     name.querySelector("b").textContent = checkpoint.name;
     name.querySelector("code").textContent = (checkpoint.sha256 ?? "").slice(0, 8);
+    Object.assign(byId("live-server"), { hidden: !checkpoint.server, title: `planned by ${checkpoint.server}` });
     name.title = `preset ${checkpoint.preset} · sha256 ${checkpoint.sha256}`;
   }
   byId("live-versions").querySelector("dl").replaceChildren(
@@ -78,6 +80,7 @@ function drawState() {
   const { state } = live;
   byId("live-hz").textContent = state?.status === "running" ? (state.measured_hz ?? 0).toFixed(1) : "–";
   byId("live-latency").textContent = latestPlan()?.latency_ms.toFixed(0) ?? "–";
+  byId("live-round-trip").textContent = latestPlan()?.round_trip_ms?.toFixed(0) ?? "–";
 }
 
 function drawConnection({ up, text }) {

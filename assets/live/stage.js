@@ -172,11 +172,14 @@ function overlay(title, text, busy) {
   box.replaceChildren(Object.assign(document.createElement("i"), { className: "st-spinner" }), ...lines);
 }
 
-// The spinner shows at once; after two seconds it says what it is waiting for.
+// The spinner shows at once; after two seconds it says what it is waiting for. A running scene has
+// a message only while its policy is away.
 function drawLoading() {
   const state = live.state;
   if (!state) return; // queue, rest or first connection: their own words stay
   if (state.status === "empty") return overlay("No scene yet", "Choose a task on the left and press Load scene.", false);
+  const away = state.status === "running" && state.message;
+  if (away) return overlay("Waiting for the policy", state.message, true);
   if (loadingSince === null) return overlay(null);
   const seconds = (performance.now() - loadingSince) / 1000;
   const text = seconds > 2 ? `${state.message || "building the simulation"} · ${seconds.toFixed(0)} s` : "";

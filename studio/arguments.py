@@ -1,0 +1,36 @@
+"""The command line of `app.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options, from `argv` or the process's own."""
+    parser = argparse.ArgumentParser(description="EB-VLA Studio")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
+    parser.add_argument(
+        "--policy", metavar="URL", help="ws://host:8000: the policy server that plans instead"
+    )
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument("--port", type=int, default=port)
+    parser.add_argument(
+        "--serve", type=int, metavar="PORT", help="serve the policy there, too (studio.serve)"
+    )
+    root = os.environ.get("GRADIO_ROOT_PATH")
+    parser.add_argument("--root-path", default=root, help="where a proxy serves it, e.g. /studio")
+    parser.add_argument("--workspace", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--sessions", type=int, default=4, help="simulators at the same time")
+    parser.add_argument("--idle", type=float, default=30, help="minutes until an unused page rests")
+    parser.add_argument("--linger", type=float, default=60, help="seconds a closed page is kept")
+    parser.add_argument("--paused", action="store_true", help="new pages wait for Run")
+    parser.add_argument("--suite", default="libero_object", help="suite shown first")
+    parser.add_argument("--task", type=int, default=0, help="task shown first")
+    parser.add_argument("--init", type=int, default=40, help="initial state shown first")
+    return parser.parse_args(argv)
