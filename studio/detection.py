@@ -1,151 +1,378 @@
-"""How well a plan's scores tell perturbed episodes from nominal ones (EB-VLA §III-C).
+"""How well a score tells perturbed episodes from nominal ones (EB-VLA §III-C, Table III).
 
-auroc            the chance that a perturbed plan or rollout scores above a nominal one
-Confusion        what a threshold gets right and wrong, and the rates of Table III
-operating_point  the confusion at T = μ_v + kσ_v (Eq. 5)
-table            AUROC of every score and unit, as Markdown
+`study` looks at one score in one unit: the operating points T = μ_v + kσ_v, the ROC curve, AUROC,
+and the balanced accuracy of the k that one half of the episodes chooses on the other half, for all
+perturbed episodes and by suite, difficulty and kind of camera move. `compare` puts every score
+side by side, as scored and in the units of each task.
+
+A unit is what gets a verdict: every plan, or the rollout by a statistic of its plans. Perturbed
+rollouts fail more and last longer, and `max` grows with their length alone; `first` and the mean
+of the first plans know nothing of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-SCORES = ("final_energy", "energy_gap")
-FIRST_PLANS = 5  # of an episode, before it goes its own way
-UNITS: dict[str, Callable[[list[float]], list[float]]] = {
-    "plan": lambda scores: scores,
-    "rollout, mean": lambda scores: [float(np.mean(scores))],
-    "rollout, max": lambda scores: [max(scores)],
-    f"rollout, mean of the first {FIRST_PLANS}": lambda scores: [
-        float(np.mean(scores[:FIRST_PLANS]))
-    ],
-}
-BOOTSTRAPS = 500
+from studio.confusion import Confusion, Curve, Pairs, operating_point
+from studio.markdown import markdown
+from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task
+from studio.scores import PAPER, SCORES
+
 MULTIPLIERS = (0.2, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0)  # k of Table III
+MOVES = {"orbit": 76.5, "distance": 100.0, "turn": 14.1}  # LIBERO-Plus's largest: °, %, °
+
+
+class TooFew(ValueError):
+    """There are not enough episodes to compare."""
+
+
+def camera_move(camera: Mapping[str, float]) -> str | None:
+    """What a view mostly moves: "orbit", "distance" or "turn"; None of the nominal camera.
+
+    Each is taken as a share of the largest that LIBERO-Plus has (`MOVES`), horizontal and vertical
+    together; the largest share counts. LIBERO-Plus's own views each make one kind of move.
+    """
+    sizes = {
+        "orbit": np.hypot(camera["orbit_horizontal"], camera["orbit_vertical"]),
+        "distance": abs(camera["distance"] - 100.0),
+        "turn": np.hypot(camera["turn_horizontal"], camera["turn_vertical"]),
+    }
+    move = max(MOVES, key=lambda name: sizes[name] / MOVES[name])
+    return move if sizes[move] > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Confusion:
-    """Counts at one threshold; perturbed is positive. Rates lie in [0, 1], 0 of nothing is 0."""
+class Operating:
+    """The detector at k: T = μ_v + kσ_v (Eq. 5), and its verdicts."""
 
-    true_positives: int
-    false_positives: int
-    true_negatives: int
-    false_negatives: int
-
-    @classmethod
-    def from_errors(cls, nominal: int, perturbed: int, fp: int, fn: int) -> Confusion:
-        """From the numbers of rollouts on each side and the errors among them."""
-        return cls(perturbed - fn, fp, nominal - fp, fn)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of all rollouts that are told right."""
-        right = self.true_positives + self.true_negatives
-        return _share(right, right + self.false_positives + self.false_negatives)
-
-    @property
-    def true_positive_rate(self) -> float:
-        """Share of the perturbed rollouts that are caught."""
-        return _share(self.true_positives, self.true_positives + self.false_negatives)
-
-    @property
-    def false_positive_rate(self) -> float:
-        """Share of the nominal rollouts with a false alarm."""
-        return _share(self.false_positives, self.false_positives + self.true_negatives)
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean of the shares told right on either side."""
-        return (self.true_positive_rate + 1 - self.false_positive_rate) / 2
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and true positive rate."""
-        twice = 2 * self.true_positives
-        return _share(twice, twice + self.false_positives + self.false_negatives)
+    multiplier: float
+    threshold: float
+    confusion: Confusion
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some of the perturbed episodes against all vanilla ones of their suites.
 
-
-def operating_point(
-    nominal: Sequence[float], perturbed: Sequence[float], threshold: float
-) -> Confusion:
-    """The confusion of the rule "perturbed above the threshold" (Eq. 5: μ_v + kσ_v)."""
-    fp = int(np.sum(np.asarray(nominal) > threshold))
-    tp = int(np.sum(np.asarray(perturbed) > threshold))
-    return Confusion(tp, fp, len(nominal) - fp, len(perturbed) - tp)
-
-
-def auroc(nominal: Sequence[float], perturbed: Sequence[float]) -> float:
-    """Area under the ROC curve of the rule "perturbed above a threshold"; ties count half.
-
-    Raises ValueError when a side is empty.
+    `held_out` are the verdicts on the half that had no part in choosing the study's k; None where
+    that half lacks a side.
     """
-    if not len(nominal) or not len(perturbed):
-        raise ValueError("AUROC needs nominal and perturbed episodes")
-    from scipy.stats import rankdata
 
-    n, p = len(nominal), len(perturbed)
-    ranks = rankdata(np.concatenate([nominal, perturbed]))[n:]
-    return float(ranks.sum() - p * (p + 1) / 2) / (n * p)  # Mann-Whitney's U
+    kind: str  # "all", "suite", "perturbation", "difficulty" or "move"
+    label: str
+    nominal: int  # episodes
+    perturbed: int
+    auroc: float
+    low: float  # 95% interval
+    high: float
+    held_out: Confusion | None
 
-
-def auroc_interval(
-    nominal: Sequence[Sequence[float]], perturbed: Sequence[Sequence[float]], seed: int = 0
-) -> tuple[float, float]:
-    """95% bootstrap interval; episodes are drawn, each with all of its values."""
-    rng = np.random.default_rng(seed)
-    areas = [auroc(_redrawn(nominal, rng), _redrawn(perturbed, rng)) for _ in range(BOOTSTRAPS)]
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return float(low), float(high)
+    def plain(self) -> dict[str, object]:
+        """For JSON: the fields by name, the confusion with its rates."""
+        return asdict(self) | {"held_out": self.held_out and self.held_out.plain()}
 
 
-def _redrawn(episodes: Sequence[Sequence[float]], rng: np.random.Generator) -> np.ndarray:
-    return np.concatenate([episodes[i] for i in rng.integers(len(episodes), size=len(episodes))])
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One score in one unit; see the module docstring. `groups[0]` is everything."""
+
+    score: str
+    unit: str
+    scaled: bool  # in the units of each task
+    mu: float
+    sigma: float
+    operating: list[Operating]  # one for each k, on all episodes
+    curve: Curve
+    chosen: Operating | None  # on the choosing half, with its own μ_v and σ_v
+    groups: list[Group]
+
+    @property
+    def everything(self) -> Group:
+        """All perturbed episodes against all vanilla ones."""
+        return self.groups[0]
+
+    def plain(self) -> dict[str, object]:
+        """For JSON: the fields by name, every confusion with its rates."""
+        return asdict(self) | {
+            "operating": [_plain(point) for point in self.operating],
+            "chosen": self.chosen and _plain(self.chosen),
+            "groups": [group.plain() for group in self.groups],
+        }
 
 
-def standardized(rows: Sequence[Mapping], score: str, nominal: Sequence[Mapping]) -> list[list]:
-    """The score of every plan, episode by episode, in the units of its task's nominal plans.
+def _plain(point: Operating) -> dict[str, object]:
+    return asdict(point) | {"confusion": point.confusion.plain()}
 
-    Tasks without nominal plans are left out.
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Vanilla and perturbed episodes with their values [E, V] in one unit, NaN where none."""
+
+    vanilla: Scored
+    perturbed: Scored
+
+    @property
+    def nominal_values(self) -> np.ndarray:
+        """Every value of the vanilla side, flat."""
+        return _flat(self.vanilla.plans)
+
+    @property
+    def perturbed_values(self) -> np.ndarray:
+        """Every value of the perturbed side, flat."""
+        return _flat(self.perturbed.plans)
+
+    @property
+    def both(self) -> tuple[Scored, Scored]:
+        """The two sides."""
+        return self.vanilla, self.perturbed
+
+    def among(self, vanilla: np.ndarray, perturbed: np.ndarray) -> Sides:
+        """The episodes of two masks."""
+        return Sides(self.vanilla.among(vanilla), self.perturbed.among(perturbed))
+
+    def verdicts(self, threshold: float) -> Confusion:
+        """The confusion of the rule "perturbed above the threshold"."""
+        return operating_point(self.nominal_values, self.perturbed_values, threshold)
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def measure(
+    vanilla: Iterable[Mapping],
+    perturbed: Iterable[Mapping],
+    score: str = PAPER,
+    unit: str = MEAN,
+    scaled: bool = False,
+) -> Sides:
+    """The values that a study compares: those of a histogram.
+
+    Raises ValueError for an unknown unit, TooFew without two vanilla episodes and one perturbed.
     """
-    by_task: dict[tuple, list[float]] = {}
-    for row in nominal:
-        by_task.setdefault((row["suite"], row["task"]), []).extend(row[score])
-    out = []
-    for row in rows:
-        plans = by_task.get((row["suite"], row["task"]), ())
-        if len(plans) > 1:
-            mu, sigma = np.mean(plans), np.std(plans, ddof=1)
-            out.append(((np.array(row[score]) - mu) / sigma).tolist())
-    return out
+    if unit not in UNITS:
+        raise ValueError(f"unknown unit {unit!r}: choose one of {', '.join(UNITS)}")
+    sides = Scored.of(vanilla, score), Scored.of(perturbed, score)
+    if scaled:
+        sides = per_task(*sides)
+    if len(sides[0].rows) < 2 or not sides[1].rows:
+        wanted = " of the same task" if scaled else ""
+        raise TooFew(f"telling by {score} needs two nominal episodes and a perturbed one{wanted}")
+    return Sides(*(Scored(side.rows, UNITS[unit](side.plans)) for side in sides))
 
 
-def table(nominal: Sequence[Mapping], perturbed: Sequence[Mapping]) -> str:
-    """AUROC with 95% intervals, as Markdown: as scored, and standardised per task.
+def operating_points(sides: Sides) -> list[Operating]:
+    """Table III: the verdicts at every k of `MULTIPLIERS`."""
+    mu, sigma = sides.nominal_values.mean(), sides.nominal_values.std(ddof=1)
+    return [Operating(k, mu + k * sigma, sides.verdicts(mu + k * sigma)) for k in MULTIPLIERS]
 
-    nominal, perturbed: rows of `studio.evaluate`; those without plans are left out.
-    Raises ValueError when a side is empty.
+
+class _Judge:
+    """What one score in one unit says, and the k that half of the episodes chooses for it."""
+
+    def __init__(self, sides: Sides) -> None:
+        self.sides = sides
+        self._halves = choosing_half(sides.vanilla.rows, sides.perturbed.rows)
+        self._suites = np.array([row["suite"] for row in sides.vanilla.rows])
+        self._pairs = Pairs.of(*([_flat(row) for row in side.plans] for side in sides.both))
+        self.chosen: Operating | None = None
+        half = sides.among(*self._halves)
+        if len(half.nominal_values) > 1 and len(half.perturbed_values):
+            points = operating_points(half)
+            self.chosen = max(points, key=lambda point: point.confusion.balanced_accuracy)
+
+    def home(self, some: np.ndarray) -> np.ndarray:
+        """Mask of the vanilla episodes of the suites that `some` perturbed ones are from."""
+        rows = self.sides.perturbed.rows
+        return np.isin(self._suites, [rows[i]["suite"] for i in np.flatnonzero(some)])
+
+    def pairs(self, some: np.ndarray) -> Pairs:
+        """`some` perturbed episodes against the vanilla ones of their suites."""
+        return self._pairs.among(self.home(some), some)
+
+    def group(self, kind: str, label: str, some: np.ndarray) -> Group:
+        """`some` perturbed episodes, of which at least one has vanilla ones of its suite."""
+        pairs, home = self.pairs(some), self.home(some)
+        told, (first, second) = None, self._halves
+        rest = self.sides.among(home & ~first, some & ~second)
+        if self.chosen and len(rest.nominal_values) and len(rest.perturbed_values):
+            told = rest.verdicts(self.chosen.threshold)
+        counts = (int(mask.sum()) for mask in (home, some))
+        return Group(kind, label, *counts, pairs.auroc, *pairs.interval(), told)
+
+    def parts(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Kind, label and mask of every group that has vanilla episodes beside it."""
+        return (part for part in _parts(self.sides.perturbed.rows) if self.home(part[2]).any())
+
+
+def study(
+    vanilla: Iterable[Mapping],
+    perturbed: Iterable[Mapping],
+    score: str = PAPER,
+    unit: str = MEAN,
+    scaled: bool = False,
+) -> Study:
+    """Table III and what stands around it, from rows of the evaluation. Raises like `measure`."""
+    sides = measure(vanilla, perturbed, score, unit, scaled)
+    judge = _Judge(sides)
+    return Study(
+        score=score,
+        unit=unit,
+        scaled=scaled,
+        mu=float(sides.nominal_values.mean()),
+        sigma=float(sides.nominal_values.std(ddof=1)),
+        operating=operating_points(sides),
+        curve=Curve.of(sides.nominal_values, sides.perturbed_values),
+        chosen=judge.chosen,
+        groups=[judge.group(*part) for part in judge.parts()],
+    )
+
+
+def _parts(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Kind, label and mask of every group that the perturbed episodes fall into."""
+    yield "all", "all", np.ones(len(rows), dtype=bool)
+    kinds = {
+        "suite": [row["suite"] for row in rows],
+        "perturbation": [row.get("kind") for row in rows],
+        "difficulty": [row.get("difficulty") for row in rows],
+        "move": [camera_move(row["camera"]) for row in rows],
+    }
+    for kind, labels in kinds.items():
+        for label in sorted({label for label in labels if label is not None}):
+            yield kind, str(label), np.array([other == label for other in labels])
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One score among others: all episodes as scored and per task, and AUROC by difficulty.
+
+    `multiplier` and `multiplier_per_task` are the k that the choosing half prefers; `per_task` is
+    None where no task has two vanilla episodes.
     """
-    sides = [[row for row in rows if row.get("final_energy")] for rows in (nominal, perturbed)]
-    lines = ["| AUROC | unit | as scored | standardised per task |", "| --- | --- | --- | --- |"]
-    for score in SCORES:
-        raw = [[row[score] for row in side] for side in sides]
-        scaled = [standardized(side, score, sides[0]) for side in sides]
-        for unit, reduce in UNITS.items():
-            cells = [_cell(*([reduce(plans) for plans in side] for side in kind))
-                     for kind in (raw, scaled)]  # fmt: skip
-            lines.append(f"| {score} | {unit} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines)
+
+    score: str
+    pooled: Group
+    multiplier: float | None
+    per_task: Group | None
+    multiplier_per_task: float | None
+    difficulties: dict[str, float]
+
+    def plain(self) -> dict[str, object]:
+        """For JSON: the fields by name, every confusion with its rates."""
+        groups = {
+            "pooled": self.pooled.plain(),
+            "per_task": self.per_task and self.per_task.plain(),
+        }
+        return asdict(self) | groups
 
 
-def _cell(nominal: Sequence[Sequence[float]], perturbed: Sequence[Sequence[float]]) -> str:
-    area = auroc(*(np.concatenate(side) if side else [] for side in (nominal, perturbed)))
-    low, high = auroc_interval(nominal, perturbed)
-    return f"{area:.2f} ({low:.2f} – {high:.2f})"
+def compare(
+    vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = MEAN
+) -> list[Line]:
+    """Every score that the episodes have.
+
+    Raises ValueError for an unknown unit, TooFew when no score can be studied.
+    """
+    vanilla, perturbed = list(vanilla), list(perturbed)
+    lines = []
+    for name in SCORES:
+        raw = _judge(vanilla, perturbed, name, unit, scaled=False)
+        if raw is None:
+            continue
+        everything, *parts = raw.parts()
+        scaled = _judge(vanilla, perturbed, name, unit, scaled=True)
+        lines.append(
+            Line(
+                score=name,
+                pooled=raw.group(*everything),
+                multiplier=raw.chosen and raw.chosen.multiplier,
+                per_task=scaled and scaled.group(*next(scaled.parts())),
+                multiplier_per_task=scaled and scaled.chosen and scaled.chosen.multiplier,
+                difficulties={
+                    label: raw.pairs(some).auroc
+                    for kind, label, some in parts
+                    if kind == "difficulty"
+                },
+            )
+        )
+    if not lines:
+        raise TooFew("detection needs two nominal episodes and a perturbed one of the same suite")
+    return lines
+
+
+def _judge(
+    vanilla: list[Mapping], perturbed: list[Mapping], score: str, unit: str, scaled: bool
+) -> _Judge | None:
+    try:
+        return _Judge(measure(vanilla, perturbed, score, unit, scaled))
+    except TooFew:
+        return None
+
+
+# -- Markdown -----------------------------------------------------------------------------------
+def table(vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = MEAN) -> str:
+    """Every score: AUROC with 95% interval and balanced accuracy at the k chosen on other episodes.
+
+    Raises like `compare`.
+    """
+    lines = compare(vanilla, perturbed, unit)
+    levels = sorted({level for line in lines for level in line.difficulties})
+    head = ["score", "AUROC", "bal. acc.", "AUROC per task", "bal. acc. per task"]
+    head += [f"AUROC, difficulty {level}" for level in levels]
+    return markdown(
+        head,
+        [
+            [
+                SCORES[line.score].label,
+                *_figures(line.pooled, line.multiplier),
+                *_figures(line.per_task, line.multiplier_per_task),
+                *(f"{line.difficulties[v]:.2f}" if v in line.difficulties else "–" for v in levels),
+            ]
+            for line in lines
+        ],
+    )
+
+
+def _figures(group: Group | None, multiplier: float | None) -> tuple[str, str]:
+    if group is None:
+        return "–", "–"
+    area = f"{group.auroc:.2f} ({group.low:.2f} – {group.high:.2f})"
+    if group.held_out is None:
+        return area, "–"
+    return area, f"{group.held_out.balanced_accuracy:.1%} (k = {multiplier:g})"
+
+
+def operating_table(told: Study) -> str:
+    """The paper's Table III of a study."""
+    head = ["multiplier", "threshold", "accuracy", "bal. acc.", "TPR", "FPR", "F1", "FP", "FN"]
+    rows = []
+    for point in told.operating:
+        c = point.confusion
+        rates = (
+            c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.false_positive_rate, c.f1
+        )  # fmt: skip
+        rows.append([f"{point.multiplier:.1f}σ", f"{point.threshold:.3f}"]
+                    + [f"{rate:.1%}" for rate in rates]
+                    + [str(c.false_positives), str(c.false_negatives)])  # fmt: skip
+    return markdown(head, rows)
+
+
+def groups_table(told: Study) -> str:
+    """AUROC and held-out balanced accuracy of every group of a study."""
+    head = ["episodes", "nominal", "perturbed", "AUROC", "bal. acc."]
+    multiplier = told.chosen and told.chosen.multiplier
+    return markdown(
+        head,
+        [
+            [
+                g.label if g.kind == "all" else f"{g.kind} {g.label}",
+                *(str(g.nominal), str(g.perturbed)),
+                *_figures(g, multiplier),
+            ]
+            for g in told.groups
+        ],
+    )

@@ -1,52 +1,197 @@
-"""AUROC against its definition, and the table over episodes."""
+"""Units, halves and the study of Table III over episodes."""
+
+import json
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from studio import detection
+from studio.events import CameraPerturbation
+from studio.measures import UNITS, Scored, choosing_half, per_task
+from studio.sim import catalog
+
+NOWHERE = {"orbit_horizontal": 0.0, "orbit_vertical": 0.0, "distance": 100.0,
+           "turn_horizontal": 0.0, "turn_vertical": 0.0, "fov": 45.0}  # fmt: skip
 
 
-def test_auroc_is_the_share_of_pairs_in_order():
-    rng = np.random.default_rng(0)
-    nominal, perturbed = rng.integers(0, 9, 40), rng.integers(2, 12, 30)
-    pairs = [(n < p) + 0.5 * (n == p) for n in nominal for p in perturbed]
-    assert detection.auroc(nominal, perturbed) == pytest.approx(np.mean(pairs))
-    assert detection.auroc([1, 2], [3, 4]) == 1.0 and detection.auroc([3], [1]) == 0.0
-    with pytest.raises(ValueError, match="nominal and perturbed"):
-        detection.auroc([], [1.0])
-
-
-def test_the_interval_holds_the_estimate():
-    rng = np.random.default_rng(1)
-    nominal, perturbed = rng.normal(0, 1, (30, 4)), rng.normal(1, 1, (30, 4))
-    low, high = detection.auroc_interval(nominal, perturbed)
-    assert low < detection.auroc(nominal.ravel(), perturbed.ravel()) < high < 1
-
-
-def row(task, energies):
+def row(task, energies, init=40, suite="s", outcome="success", difficulty=None, **camera):
     return {
-        "suite": "s", "task": task, "outcome": "success",
-        "final_energy": energies, "energy_gap": [e / 2 for e in energies],
+        "suite": suite, "task": task, "init": init, "outcome": outcome,
+        "kind": "camera" if camera else "none", "camera": NOWHERE | camera,
+        "difficulty": difficulty, "final_energy": list(energies),
+        "energy_gap": [e and e / 2 for e in energies],
     }  # fmt: skip
+
+
+@pytest.fixture
+def sides():
+    """Two suites of three tasks; orbits lift the energy by 2, turns by nothing."""
+    rng = np.random.default_rng(6)
+
+    def energies(lift):
+        return rng.normal(rng.normal(10 + lift, 0.5), 0.3, rng.integers(6, 30))
+
+    places = [(suite, task, init) for suite in "ab" for task in range(3) for init in range(40, 48)]
+    vanilla = [row(task, energies(0), init, suite) for suite, task, init in places]
+    perturbed = [
+        row(task, energies(lift), init, suite, difficulty=level, **camera)
+        for suite, task, init in places
+        for lift, level, camera in ((2, 3, {"orbit_vertical": 30}), (0, 1, {"turn_vertical": -5}))
+    ]
+    return vanilla, perturbed
+
+
+def test_units_reduce_what_was_planned():
+    rows = [row(0, [3.0, 1.0, 2.0]), row(0, [1.0, 2.0, 3.0, 4.0, 5.0, 60.0])]
+    rows[0]["final_energy"].append(None)
+    plans = Scored.of(rows, "final_energy").plans
+    values = {unit: reduce(plans) for unit, reduce in UNITS.items() if unit != "plan"}
+    assert {unit: v.ravel().tolist() for unit, v in values.items()} == {
+        "mean": [2.0, 12.5], "max": [3.0, 60.0], "first": [3.0, 1.0], "last": [2.0, 60.0],
+        "mean of the first 5": [2.0, 3.0],
+    }  # fmt: skip
+    sides = detection.measure(rows, rows, unit="plan")
+    assert sides.nominal_values.tolist() == [3, 1, 2, 1, 2, 3, 4, 5, 60]
+
+
+def test_what_crashed_was_stopped_or_never_planned_is_no_data():
+    rows = [row(0, [1.0], outcome=outcome) for outcome in ("error", "stopped", "timeout")]
+    rows += [row(0, []), {"suite": "s", "task": 0, "outcome": "error"}, row(0, [None])]
+    assert Scored.of(rows, "final_energy").rows == rows[2:3]
+    with pytest.raises(detection.TooFew, match="two nominal episodes"):
+        detection.study(rows, rows)
+    with pytest.raises(ValueError, match="unknown unit"):
+        detection.study(rows, rows, unit="median")
 
 
 def test_standardising_by_task_finds_what_the_tasks_hide():
     """Two tasks 100 apart; perturbation adds 10 to both."""
-    nominal = [row(0, [0.0, 1.0, 2.0]), row(1, [100.0, 101.0, 102.0])]
-    perturbed = [row(0, [10.0, 11.0]), row(1, [110.0, 111.0])]
-    raw = [[r["final_energy"] for r in side] for side in (nominal, perturbed)]
-    assert detection.auroc(*map(np.concatenate, raw)) < 0.8
-    scaled = [detection.standardized(s, "final_energy", nominal) for s in (nominal, perturbed)]
-    assert detection.auroc(*map(np.concatenate, scaled)) == 1.0
-    assert scaled[0][0] == [-1.0, 0.0, 1.0]
+    vanilla = [row(t, [100 * t + e, 100 * t + e + 1]) for t in (0, 1) for e in (0.0, 1.0, 2.0)]
+    perturbed = [row(t, [100 * t + 10.0]) for t in (0, 1)]
+    assert detection.study(vanilla, perturbed).everything.auroc < 0.8
+    assert detection.study(vanilla, perturbed, scaled=True).everything.auroc == 1.0
 
 
-def test_the_table_leaves_out_what_never_planned():
-    failed = {"suite": "s", "task": 0, "outcome": "error"}
-    table = detection.table([row(0, [0.0, 1.0]), failed], [row(0, [5.0, 6.0])])
-    assert "| final_energy | plan | 1.00 (1.00 – 1.00) | 1.00 (1.00 – 1.00) |" in table
-    with pytest.raises(ValueError):
-        detection.table([failed], [row(0, [5.0])])
+def test_an_episode_is_measured_by_the_others_of_its_task():
+    vanilla = [row(0, [0.0, 1.0]), row(0, [2.0, 3.0]), row(0, [7.0]), row(1, [5.0])]
+    perturbed = [row(0, [9.0, None, 4.0]), row(2, [1.0])]
+    left, right = per_task(*(Scored.of(side, "final_energy") for side in (vanilla, perturbed)))
+    assert left.rows == vanilla[:3] and right.rows == perturbed[:1]
+    others, everyone = np.array([2.0, 3.0, 7.0]), np.array([0.0, 1.0, 2.0, 3.0, 7.0])
+    expected = (np.array([0.0, 1.0]) - others.mean()) / others.std(ddof=1)
+    assert left.plans[0] == pytest.approx(expected)
+    expected = (np.array([9.0, np.nan, 4.0]) - everyone.mean()) / everyone.std(ddof=1)
+    assert right.plans[0] == pytest.approx(expected, nan_ok=True)
+
+
+def test_halves_are_disjoint_paired_and_even_in_every_task(sides):
+    masks = choosing_half(*sides)
+    again = choosing_half(*(side[::-1] for side in sides))
+    assert all((mask == other[::-1]).all() for mask, other in zip(masks, again, strict=True))
+    states = [set(), set()]
+    for side, mask in zip(sides, masks, strict=True):
+        for episode, chosen in zip(side, mask, strict=True):
+            states[int(chosen)].add((episode["suite"], episode["task"], episode["init"]))
+        for task in {(episode["suite"], episode["task"]) for episode in side}:
+            mine = [(episode["suite"], episode["task"]) == task for episode in side]
+            assert mask[mine].mean() == 0.5
+    assert states[0] and states[1] and not states[0] & states[1]
+
+
+def test_one_state_per_task_still_makes_two_halves():
+    rows = [row(task, [0.0]) for task in range(4)]
+    assert choosing_half(rows)[0].tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("unit", ["mean", "plan"])
+def test_a_study_is_what_scikit_learn_finds(sides, unit):
+    study = detection.study(*sides, unit=unit)
+    values = detection.measure(*sides, unit=unit)
+    scores = np.concatenate([values.nominal_values, values.perturbed_values])
+    truth = np.arange(len(scores)) >= len(values.nominal_values)
+    assert study.everything.auroc == pytest.approx(metrics.roc_auc_score(truth, scores))
+    assert study.everything.low < study.everything.auroc < study.everything.high
+    assert metrics.auc(study.curve.fpr, study.curve.tpr) == pytest.approx(study.everything.auroc)
+    assert study.sigma == pytest.approx(np.std(values.nominal_values, ddof=1))
+    assert [point.multiplier for point in study.operating] == list(detection.MULTIPLIERS)
+    for point in study.operating:
+        flagged = scores > study.mu + point.multiplier * study.sigma
+        assert point.confusion.balanced_accuracy == pytest.approx(
+            metrics.balanced_accuracy_score(truth, flagged)
+        )
+
+
+def test_the_multiplier_is_chosen_without_the_half_it_is_reported_on(sides):
+    vanilla, perturbed = sides
+    before = detection.study(vanilla, perturbed)
+    for episode, chosen in zip(perturbed, choosing_half(*sides)[1], strict=True):
+        if not chosen:
+            episode["final_energy"] = [-1.0]
+    after = detection.study(vanilla, perturbed)
+    assert after.chosen == before.chosen
+    assert before.everything.held_out.true_positive_rate > 0.4
+    assert after.everything.held_out.true_positive_rate == 0.0
+
+
+def test_groups_show_which_moves_are_seen(sides):
+    vanilla, perturbed = sides
+    groups = {(g.kind, g.label): g for g in detection.study(vanilla, perturbed).groups}
+    assert set(groups) == {
+        ("all", "all"), ("suite", "a"), ("suite", "b"), ("perturbation", "camera"),
+        ("difficulty", "1"), ("difficulty", "3"), ("move", "orbit"), ("move", "turn"),
+    }  # fmt: skip
+    assert (groups["suite", "a"].nominal, groups["suite", "a"].perturbed) == (24, 48)
+    assert (
+        groups["all", "all"].held_out.true_positives + groups["all", "all"].held_out.false_negatives
+        == len(perturbed) // 2
+    )
+    assert groups["move", "orbit"].auroc > 0.95 > 0.65 > groups["move", "turn"].auroc
+    only_a = [episode for episode in perturbed if episode["suite"] == "a"]
+    assert detection.study(vanilla, only_a).everything.nominal == 24
+
+
+def test_a_view_is_of_the_kind_that_it_mostly_moves():
+    assert detection.camera_move(NOWHERE) is None
+    assert detection.camera_move(NOWHERE | {"orbit_vertical": -3, "turn_vertical": 5}) == "turn"
+    assert detection.camera_move(NOWHERE | {"orbit_vertical": 40, "distance": 130.0}) == "orbit"
+    assert detection.camera_move(NOWHERE | {"orbit_vertical": 4, "distance": 50.0}) == "distance"
+    fields = CameraPerturbation.__dataclass_fields__
+    views = [{f: getattr(v.camera, f) for f in fields} for v in catalog.libero_plus_views()]
+    moved = [detection.camera_move(view) for view in views]
+    assert {move: moved.count(move) for move in set(moved)} == {
+        "orbit": 992, "distance": 313, "turn": 294
+    }  # fmt: skip
+
+
+def test_scores_stand_side_by_side(sides):
+    lines = detection.compare(*sides)
+    assert [line.score for line in lines] == ["final_energy", "energy_gap"]
+    assert lines[0].pooled == detection.study(*sides).everything
+    assert lines[0].per_task == detection.study(*sides, scaled=True).everything
+    assert lines[0].difficulties["3"] > 0.95
+    assert lines[0].pooled.auroc == pytest.approx(lines[1].pooled.auroc)  # half is as good
+    with pytest.raises(detection.TooFew):
+        detection.compare(sides[0][:1], sides[1])
+
+
+def test_tables_and_json(sides):
+    table = detection.table(*sides).splitlines()
+    assert table[0].endswith("| AUROC, difficulty 1 | AUROC, difficulty 3 |")
+    assert table[2].startswith("| final energy | 0.") and len(table) == 4
+    study = detection.study(*sides)
+    assert detection.operating_table(study).splitlines()[2].startswith("| 0.2σ |")
+    assert "| move orbit | 48 | 48 |" in detection.groups_table(study)
+    plain = json.loads(json.dumps([study.plain(), detection.compare(*sides)[0].plain()]))
+    assert plain[0]["operating"][5]["confusion"]["false_positives"] >= 0
+    assert plain[1]["pooled"]["held_out"]["balanced_accuracy"] > 0.5
+
+
+def test_few_episodes_are_told_apart_but_not_held_out():
+    vanilla = [row(0, [e]) for e in (0.0, 1.0)]
+    study = detection.study(vanilla, [row(0, [5.0], orbit_vertical=9)])
+    assert study.everything.auroc == 1.0 and study.everything.held_out is None
+    assert "| 1.00 (1.00 – 1.00) | – |" in detection.groups_table(study)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +215,3 @@ def test_the_rates_are_those_of_table_iii(fp, fn, figures):
         c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.false_positive_rate, c.f1
     )  # fmt: skip
     assert " ".join(f"{rate:.1%}" for rate in rates) == figures
-
-
-def test_an_operating_point_counts_what_lies_above():
-    point = detection.operating_point([1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0], threshold=2.0)
-    assert point == detection.Confusion(3, 1, 2, 1)

@@ -1,0 +1,207 @@
+"""Does the slope of the energy tell which episodes will fail (EB-VLA §III-D, Table IV)?
+
+At plan-step s an episode is flagged when the slope of a score over its last w plans, by linear
+regression, lies more than k standard deviations above the mean slope. *Slope Start* takes the
+initial energies, *Slope Final* the final ones. A failure is a timeout.
+
+**Equal steps.** Episodes that succeed end early, so whatever follows the clock (an energy that
+grows with time, or a window that short episodes cannot fill) looks like a perfect predictor when
+the slopes of different times share one threshold. Here a slope is only ever compared with slopes
+of the same time: mean and deviation are those of all reference episodes that were running at that
+plan, with the same window. An episode that ended before s is judged by its last plan against the
+episodes running then, over as many plans as it had if the window is longer. So a score that
+depends on the elapsed time alone is at the mean everywhere and flags nothing, and noise flags
+short and long episodes alike. `running` leaves out the ended ones: those verdicts are all of one
+plan-step.
+
+For each step, window and multiplier are chosen on one half of the episodes and reported on the
+other; `in_sample` chooses and reports on all of them, as the paper does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from studio.confusion import Confusion
+from studio.events import Outcome
+from studio.markdown import markdown
+from studio.measures import Scored, choosing_half
+
+SLOPES = {"Slope Start": "initial_energy", "Slope Final": "final_energy"}
+STEPS = 20  # plan-steps of Table IV
+WINDOWS = tuple(range(2, STEPS + 1))  # plans
+MULTIPLIERS = tuple(round(0.1 * i, 1) for i in range(1, 21))
+CONTROL_HZ = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A window (plans) and a multiplier, and their verdicts on some episodes."""
+
+    window: int
+    multiplier: float
+    confusion: Confusion
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is known at one plan-step; positive is a failure.
+
+    `warning` is the median time in control steps from the verdict to the timeout, over the
+    failures that `held_out` catches; None when it catches none.
+    """
+
+    step: int
+    chosen: Rule  # on the choosing half
+    held_out: Confusion  # the same rule on the other half
+    running: Confusion  # of those, the episodes that had not ended
+    in_sample: Rule  # chosen and reported on all episodes
+    warning: float | None
+
+    @property
+    def warning_s(self) -> float | None:
+        """`warning` in seconds of the robot's time."""
+        return None if self.warning is None else self.warning / CONTROL_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Table IV of one score. `best` is the step that the choosing half prefers."""
+
+    score: str
+    successes: int
+    failures: int
+    steps: list[Step]
+
+    @property
+    def best(self) -> Step:
+        """Chosen without a look at the half that it is reported on."""
+        return max(self.steps, key=lambda step: step.chosen.confusion.balanced_accuracy)
+
+    def plain(self) -> dict[str, object]:
+        """For JSON: the fields by name, every confusion with its rates."""
+        return asdict(self) | {
+            "best": self.best.step,
+            "steps": [_plain(step) for step in self.steps],
+        }
+
+
+def _plain(step: Step) -> dict[str, object]:
+    rules = {
+        name: asdict(rule) | {"confusion": rule.confusion.plain()}
+        for name, rule in (("chosen", step.chosen), ("in_sample", step.in_sample))
+    }
+    confusions = {"held_out": step.held_out.plain(), "running": step.running.plain()}
+    return asdict(step) | rules | confusions | {"warning_s": step.warning_s}
+
+
+def slopes(plans: np.ndarray, window: int) -> np.ndarray:
+    """Slope per plan of the regression over the last `window` plans, or all so far if fewer.
+
+    plans: [E, P]; returns [E, P], NaN at the first plan and where a plan in the window is NaN.
+    """
+    out = np.full(plans.shape, np.nan)
+    for width in range(2, min(window, plans.shape[1]) + 1):
+        time = np.arange(width) - (width - 1) / 2
+        views = np.lib.stride_tricks.sliding_window_view(plans, width, axis=1)
+        fitted = views @ (time / (time @ time))  # at the plans width - 1, width, ...
+        if width == window:
+            out[:, width - 1 :] = fitted
+        else:
+            out[:, width - 1] = fitted[:, 0]
+    return out
+
+
+def standing(slope: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(slope - mean) / sd at each plan, over the reference episodes that have this plan.
+
+    slope: [E, P]; reference: mask [E]. 0, so no verdict, where there is no slope or no spread.
+    """
+    z = np.zeros(slope.shape)
+    for plan in range(slope.shape[1]):
+        known = slope[reference & np.isfinite(slope[:, plan]), plan]
+        if len(known) > 1 and np.ptp(known) > 1e-9 * (1 + np.abs(known).max()):
+            z[:, plan] = (slope[:, plan] - known.mean()) / known.std(ddof=1)
+    return np.nan_to_num(z)
+
+
+def predict(rows: Iterable[Mapping], score: str = SLOPES["Slope Final"]) -> Prediction:
+    """Table IV from rows of the evaluation, nominal and perturbed together as in the paper.
+
+    Raises ValueError unless both halves have a success and a failure.
+    """
+    scored = Scored.of(rows, score)
+    failed = np.array([row["outcome"] == Outcome.TIMEOUT for row in scored.rows], dtype=bool)
+    [half] = choosing_half(scored.rows)
+    if any(len(set(failed[part])) < 2 for part in (half, ~half)):
+        raise ValueError(
+            f"failure prediction by {score} needs successes and failures on both halves: "
+            "evaluate more initial states, or harder views"
+        )
+    everyone = np.ones(len(failed), dtype=bool)
+    honest, in_sample = _Bench(scored, failed, half), _Bench(scored, failed, everyone)
+    steps = [_step(s, scored.rows, honest, in_sample) for s in range(1, STEPS + 1)]
+    return Prediction(score, int(np.sum(~failed)), int(np.sum(failed)), steps)
+
+
+class _Bench:
+    """Every rule of the grid on some episodes, whose slopes are the reference too."""
+
+    def __init__(self, scored: Scored, failed: np.ndarray, reference: np.ndarray) -> None:
+        self.failed, self.reference = failed, reference
+        plans = scored.plans[:, :STEPS]
+        self.lengths = plans.shape[1] - np.isfinite(plans)[:, ::-1].argmax(1)
+        self._standing = {w: standing(slopes(plans, w), reference) for w in WINDOWS}
+
+    def at(self, step: int, window: int) -> np.ndarray:
+        """Standing [E] at a plan-step, of the ended ones at their last plan."""
+        last = np.minimum(self.lengths, step) - 1
+        return np.take_along_axis(self._standing[window], last[:, None], axis=1)[:, 0]
+
+    def best(self, step: int) -> Rule:
+        """The first rule of the highest balanced accuracy on the reference."""
+        failed = self.failed[self.reference]
+        rules = [
+            (window, k, Confusion.of(z > k, failed))
+            for window in WINDOWS[: max(1, step - 1)]
+            for z in [self.at(step, window)[self.reference]]
+            for k in MULTIPLIERS
+        ]
+        return Rule(*max(rules, key=lambda rule: rule[2].balanced_accuracy))
+
+
+def _step(step: int, rows: list[Mapping], honest: _Bench, in_sample: _Bench) -> Step:
+    rule = honest.best(step)
+    flagged = honest.at(step, rule.window) > rule.multiplier
+    rest = ~honest.reference
+    running = rest & (honest.lengths >= step)
+    left = [
+        rows[i]["steps"] - rows[i]["step"][step - 1]
+        for i in np.flatnonzero(running & flagged & honest.failed)
+    ]
+    return Step(
+        step=step,
+        chosen=rule,
+        held_out=Confusion.of(flagged[rest], honest.failed[rest]),
+        running=Confusion.of(flagged[running], honest.failed[running]),
+        in_sample=in_sample.best(step),
+        warning=float(np.median(left)) if left else None,
+    )
+
+
+def table(prediction: Prediction) -> str:
+    """The paper's Table IV of a prediction, and what the paper leaves out, as Markdown."""
+    head = ["step", "window", "std", "acc.", "bal. acc.", "TPR", "spec.",
+            "bal. acc. of those running", "bal. acc. in sample", "warning"]  # fmt: skip
+    rows = []
+    for step in prediction.steps:
+        c = step.held_out
+        rates = (c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.specificity)
+        others = (step.running.balanced_accuracy, step.in_sample.confusion.balanced_accuracy)
+        warning = "–" if step.warning_s is None else f"{step.warning_s:.1f} s"
+        rule = [str(step.step), str(step.chosen.window), f"{step.chosen.multiplier:.2f}"]
+        rows.append([*rule, *(f"{r:.1%}" for r in rates + others), warning])
+    return markdown(head, rows)
