@@ -42,7 +42,7 @@ class RemotePolicy:
     def __init__(self, url: str, api_key: str | None = None) -> None:
         """Connect to `url`, such as ws://host:8000; the API key may be in the environment.
 
-        Raises PolicyAway if nothing answers there, ValueError if it serves no EB-VLA.
+        Raises ConnectionError if nothing answers there, ValueError if it serves no EB-VLA.
         """
         if not url.startswith(("ws://", "wss://")):
             raise ValueError(f"a policy server's address begins with ws:// or wss://, not {url!r}")
@@ -53,7 +53,10 @@ class RemotePolicy:
         self._lock = threading.Lock()
         self._failures, self._retry_at, self._reason = 0, 0.0, ""
         self._served: Served | None = None
-        self._pool.append(self._dial())
+        try:
+            self._pool.append(self._dial())
+        except PolicyAway as away:
+            raise ConnectionError(str(away)) from None
         self.config, self.checkpoint = self._served.config, self._served.checkpoint
         self.calibration, self.statistics = self._served.calibration, self._served.statistics
 
@@ -195,8 +198,8 @@ class RemotePolicy:
         """The error of a server that doesn't answer; the next attempts come ever later."""
         wait = BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
         text = (
-            f"No policy server answers at {self.url} ({reason}). Start it again there with "
-            "python -m studio.serve; the scene goes on by itself."
+            f"No policy server answers at {self.url} ({reason}). Start one there with "
+            "python -m studio.serve" + ("; the scene goes on by itself." if self._served else ".")
         )
         with self._lock:
             self._failures, self._reason = self._failures + 1, text

@@ -88,3 +88,11 @@ def test_rollout(capsys, tmp_path, debug_checkpoint, arguments, says):
 def test_evaluate(capsys, tmp_path):
     assert evaluate.main(["--out", str(tmp_path), "--inits", "forty"]) == 2
     assert "0-9" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"), [("ws://127.0.0.1:1", "studio.serve"), ("localhost:8000", "ws://")]
+)
+def test_no_policy_server(capsys, port, url, says):
+    assert app.main(["--port", port, "--policy", url]) == 2
+    assert says in complaint(capsys)

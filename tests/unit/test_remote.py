@@ -1,0 +1,203 @@
+"""RemotePolicy against a real server: the same answers as the policy itself, and a server that goes
+away and comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import (
+    Calibration,
+    TrainingRecord,
+    load_checkpoint,
+    save_checkpoint,
+    write_calibration,
+)
+from models.config import SamplerConfig, preset
+from models.model import EBVLA
+from models.policy import EnergyPolicy
+from models.types import Observation
+from studio.events import Advance, Outcome, Pause, Run, Status
+from studio.loop import ControlLoop, PolicyAway
+from studio.policies import describe
+from studio.remote import RemotePolicy
+from studio.serving import PolicyServer, ServerThread
+
+SAMPLER = SamplerConfig(steps=3, chains=2)
+BACKOFF = (0.05, 0.1, 0.2)
+
+
+def observation(seed: int = 0) -> Observation:
+    rng = np.random.default_rng(seed)
+    images = {c: rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) for c in ("agentview", "wrist")}
+    return Observation(images, rng.normal(size=8).astype(np.float32), "pick up the milk")
+
+
+@pytest.fixture(scope="module")
+def policy(debug_checkpoint, tmp_path_factory):
+    """With a calibration, which a server passes on."""
+    statistics = load_checkpoint(debug_checkpoint).statistics
+    folder = tmp_path_factory.mktemp("run") / "best"
+    torch.manual_seed(1)
+    save_checkpoint(folder, EBVLA(preset("debug")), statistics, TrainingRecord(("libero_object",)))
+    write_calibration(folder, Calibration(5.0, 0.5))
+    return EnergyPolicy.from_pretrained(folder, device="cpu")
+
+
+@pytest.fixture
+def server(policy):
+    server = ServerThread(PolicyServer(policy), "127.0.0.1", 0)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def remote(server, monkeypatch):
+    monkeypatch.setattr("studio.remote.BACKOFF_S", BACKOFF)
+    remote = RemotePolicy(f"ws://127.0.0.1:{server.port}")
+    yield remote
+    remote.close()
+
+
+def again(policy, port: int) -> ServerThread:
+    return ServerThread(PolicyServer(policy), "127.0.0.1", port)
+
+
+def test_the_same_plan(remote, policy):
+    far, near = (p.plan(observation(), SAMPLER, seed=2**32 - 1) for p in (remote, policy))
+    np.testing.assert_array_equal(far.actions, near.actions)
+    for name in ("actions", "energies", "timestep_energies", "grad_norms", "step_sizes"):
+        np.testing.assert_array_equal(getattr(far.trace, name), getattr(near.trace, name))
+    np.testing.assert_array_equal(far.readout, near.readout)
+    assert (far.chain, far.sampler, far.seed) == (near.chain, SAMPLER, 2**32 - 1)
+    assert far.energy_gap == near.energy_gap and far.final_energy == near.final_energy
+    assert far.round_trip_s >= far.latency_s > 0 and near.round_trip_s is None
+
+
+def test_what_can_be_looked_into(remote, policy):
+    obs, centre = observation(1), np.full((8, 7), 0.2, np.float32)
+    far, near = (p.explore(obs, SAMPLER, seed=3) for p in (remote, policy))
+    np.testing.assert_array_equal(far.energies, near.energies)
+    for a, b in zip(*(p.energies(obs, centre[None]) for p in (remote, policy)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    far, near = (p.slice_2d(obs, centre, 2, (0, 6), (1.0, 2.0), 6) for p in (remote, policy))
+    assert (far.timestep, far.dims) == (near.timestep, near.dims) == (2, (0, 6))
+    for name in ("u", "v", "energies", "centre"):
+        np.testing.assert_array_equal(getattr(far, name), getattr(near, name))
+    np.testing.assert_allclose(remote.denormalize(remote.normalize(centre)), centre, atol=1e-6)
+
+
+def test_who_is_served(remote, policy):
+    assert remote.config == policy.config and remote.calibration == Calibration(5.0, 0.5)
+    far, near = describe(remote), describe(policy)
+    assert far.pop("server") == remote.url and near.pop("server") == ""
+    assert far == near and far["name"].endswith("/best")
+
+
+def test_a_batch_and_many_threads(remote, policy):
+    observations, seeds = [observation(i) for i in range(6)], list(range(6))
+    plans = remote.plan_batch(observations, SAMPLER, seeds)
+    for obs, seed, plan in zip(observations, seeds, plans, strict=True):
+        assert plan.observation is obs and plan.seed == seed
+        np.testing.assert_allclose(plan.actions, policy.plan(obs, SAMPLER, seed).actions, atol=1e-4)
+
+
+def test_bad_requests_are_value_errors(remote):
+    with pytest.raises(ValueError, match="policy server says: landscape: grid"):
+        remote.slice_2d(observation(), np.zeros((8, 7), np.float32), grid=1000)
+    with pytest.raises(ValueError, match="finite numbers"):
+        remote.energies(observation(), np.full((1, 8, 7), np.nan, np.float32))
+
+
+def test_a_slice_that_nobody_wants_any_more(remote):
+    asked = threading.Event()
+    with pytest.raises(InterruptedError):
+        remote.slice_2d(
+            observation(), np.zeros((8, 7), np.float32), grid=400, stop=lambda: asked.set() or True
+        )
+    assert asked.is_set() and remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+
+
+def test_a_server_that_restarts_between_two_plans(remote, server, policy):
+    before = remote.plan(observation(), SAMPLER)
+    server.stop()
+    back = again(policy, server.port)
+    np.testing.assert_array_equal(remote.plan(observation(), SAMPLER).actions, before.actions)
+    back.stop()
+
+
+def test_a_server_that_is_away_says_so_until_it_is_back(remote, server, policy):
+    server.stop()
+    waits = []
+    for _ in range(3):
+        with pytest.raises(PolicyAway, match=r"Start one there.*the scene goes on") as away:
+            remote.plan(observation(), SAMPLER)
+        waits.append(away.value.retry_s)
+        with pytest.raises(PolicyAway) as early:
+            remote.plan(observation(), SAMPLER)
+        assert early.value.retry_s <= waits[-1]  # no attempt was made
+        time.sleep(waits[-1])
+    assert waits == list(BACKOFF)
+    back = again(policy, server.port)
+    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+    back.stop()
+
+
+def test_another_checkpoint_at_the_same_address(remote, server, debug_checkpoint):
+    other = EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    server.stop()
+    back = again(other, server.port)
+    with pytest.raises(ValueError, match="serves another checkpoint now"):
+        remote.plan(observation(), SAMPLER)
+    back.stop()
+
+
+def test_a_scene_waits_for_its_server_and_goes_on(remote, server, policy, point_mass, listener):
+    loop = ControlLoop(point_mass, remote, [listener], hz=0)
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    loop.submit(Advance(9))
+    wait_for(lambda: loop.state.step == 9)
+    server.stop()
+    loop.submit(Run())
+    wait_for(lambda: "No policy server answers" in loop.state.message)
+    assert (loop.state.status, loop.state.step) == (Status.RUNNING, 16)  # the chunk was finished
+    loop.submit(Pause())  # the page is not held up
+    wait_for(lambda: loop.state.status is Status.PAUSED)
+    loop.submit(Run())
+    wait_for(lambda: loop.state.status is Status.RUNNING)
+    assert loop.state.step == 16
+    back = again(policy, server.port)
+    wait_for(lambda: loop.state.status is Status.ENDED)
+    assert (loop.state.outcome, loop.state.message) == (Outcome.TIMEOUT, "")
+    assert len(listener.of("on_plan")) == 5 and len(listener.of("on_step")) == 40
+    loop.close()
+    thread.join(10)
+    back.stop()
+
+
+def test_no_server_at_all():
+    with pytest.raises(ConnectionError, match=r"python -m studio\.serve"):
+        RemotePolicy("ws://127.0.0.1:1")
+    with pytest.raises(ValueError, match="ws://"):
+        RemotePolicy("127.0.0.1:8000")
+
+
+def test_the_wrong_key(policy):
+    server = ServerThread(PolicyServer(policy, api_key="sesame"), "127.0.0.1", 0)
+    url = f"ws://127.0.0.1:{server.port}"
+    with pytest.raises(ValueError, match="EB_VLA_API_KEY"):
+        RemotePolicy(url)
+    RemotePolicy(url, "sesame").close()
+    server.stop()
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
