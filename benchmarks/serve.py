@@ -1,0 +1,93 @@
+"""Plans of a policy server for 1, 4 and 16 clients at a time: `python -m benchmarks.serve`
+
+Starts `studio.serve` (or asks the one at `--url`) and lets each client, a thread here, plan one
+observation after the other, as a control loop does that never waits. Prints plans per second over
+all clients, the median and the 99th percentile of the round trip; first of all, the same plan in
+this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from models.policy import EnergyPolicy
+from models.types import CAMERAS, Observation
+from studio.remote import RemotePolicy
+
+CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
+
+
+def observation(seed: int) -> Observation:
+    """Random pixels of the size that LIBERO's scenes have here."""
+    rng = np.random.default_rng(seed)
+    images = {name: rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for name in CAMERAS}
+    return Observation(images, np.zeros(8, np.float32), "pick up the milk")
+
+
+@contextmanager
+def serving(checkpoint: Path) -> Iterator[str]:
+    """The address of a server of its own."""
+    command = [sys.executable, "-m", "studio.serve", "--port", "0", "--checkpoint", str(checkpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+
+
+def round_trips(plan: Callable[[Observation], object], clients: int, seconds: float) -> list[float]:
+    """Seconds of each plan that `clients` threads made within `seconds`, after one each to warm."""
+    times: list[list[float]] = [[] for _ in range(clients)]
+    together = threading.Barrier(clients)
+
+    def work(index: int) -> None:
+        obs = observation(index)
+        plan(obs)
+        together.wait()
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            plan(obs)
+            times[index].append(time.perf_counter() - start)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [one for many in times for one in many]
+
+
+def line(name: str, times: list[float], seconds: float) -> str:
+    """A row of the table."""
+    p50, p99 = 1e3 * np.quantile(times, [0.5, 0.99])
+    return f"| {name} | {len(times) / seconds:.1f} | {p50:.0f} ms | {p99:.0f} ms |"
+
+
+def main() -> None:
+    """Run and print."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    p.add_argument("--url", help="of a server that runs already")
+    p.add_argument("--seconds", type=float, default=10)
+    args = p.parse_args()
+    print("| clients | plans/s | p50 | p99 |\n|---|---|---|---|")
+    local = EnergyPolicy.from_pretrained(args.checkpoint)
+    print(line("in this process", round_trips(local.plan, 1, args.seconds), args.seconds))
+    with serving(args.checkpoint) if not args.url else nullcontext(args.url) as url:
+        remote = RemotePolicy(url)
+        for clients in (1, 4, 16):
+            times = round_trips(remote.plan, clients, args.seconds)
+            print(line(str(clients), times, args.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
