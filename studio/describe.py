@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.config import SamplerConfig
-from studio.events import CameraPerturbation
+from studio.events import CameraPerturbation, LightPerturbation, SensorNoise
 
 
 def describe_camera(camera: CameraPerturbation) -> str:
@@ -20,6 +20,22 @@ def describe_camera(camera: CameraPerturbation) -> str:
         if (value := getattr(camera, name)) != getattr(nominal, name):
             parts.append(f"{name.replace('_', ' ')} {value:g}{unit}")
     return ", ".join(parts) or "nominal camera"
+
+
+def describe_light(light: LightPerturbation) -> str:
+    """What differs from LIBERO's light, in a few words."""
+    nominal, parts = LightPerturbation(), []
+    for name, unit in (("intensity", "%"), ("azimuth", "°"), ("elevation", "°")):
+        if (value := getattr(light, name)) != getattr(nominal, name):
+            parts.append(f"{name} {value:g}{unit}")
+    if light.saturation:
+        parts.append(f"hue {light.hue:g}° at {light.saturation:g}%")
+    return ", ".join(parts) or "nominal light"
+
+
+def describe_sensor(sensor: SensorNoise) -> str:
+    """The noise and its severity, in a few words."""
+    return "clear" if sensor.nominal else f"{sensor.kind.replace('_', ' ')} {sensor.severity}"
 
 
 def describe_sampler(sampler: SamplerConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 import numpy as np
@@ -35,21 +35,6 @@ class Outcome(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class SceneSpec:
-    """A LIBERO task at an initial state. `seed` places the fixtures and seeds the sampler.
-
-    `goal`: another task of the suite that is asked for in this scene instead (its instruction and
-    its success test); None for the scene's own.
-    """
-
-    suite: str = "libero_object"
-    task: int = 0
-    init: int = 0
-    seed: int = 0
-    goal: int | None = None
-
-
 CAMERA_BOUNDS: dict[str, tuple[float, float]] = {
     "orbit_horizontal": (-180.0, 180.0),
     "orbit_vertical": (-90.0, 90.0),
@@ -58,6 +43,36 @@ CAMERA_BOUNDS: dict[str, tuple[float, float]] = {
     "turn_vertical": (-90.0, 90.0),
     "fov": (10.0, 120.0),
 }
+LIGHT_BOUNDS: dict[str, tuple[float, float]] = {
+    "intensity": (0.0, 300.0),
+    "azimuth": (-180.0, 180.0),
+    "elevation": (-90.0, 90.0),
+    "hue": (0.0, 360.0),
+    "saturation": (0.0, 100.0),
+}
+SENSOR_KINDS = ("none", "motion_blur", "gaussian_blur", "zoom_blur", "glass_blur", "fog")
+SENSOR_BOUNDS: dict[str, tuple[float, float] | tuple[str, ...]] = {
+    "kind": SENSOR_KINDS,
+    "severity": (1, 10),
+}
+ROBOT_BOUNDS: dict[str, tuple[float, float]] = {"offset": (0.0, 1.0), "direction": (1, 500)}
+LAYOUTS = ("libero", "swap")
+
+
+def _check(form: object, name: str, bounds: dict[str, tuple]) -> None:
+    """Raise ValueError for a field of the dataclass `form` that is outside its bounds."""
+    for f in fields(form):
+        value, allowed = getattr(form, f.name), bounds[f.name]
+        if f.type == "str":
+            if value not in allowed:
+                raise ValueError(f"{name}: {f.name} is one of {', '.join(allowed)}, not {value!r}")
+            continue
+        low, high = allowed
+        wanted, kind = (int, "a whole number") if f.type == "int" else (int | float, "a number")
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise ValueError(f"{name}: {f.name} must be {kind}, not {value!r}")
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"{name}: {f.name} must lie in [{low:g}, {high:g}], not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +91,120 @@ class CameraPerturbation:
     fov: float = 45.0
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value, (low, high) = getattr(self, f.name), CAMERA_BOUNDS[f.name]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"camera: {f.name} must be a number, not {value!r}")
-            if not (math.isfinite(value) and low <= value <= high):
-                raise ValueError(f"camera: {f.name} must lie in [{low:g}, {high:g}], not {value!r}")
+        _check(self, "camera", CAMERA_BOUNDS)
 
     @property
     def nominal(self) -> bool:
         """True when the camera stands where LIBERO puts it."""
         return self == CameraPerturbation()
+
+
+@dataclass(frozen=True, slots=True)
+class LightPerturbation:
+    """The scene's lamps, changed together (see `studio.sim.light`).
+
+    `intensity`: percent of LIBERO's. `azimuth`, `elevation`: degrees by which the lamps orbit the
+    table, in the sense in which the camera does. `hue` (degrees) and `saturation` (percent): the
+    colour of a filter before every lamp; at saturation 0 it is clear, and LIBERO's light is white.
+    Raises ValueError when a value is not finite or outside `LIGHT_BOUNDS`.
+    """
+
+    intensity: float = 100.0
+    azimuth: float = 0.0
+    elevation: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, "light", LIGHT_BOUNDS)
+
+    @property
+    def nominal(self) -> bool:
+        """True when the light is LIBERO's; a clear filter has no hue."""
+        return replace(self, hue=0.0) == LightPerturbation()
+
+
+@dataclass(frozen=True, slots=True)
+class SensorNoise:
+    """What the lens and the air do to the picture of `agentview` that the policy gets.
+
+    LIBERO-Plus's five kinds and ten severities (see `studio.sensor`). Raises ValueError for others.
+    """
+
+    kind: str = "none"
+    severity: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self, "sensor", SENSOR_BOUNDS)
+
+    @property
+    def nominal(self) -> bool:
+        """True when the picture stays as it is."""
+        return self.kind == "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """What may differ from nominal in how a scene is seen."""
+
+    camera: CameraPerturbation = field(default_factory=CameraPerturbation)
+    light: LightPerturbation = field(default_factory=LightPerturbation)
+    sensor: SensorNoise = field(default_factory=SensorNoise)
+
+    @property
+    def nominal(self) -> bool:
+        """True when the scene is seen as LIBERO shows it."""
+        return self.kind == "none"
+
+    @property
+    def kind(self) -> str:
+        """What is perturbed: "none", "camera", "camera+light" …"""
+        changed = [f.name for f in fields(self) if not getattr(self, f.name).nominal]
+        return "+".join(changed) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class RobotStart:
+    """Where the arm starts, as in LIBERO-Plus: its joints moved by a vector of length `offset`.
+
+    `offset` in radians; `direction` numbers LIBERO-Plus's 500 directions in joint space, of which
+    it uses 1 - 100 with 0.1 rad, 101 - 200 with 0.2 rad, up to 0.5 rad. Raises ValueError outside
+    `ROBOT_BOUNDS`.
+    """
+
+    offset: float = 0.0
+    direction: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self, "robot", ROBOT_BOUNDS)
+
+    @property
+    def nominal(self) -> bool:
+        """True when the arm starts as the initial state has it."""
+        return self.offset == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSpec:
+    """A LIBERO task at an initial state. `seed` places the fixtures and seeds the sampler.
+
+    `goal`: another task of the suite that is asked for in this scene instead (its instruction and
+    its success test); None for the scene's own. `robot` moves the arm before the episode begins.
+    `layout`: "libero", or "swap", LIBERO-PRO's, in which objects have changed places; it has its
+    own initial states. Raises ValueError for another layout.
+    """
+
+    suite: str = "libero_object"
+    task: int = 0
+    init: int = 0
+    seed: int = 0
+    goal: int | None = None
+    robot: RobotStart = field(default_factory=RobotStart)
+    layout: str = "libero"
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"the layout is one of {', '.join(LAYOUTS)}, not {self.layout!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +234,7 @@ class Mark:
     """An annotation on the trace: what changed before step `step`."""
 
     step: int
-    kind: str  # "instruction" | "camera" | "sampler"
+    kind: str  # "instruction" | "camera" | "light" | "sensor" | "sampler"
     text: str
 
 
@@ -132,7 +250,7 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeEvent:
-    """An episode began (`outcome` None) or ended."""
+    """An episode began (`outcome` None) or ended; `perturbation`: how it was seen at that time."""
 
     scene: SceneSpec
     instruction: str
@@ -140,6 +258,7 @@ class EpisodeEvent:
     steps: int = 0
     message: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    perturbation: Perturbation = field(default_factory=Perturbation)
 
 
 # Commands: the page's requests to the loop, applied between control steps.
@@ -199,10 +318,30 @@ class SetCamera:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLight:
+    light: LightPerturbation
+
+
+@dataclass(frozen=True, slots=True)
+class SetSensor:
+    sensor: SensorNoise
+
+
+@dataclass(frozen=True, slots=True)
 class SetSampler:
     sampler: SamplerConfig
 
 
 Command = (
-    LoadScene | Run | Pause | Advance | Reset | SetSpeed | SetInstruction | SetCamera | SetSampler
+    LoadScene
+    | Run
+    | Pause
+    | Advance
+    | Reset
+    | SetSpeed
+    | SetInstruction
+    | SetCamera
+    | SetLight
+    | SetSensor
+    | SetSampler
 )

@@ -20,27 +20,33 @@ import numpy as np
 
 from models.config import SamplerConfig
 from models.types import Observation, Plan
-from studio.describe import describe_camera, describe_sampler
+from studio.describe import describe_camera, describe_light, describe_sampler, describe_sensor
 from studio.events import (
     Advance,
     CameraPerturbation,
     Command,
     EpisodeEvent,
     Frame,
+    LightPerturbation,
     LoadScene,
     Mark,
     Outcome,
     Pause,
+    Perturbation,
     Reset,
     Run,
     SceneSpec,
+    SensorNoise,
     SetCamera,
     SetInstruction,
+    SetLight,
     SetSampler,
+    SetSensor,
     SetSpeed,
     Status,
     StepEvent,
 )
+from studio.sensor import corrupted
 from studio.sim.process import SimCrashed, SimProcess
 
 log = logging.getLogger(__name__)
@@ -106,6 +112,8 @@ class LoopState:
     task_instruction: str = ""
     instruction: str = ""
     camera: CameraPerturbation = field(default_factory=CameraPerturbation)
+    light: LightPerturbation = field(default_factory=LightPerturbation)
+    sensor: SensorNoise = field(default_factory=SensorNoise)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     hz: float = 20.0
     measured_hz: float = 0.0
@@ -115,6 +123,11 @@ class LoopState:
     episode: int = 0
     pose: Pose | None = None
     nominal_pose: Pose | None = None
+
+    @property
+    def perturbation(self) -> Perturbation:
+        """How the scene is seen."""
+        return Perturbation(self.camera, self.light, self.sensor)
 
 
 def plan_seed(scene: SceneSpec, index: int) -> int:
@@ -197,11 +210,7 @@ class ControlLoop:
         timeout = wait
         while True:
             try:
-                command = (
-                    self._commands.get(timeout=timeout)
-                    if timeout
-                    else (self._commands.get_nowait())
-                )
+                command = self._commands.get(block=timeout > 0, timeout=timeout)
             except queue.Empty:
                 return False
             if command is None:
@@ -219,8 +228,10 @@ class ControlLoop:
             Advance: self._advance,
             SetSpeed: lambda c: self._set(hz=float(np.clip(c.hz, 0.0, MAX_HZ))),
             SetInstruction: self._instruct,
-            SetCamera: self._move_camera,
-            SetSampler: self._set_sampler,
+            SetCamera: lambda c: self._alter("camera", c.camera, describe_camera),
+            SetLight: lambda c: self._alter("light", c.light, describe_light),
+            SetSensor: lambda c: self._alter("sensor", c.sensor, describe_sensor),
+            SetSampler: lambda c: self._alter("sampler", c.sampler, describe_sampler),
         }
         handlers[type(command)](command)
 
@@ -231,6 +242,7 @@ class ControlLoop:
         self._set(status=Status.LOADING, outcome=None, message="Building the scene…", step=0)
         info = self._sim.load(scene)
         self._sim.set_camera(old.camera)
+        self._sim.set_light(old.light)
         same_task = (scene.suite, scene.task) == (old.scene.suite, old.scene.task)
         retyped = same_task and old.instruction and old.instruction != old.task_instruction
         self._chunk.clear()
@@ -248,10 +260,7 @@ class ControlLoop:
             nominal_pose=Pose.of(*self._sim.nominal_camera_pose()),
             pose=Pose.of(*self._sim.camera_pose()),
         )
-        self._tell(
-            "on_episode",
-            EpisodeEvent(scene, self.state.instruction, versions=self._sim.versions()),
-        )
+        self._tell_episode(versions=self._sim.versions())
         if self._pictures:
             self._show(self._sim.frames())
 
@@ -286,32 +295,29 @@ class ControlLoop:
         self._set(instruction=text)
         self._mark("instruction", text)
 
-    def _move_camera(self, command: SetCamera) -> None:
-        if command.camera == self.state.camera:
+    def _alter(self, name: str, value: object, describe: Callable[..., str]) -> None:
+        """Change the camera, the light, the sensor or the sampler under a running scene."""
+        if value == getattr(self.state, name):
             return
+        move = {"camera": self._sim.set_camera, "light": self._sim.set_light}.get(name)
         if self.state.status in (Status.EMPTY, Status.ERROR):
-            self._set(camera=command.camera)  # applied when the scene is loaded
+            self._set(**{name: value})  # applied when the scene is loaded
             return
-        self._sim.set_camera(command.camera)
-        self._set(camera=command.camera, pose=Pose.of(*self._sim.camera_pose()))
-        self._mark("camera", describe_camera(command.camera))
-        if self.state.status is not Status.RUNNING:
+        if move:
+            move(value)
+        pose = {"pose": Pose.of(*self._sim.camera_pose())} if name == "camera" else {}
+        self._set(**{name: value}, **pose)
+        self._mark(name, describe(value))
+        if move and self.state.status is not Status.RUNNING:
             self._show(self._sim.frames())
-
-    def _set_sampler(self, command: SetSampler) -> None:
-        if command.sampler != self.state.sampler:
-            self._set(sampler=command.sampler)
-            self._mark("sampler", describe_sampler(command.sampler))
 
     # -- one control step ---------------------------------------------------------------------
     def _step(self) -> None:
         state, plan = self.state, None
         if not self._chunk:
-            plan = self._controller.plan(
-                self._sim.observe(state.instruction),
-                state.sampler,
-                plan_seed(state.scene, self._plans),
-            )
+            seed = plan_seed(state.scene, self._plans)
+            seen = corrupted(self._sim.observe(state.instruction), state.sensor, seed)
+            plan = self._controller.plan(seen, state.sampler, seed)
             self._plans += 1
             self._chunk.extend(plan.actions[: self._replan_every])
             self._tell("on_plan", state.step, plan)
@@ -353,10 +359,7 @@ class ControlLoop:
             return
         status = Status.ERROR if outcome is Outcome.ERROR else Status.ENDED
         self._set(status=status, outcome=outcome, message=message)
-        event = EpisodeEvent(
-            self.state.scene, self.state.instruction, outcome, self.state.step, message
-        )
-        self._tell("on_episode", event)
+        self._tell_episode(outcome=outcome, steps=self.state.step, message=message)
 
     # -- faults -------------------------------------------------------------------------------
     def _fail(self, message: str, error: Exception) -> None:
@@ -378,6 +381,11 @@ class ControlLoop:
     def _set(self, **changes: object) -> None:
         self.state = replace(self.state, **changes)
         self._tell("on_state", self.state)
+
+    def _tell_episode(self, **event: object) -> None:
+        state = self.state
+        about = {"instruction": state.instruction, "perturbation": state.perturbation}
+        self._tell("on_episode", EpisodeEvent(state.scene, **about, **event))
 
     def _mark(self, kind: str, text: str) -> None:
         self._tell("on_mark", Mark(self.state.step, kind, text))

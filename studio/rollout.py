@@ -9,19 +9,29 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from studio.events import (
+    LAYOUTS,
+    SENSOR_KINDS,
     CameraPerturbation,
+    LightPerturbation,
     LoadScene,
     Outcome,
+    Perturbation,
+    RobotStart,
     Run,
     SceneSpec,
+    SensorNoise,
     SetCamera,
     SetInstruction,
+    SetLight,
     SetSampler,
+    SetSensor,
     Status,
 )
 from studio.loop import ControlLoop
@@ -31,14 +41,8 @@ from studio.recorder import Episode, Recorder, write_zip
 from studio.sim.process import SimCrashed, SimError, SimProcess
 from studio.studio import Studio, check_scene
 
-CAMERA_FIELDS = (
-    "orbit_horizontal",
-    "orbit_vertical",
-    "distance",
-    "turn_horizontal",
-    "turn_vertical",
-    "fov",
-)
+Form = TypeVar("Form")
+_TYPES = {"str": str, "int": int, "float": float}  # of the fields of forms
 
 
 def run_episode(
@@ -47,6 +51,7 @@ def run_episode(
     scene: SceneSpec,
     *,
     camera: CameraPerturbation | None = None,
+    perturbation: Perturbation | None = None,
     instruction: str | None = None,
     sampler: SamplerConfig | None = None,
     provenance: dict[str, object] | None = None,
@@ -54,11 +59,14 @@ def run_episode(
 ) -> Episode:
     """Drive `scene` with `policy` until success or timeout, as fast as the machine can.
 
-    Raises ValueError on a bad scene, SimError or SimCrashed when the simulator fails.
+    `camera` alone is short for a perturbation of nothing else. Raises ValueError on a bad scene,
+    SimError or SimCrashed when the simulator fails.
     """
+    seen = perturbation or Perturbation(camera or CameraPerturbation())
     recorder = Recorder(provenance or {})
     loop = ControlLoop(sim, policy, [recorder], hz=0, every_frame=frames, pictures=frames)
-    loop.apply(SetCamera(camera or CameraPerturbation()))
+    for command in (SetCamera(seen.camera), SetLight(seen.light), SetSensor(seen.sensor)):
+        loop.apply(command)
     loop.apply(SetSampler(sampler or SamplerConfig()))
     loop.apply(LoadScene(scene))
     if instruction:
@@ -86,15 +94,39 @@ def summary(episode: Episode) -> dict[str, object]:
     }
 
 
-def parse_camera(text: str) -> CameraPerturbation:
-    """`orbit_h,orbit_v,distance,turn_h,turn_v[,fov]` in degrees and percent. Raises ValueError."""
+def parse_form(option: str, text: str | None, form: type[Form], least: int = 1) -> Form:
+    """The dataclass `form` from its first fields, in their order and with commas between them.
+
+    None is the nominal one. Raises ValueError for fewer than `least` or for what does not fit.
+    """
+    if text is None:
+        return form()
+    known, parts = fields(form), text.split(",")
     try:
-        values = [float(part) for part in text.split(",")]
+        if not least <= len(parts) <= len(known):
+            raise ValueError
+        values = [_TYPES[f.type](part) for f, part in zip(known, parts, strict=False)]
     except ValueError:
-        values = []
-    if len(values) not in (5, 6):
-        raise ValueError(f"--camera wants {','.join(CAMERA_FIELDS[:5])}[,fov], not {text!r}")
-    return CameraPerturbation(**dict(zip(CAMERA_FIELDS, values, strict=False)))
+        wanted = ",".join(f.name for f in known)
+        raise ValueError(f"--{option} wants {wanted}, not {text!r}") from None
+    return form(*values)
+
+
+def perturbation_of(args: argparse.Namespace) -> Perturbation:
+    """How the command line wants the scene seen. Raises ValueError."""
+    return Perturbation(
+        parse_form("camera", args.camera, CameraPerturbation, least=5),
+        parse_form("light", args.light, LightPerturbation),
+        parse_form("sensor", args.sensor, SensorNoise),
+    )
+
+
+def scene_of(args: argparse.Namespace) -> SceneSpec:
+    """The scene that the command line asks for. Raises ValueError for one that does not exist."""
+    robot = parse_form("robot", args.robot, RobotStart)
+    scene = SceneSpec(args.suite, args.task, args.init, args.seed, robot=robot, layout=args.layout)
+    check_scene(scene)
+    return scene
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -108,6 +140,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--init", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--camera", help="20,0,100,0,0: orbit h,v; distance %; turn h,v [; fov]")
+    parser.add_argument("--light", help="50,0,0,30,20: intensity %%; azimuth, elevation; hue, %%")
+    parser.add_argument("--sensor", help=f"fog,3: {', '.join(SENSOR_KINDS)}; severity 1 to 10")
+    parser.add_argument("--robot", help="0.1,7: the arm's start moved, rad; direction 1 to 500")
+    parser.add_argument("--layout", default="libero", help=f"of the objects: {', '.join(LAYOUTS)}")
     parser.add_argument("--instruction", help="instead of the task's own")
     parser.add_argument("--out", type=Path, required=True, help="folder for episode.mp4 and .zip")
     return parser.parse_args(argv)
@@ -118,19 +154,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     sim = None
     try:
-        camera = parse_camera(args.camera) if args.camera else CameraPerturbation()
+        perturbation, scene = perturbation_of(args), scene_of(args)
         instruction = SetInstruction(args.instruction).text if args.instruction else None
         policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
         studio = Studio(policy)
-        scene = SceneSpec(args.suite, args.task, args.init, args.seed)
-        check_scene(scene)
         sim = SimProcess(policy.checkpoint.pixels)
         provenance = {"checkpoint": studio.checkpoint, "versions": studio.versions}
         episode = run_episode(
             sim,
             policy,
             scene,
-            camera=camera,
+            perturbation=perturbation,
             instruction=instruction,
             provenance=provenance,
             frames=True,

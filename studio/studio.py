@@ -25,8 +25,8 @@ def versions() -> dict[str, str]:
 
 
 def check_scene(scene: SceneSpec) -> None:
-    """Raises ValueError unless suite, task, initial state and the goal asked for there exist."""
-    catalog.init_state(scene.suite, scene.task, scene.init)
+    """Raises ValueError unless suite, task, initial state, layout and goal exist there."""
+    catalog.init_state(scene.suite, scene.task, scene.init, scene.layout)
     goals = (None, scene.task, *catalog.other_goals(scene.suite, scene.task))
     if scene.goal not in goals:
         raise ValueError(f"{scene.suite} task {scene.task}: the scene can't have goal {scene.goal}")

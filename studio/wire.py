@@ -17,15 +17,20 @@ from studio.events import (
     CameraPerturbation,
     Command,
     Frame,
+    LightPerturbation,
     LoadScene,
     Mark,
     Pause,
     Reset,
+    RobotStart,
     Run,
     SceneSpec,
+    SensorNoise,
     SetCamera,
     SetInstruction,
+    SetLight,
     SetSampler,
+    SetSensor,
     SetSpeed,
 )
 from studio.feed import PlanRecord
@@ -48,10 +53,7 @@ def parse_command(message: dict) -> Command | None:
     try:
         match kind:
             case "load":
-                scene = SceneSpec(
-                    str(fields["suite"]), *(_whole(fields[k]) for k in ("task", "init", "seed"))
-                )
-                return LoadScene(scene)
+                return LoadScene(_scene(fields))
             case "advance":
                 return Advance(_whole(fields.get("steps", 1)), bool(fields.get("chunk", False)))
             case "speed":
@@ -60,6 +62,10 @@ def parse_command(message: dict) -> Command | None:
                 return SetInstruction(str(fields["text"]))
             case "camera":
                 return SetCamera(_form(CameraPerturbation, fields))
+            case "light":
+                return SetLight(_form(LightPerturbation, fields))
+            case "sensor":
+                return SetSensor(_form(SensorNoise, fields))
             case "sampler":
                 return SetSampler(_form(SamplerConfig, fields))
     except KeyError as missing:
@@ -86,11 +92,25 @@ def parse_analysis(message: dict) -> AnalysisRequest | None:
         raise BadMessage(f"{message['type']}: {error}") from None
 
 
+def _scene(fields: dict) -> SceneSpec:
+    """The scene of a `load`; where it does not say how robot and objects start, LIBERO does."""
+    robot, layout = fields.get("robot", {}), fields.get("layout", SceneSpec().layout)
+    if not isinstance(robot, dict):
+        raise BadMessage(f"load: robot is an object of offset and direction, not {robot!r}")
+    numbers = (_whole(fields[name]) for name in ("task", "init", "seed"))
+    return SceneSpec(
+        str(fields["suite"]), *numbers, robot=_form(RobotStart, robot), layout=str(layout)
+    )
+
+
 def _form(form: type, fields: dict) -> object:
     """A dataclass from fields by name; numbers that are whole become int where it wants int."""
     values = {}
     for f in dataclasses.fields(form):
-        value = _finite(fields[f.name]) if f.name in fields else f.default
+        if f.name not in fields or f.type == "str":
+            values[f.name] = fields.get(f.name, f.default)
+            continue
+        value = _finite(fields[f.name])
         values[f.name] = int(value) if f.type == "int" and value == int(value) else value
     return form(**values)
 

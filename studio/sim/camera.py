@@ -23,17 +23,20 @@ def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
     return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * (cross @ cross)
 
 
+def orbit(horizontal: float, vertical: float) -> np.ndarray:
+    """LIBERO-Plus's orbit [3, 3], degrees: about the axis (0, -1, 0), then about world z."""
+    return rotation((0, 0, 1), horizontal) @ rotation((0, -1, 0), vertical)
+
+
 def perturbed_pose(
     pos: np.ndarray, rot: np.ndarray, camera: CameraPerturbation
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nominal pose (pos [3] m, rot [3, 3]) moved by `camera`, as LIBERO-Plus moves it.
 
-    Orbit about the axis (0, -1, 0) through `PIVOT`, then about world z; scale the offset from
-    `PIVOT`; then turn in place about z and about y, applied on the left of the orientation.
+    Orbit about `PIVOT`; scale the offset from it; then turn in place about z and about y, applied
+    on the left of the orientation.
     """
-    orbit = rotation((0, 0, 1), camera.orbit_horizontal) @ rotation(
-        (0, -1, 0), camera.orbit_vertical
-    )
+    around = orbit(camera.orbit_horizontal, camera.orbit_vertical)
     turn = rotation((0, 1, 0), camera.turn_vertical) @ rotation((0, 0, 1), camera.turn_horizontal)
-    moved = PIVOT + orbit @ (np.asarray(pos, dtype=np.float64) - PIVOT) * (camera.distance / 100.0)
-    return moved, turn @ orbit @ np.asarray(rot, dtype=np.float64)
+    moved = PIVOT + around @ (np.asarray(pos, dtype=np.float64) - PIVOT) * (camera.distance / 100.0)
+    return moved, turn @ around @ np.asarray(rot, dtype=np.float64)

@@ -126,22 +126,46 @@ def _bddl(file: Path) -> _Bddl:
     return _Bddl(frozenset(names), goal)
 
 
-def init_states(suite: str, index: int) -> np.ndarray:
-    """Initial states of a task: float64 [n, 1 + nq + nv], flattened (time, qpos, qvel)."""
-    return _init_states(suite, task(suite, index).index).copy()
+def has_layout(suite: str, layout: str) -> bool:
+    """Whether the installed LIBERO brings the suite's scenes in this layout (`LAYOUTS`)."""
+    return layout == "libero" or _bddl_folder(suite, layout).is_dir()
 
 
-def n_inits(suite: str, index: int) -> int:
+def bddl_file(suite: str, index: int, layout: str = "libero") -> Path:
+    """The file that describes a task's scene in a layout: LIBERO's, or LIBERO-PRO's swapped one.
+
+    Raises ValueError when the installed LIBERO brings none.
+    """
+    file = _bddl_folder(suite, layout) / task(suite, index).bddl_file.name
+    if not file.is_file():
+        raise ValueError(f"{suite}: this LIBERO has no {layout} layout of it; LIBERO-PRO may")
+    return file
+
+
+def _bddl_folder(suite: str, layout: str) -> Path:
+    own = task(suite, 0).bddl_file.parent
+    return own if layout == "libero" else own.with_name(f"{suite}_{layout}")
+
+
+def init_states(suite: str, index: int, layout: str = "libero") -> np.ndarray:
+    """Initial states of a task: float64 [n, 1 + nq + nv], flattened (time, qpos, qvel).
+
+    Raises ValueError, as those below do, for a layout that the suite does not have.
+    """
+    return _init_states(suite, task(suite, index).index, layout).copy()
+
+
+def n_inits(suite: str, index: int, layout: str = "libero") -> int:
     """How many initial states a task has."""
-    return len(_init_states(suite, task(suite, index).index))
+    return len(_init_states(suite, task(suite, index).index, layout))
 
 
-def init_state(suite: str, index: int, init: int) -> np.ndarray:
+def init_state(suite: str, index: int, init: int, layout: str = "libero") -> np.ndarray:
     """Initial state `init` of a task, float64 [1 + nq + nv]. Raises ValueError out of range."""
-    count = n_inits(suite, index)
+    count = n_inits(suite, index, layout)
     if not _is_index(init, count):
         raise ValueError(f"{suite} task {index} has initial states 0 to {count - 1}, not {init!r}")
-    return _init_states(suite, index)[init].copy()
+    return _init_states(suite, index, layout)[init].copy()
 
 
 def max_steps(suite: str) -> int:
@@ -195,11 +219,12 @@ def _tasks(suite: str) -> tuple[TaskInfo, ...]:
 
 
 @cache
-def _init_states(suite: str, index: int) -> np.ndarray:
+def _init_states(suite: str, index: int, layout: str) -> np.ndarray:
     from libero.libero import get_libero_path
 
-    info = task(suite, index)
-    pickled = Path(get_libero_path("init_states")) / suite / f"{info.name}.pruned_init"
+    file = bddl_file(suite, index, layout)
+    folder = Path(get_libero_path("init_states")) / file.parent.name
+    pickled = folder / f"{file.stem}.pruned_init"
     converted = pickled.with_name(f"{pickled.name}.npz")
     if converted.is_file():
         with np.load(converted, allow_pickle=False) as archive:
@@ -207,7 +232,7 @@ def _init_states(suite: str, index: int) -> np.ndarray:
     elif pickled.is_file():
         states = _read_pickled_tensor(pickled)
     else:
-        raise ValueError(f"{info.name}: no initial states at {pickled}; reinstall LIBERO")
+        raise ValueError(f"{file.stem}: no initial states at {pickled}; reinstall LIBERO")
     return np.ascontiguousarray(states, dtype=np.float64)
 
 

@@ -34,11 +34,13 @@ import cv2
 import numpy as np
 
 from models.types import CAMERAS, Observation
-from studio.events import CameraPerturbation, SceneSpec
+from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.sim import build, catalog
 from studio.sim.camera import perturbed_pose
+from studio.sim.light import Lamps
 from studio.sim.physics import control_step
 from studio.sim.renderer import Pixels, SceneRenderer
+from studio.sim.robot import move_arm
 
 SETTLE_ACTION = np.array([0.0] * 6 + [-1.0])
 SETTLE_STEPS = 10
@@ -100,27 +102,28 @@ class LiberoSim:
     def load(self, scene: SceneSpec) -> SceneInfo:
         """Put the task's scene up at its initial state, fixtures placed by `scene.seed`, settled.
 
-        The camera returns to nominal. Raises ValueError for an unknown suite, task or init, and for
-        a goal that this scene has no objects for.
+        Camera and light return to nominal. Raises ValueError for an unknown suite, task or init, a
+        layout that the suite does not have, and a goal that this scene has no objects for.
         """
-        info = catalog.task(scene.suite, scene.task)
-        catalog.init_state(scene.suite, scene.task, scene.init)
-        asked = _asked(scene)
+        catalog.init_state(scene.suite, scene.task, scene.init, scene.layout)
+        asked, place = _asked(scene), (scene.suite, scene.task, scene.layout)
+        bddl_file = catalog.bddl_file(*place)
         current = self._scene
-        if current is None or (current.suite, current.task) != (scene.suite, scene.task):
+        if current is None or (current.suite, current.task, current.layout) != place:
             self.close()
-            self.env = build.build_env(info.bddl_file, self._cache)
+            self.env = build.build_env(bddl_file, self._cache)
             self._remember_model()
         self._scene = scene
         build.ask(self.env, asked.bddl_file)
         self.reset()
         self.set_camera(CameraPerturbation())
+        self.set_light(LightPerturbation())
         return SceneInfo(
             scene=scene,
             instruction=asked.instruction,
             max_steps=catalog.max_steps(scene.suite),
-            n_inits=catalog.n_inits(scene.suite, scene.task),
-            bddl_file=str(info.bddl_file),
+            n_inits=catalog.n_inits(*place),
+            bddl_file=str(bddl_file),
         )
 
     def ask(self, instruction: str) -> int | None:
@@ -139,11 +142,13 @@ class LiberoSim:
         return None
 
     def reset(self) -> None:
-        """The same scene again, from its initial state; the camera stays where it is."""
+        """The same scene again, from its initial state; camera and light stay as they are."""
         scene = self._loaded()
         with build.seeded(scene.seed):
             self._place_fixtures()
-        self.set_state(catalog.init_state(scene.suite, scene.task, scene.init))
+        self.set_state(catalog.init_state(scene.suite, scene.task, scene.init, scene.layout))
+        if not scene.robot.nominal:
+            move_arm(self.env, scene.robot)
         for _ in range(SETTLE_STEPS):
             self.step(SETTLE_ACTION)
 
@@ -166,6 +171,7 @@ class LiberoSim:
 
         self._model, self._data = self.env.sim.model._model, self.env.sim.data._data
         self._restored = {name: getattr(self._model, name).copy() for name in _RESTORED}
+        self._lamps = Lamps(self._model)
         self._camera_ids = {
             camera: self.env.sim.model.camera_name2id(name)
             for camera, name in _MJCF_CAMERAS.items()
@@ -296,6 +302,15 @@ class LiberoSim:
         self.camera = camera
         self._pictures.clear()
 
+    def set_light(self, light: LightPerturbation) -> None:
+        """Change the lamps from LIBERO's own; takes effect with the next picture."""
+        import mujoco
+
+        self._loaded()
+        self._lamps.apply(light)
+        mujoco.mj_camlight(self._model, self._data)
+        self._pictures.clear()
+
     def camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """`agentview` now: position float64 [3] (m) and rotation [3, 3] (right, up, back)."""
         self._loaded()
@@ -308,7 +323,7 @@ class LiberoSim:
         return pos.copy(), rot.copy()
 
     def _drawn(self, camera: str, side: int) -> np.ndarray:
-        """The picture, drawn once per state and camera pose."""
+        """The picture, drawn once per state, camera pose and light."""
         if (camera, side) not in self._pictures:
             if self._renderer is None:
                 self._renderer = SceneRenderer(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.types import CAMERAS, Observation
-from studio.events import CameraPerturbation, SceneSpec
+from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 
 if TYPE_CHECKING:
     from studio.sim.foresight import ExpertChunk
@@ -33,8 +33,8 @@ JPEG_QUALITY = 85
 _ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 5.0  # how long a child may take to end by itself
 _FORWARDED = frozenset(
-    "load ask reset step frames observe set_camera camera_pose nominal_camera_pose "  # noqa: SIM905
-    "get_state set_state versions ask_expert expert_answer".split()
+    "load ask reset step frames observe set_camera set_light camera_pose "  # noqa: SIM905
+    "nominal_camera_pose get_state set_state versions ask_expert expert_answer".split()
 )
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class SimProcess:
         return self._child.pid
 
     def load(self, scene: SceneSpec) -> SceneInfo:
-        """Put a scene up, settled, the camera nominal."""
+        """Put a scene up, settled, camera and light nominal."""
         return self._call("load", scene)
 
     def ask(self, instruction: str) -> int | None:
@@ -119,6 +119,10 @@ class SimProcess:
     def set_camera(self, camera: CameraPerturbation) -> None:
         """Move `agentview`."""
         self._call("set_camera", camera)
+
+    def set_light(self, light: LightPerturbation) -> None:
+        """Change the scene's lamps."""
+        self._call("set_light", light)
 
     def camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Position [3] and rotation [3, 3] of `agentview` now."""

@@ -12,7 +12,7 @@ import torch
 
 from models.config import SamplerConfig
 from models.types import DescentTrace, Observation, Plan
-from studio.events import CameraPerturbation, SceneSpec
+from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.loop import ControlLoop
 from studio.sim.process import SimCrashed
 
@@ -29,6 +29,7 @@ class PointMass:
     max_steps: int = 40
     x: np.ndarray = field(default_factory=lambda: np.zeros(8, np.float32))
     camera: CameraPerturbation = field(default_factory=CameraPerturbation)
+    light: LightPerturbation = field(default_factory=LightPerturbation)
     crash_at: int | None = None
     steps: int = 0
     restarts: int = 0
@@ -65,11 +66,14 @@ class PointMass:
         return {"agentview": b"a", "wrist": b"w"}
 
     def observe(self, instruction):
-        image = np.zeros((16, 16, 3), np.uint8)
+        image = np.full((16, 16, 3), 90, np.uint8)
         return Observation({"agentview": image, "wrist": image}, self.x.copy(), instruction)
 
     def set_camera(self, camera):
         self.camera = camera
+
+    def set_light(self, light):
+        self.light = light
 
     def camera_pose(self):
         return np.zeros(3), np.eye(3)

@@ -9,15 +9,19 @@ from models.config import SamplerConfig
 from studio.events import (
     Advance,
     CameraPerturbation,
+    LightPerturbation,
     LoadScene,
     Outcome,
     Pause,
     Reset,
     Run,
     SceneSpec,
+    SensorNoise,
     SetCamera,
     SetInstruction,
+    SetLight,
     SetSampler,
+    SetSensor,
     SetSpeed,
     Status,
 )
@@ -111,10 +115,41 @@ def test_camera_and_sampler_apply_and_leave_marks(loop, point_mass, drifter, lis
     assert texts == ["orbit horizontal 20°", "steps 4, chains 3"]
 
 
-def test_the_camera_stays_when_the_scene_changes(loop, point_mass):
-    loop.apply(SetCamera(CameraPerturbation(distance=120)))
+def test_light_and_sensor_apply_and_leave_marks(loop, point_mass, listener):
     loop.apply(LoadScene(SceneSpec()))
-    assert point_mass.camera.distance == 120
+    shown = len(listener.of("on_frame"))
+    loop.apply(SetLight(LightPerturbation(intensity=40)))
+    assert point_mass.light.intensity == 40
+    assert len(listener.of("on_frame")) == shown + 1
+    loop.apply(SetSensor(SensorNoise("fog", 3)))
+    loop.apply(SetSensor(SensorNoise("fog", 3)))  # nothing new
+    marks = [(mark.kind, mark.text) for (mark,) in listener.of("on_mark")]
+    assert marks == [("light", "intensity 40%"), ("sensor", "fog 3")]
+    loop.apply(SetLight(LightPerturbation()))
+    assert point_mass.light.nominal and listener.of("on_mark")[-1][0].text == "nominal light"
+
+
+def test_what_the_policy_sees_is_noisy_and_the_same_each_time(loop, listener):
+    loop.apply(SetSensor(SensorNoise("fog", 5)))
+    for _ in range(2):
+        loop.apply(LoadScene(SceneSpec(seed=4)))
+        loop.apply(Advance(9))
+        run_to_end(loop)
+    seen = [plan.observation.images for _, plan in listener.of("on_plan")]
+    assert len(seen) == 4
+    assert (seen[0]["agentview"] == seen[2]["agentview"]).all()
+    assert (seen[0]["agentview"] != seen[1]["agentview"]).any()  # it moves
+    assert all((images["wrist"] == images["wrist"][0, 0]).all() for images in seen)  # clear
+
+
+def test_camera_and_light_stay_when_the_scene_changes(loop, point_mass, listener):
+    loop.apply(SetCamera(CameraPerturbation(distance=120)))
+    loop.apply(SetLight(LightPerturbation(hue=30, saturation=50)))
+    loop.apply(LoadScene(SceneSpec()))
+    assert point_mass.camera.distance == 120 and point_mass.light.saturation == 50
+    (begin,) = (args[0] for args in listener.of("on_episode"))
+    assert begin.perturbation.kind == "camera+light"
+    assert begin.perturbation.camera.distance == 120
 
 
 def test_the_same_scene_draws_the_same_noise(loop, drifter):

@@ -9,16 +9,37 @@ import pytest
 from models.config import SamplerConfig
 from studio import wire
 from studio.analysis import AnalysisRequest
-from studio.events import Advance, CameraPerturbation, Frame, LoadScene, SceneSpec, SetCamera
+from studio.events import (
+    Advance,
+    CameraPerturbation,
+    Frame,
+    LightPerturbation,
+    LoadScene,
+    RobotStart,
+    SceneSpec,
+    SensorNoise,
+    SetCamera,
+    SetLight,
+    SetSensor,
+)
 from studio.loop import LoopState
+
+LOAD = {"type": "load", "suite": "libero_goal", "task": 3, "init": 41, "seed": 2}
 
 
 def test_commands_by_name():
-    load = {"type": "load", "suite": "libero_goal", "task": 3, "init": 41, "seed": 2}
-    assert wire.parse_command(load) == LoadScene(SceneSpec("libero_goal", 3, 41, 2))
+    assert wire.parse_command(LOAD) == LoadScene(SceneSpec("libero_goal", 3, 41, 2))
     assert wire.parse_command({"type": "advance", "chunk": True}) == Advance(1, True)
     camera = wire.parse_command({"type": "camera", "fov": 60, "distance": 90.0})
     assert camera == SetCamera(CameraPerturbation(fov=60.0, distance=90.0))
+    light = wire.parse_command({"type": "light", "intensity": 50})
+    assert light == SetLight(LightPerturbation(intensity=50.0))
+    noise = wire.parse_command({"type": "sensor", "kind": "fog", "severity": 3.0})
+    assert noise == SetSensor(SensorNoise("fog", 3))
+    start = {"robot": {"offset": 0.2, "direction": 150}, "layout": "swap", "goal": None}
+    assert wire.parse_command(LOAD | start) == LoadScene(
+        SceneSpec("libero_goal", 3, 41, 2, robot=RobotStart(0.2, 150), layout="swap")
+    )
     assert wire.parse_command({"type": "sampler", "steps": 20.0}).sampler == SamplerConfig(steps=20)
     assert wire.parse_command({"type": "nonsense"}) is None
 
@@ -32,6 +53,15 @@ def test_commands_by_name():
         {"type": "speed", "hz": float("nan")},
         {"type": "speed", "hz": "fast"},
         {"type": "camera", "distance": 1e12},
+        {"type": "light", "intensity": -1},
+        {"type": "light", "hue": "red"},
+        {"type": "sensor", "kind": "snow"},
+        {"type": "sensor", "kind": 3},
+        {"type": "sensor", "kind": "fog", "severity": 2.5},
+        {**LOAD, "robot": 0.1},
+        {**LOAD, "robot": {"offset": 9}},
+        {**LOAD, "robot": {"direction": 1.5}},
+        {**LOAD, "layout": "mirrored"},
         {"type": "sampler", "steps": 1e9},
         {"type": "sampler", "steps": 1.5},
         {"type": "instruction", "text": ""},
@@ -80,5 +110,7 @@ def test_frames_unpack():
 
 
 def test_state_is_json():
-    message = wire.state_message(LoopState())
-    assert json.loads(json.dumps(message))["sampler"]["steps"] == 15
+    message = json.loads(json.dumps(wire.state_message(LoopState())))
+    assert message["sampler"]["steps"] == 15
+    assert message["light"]["intensity"] == 100 and message["sensor"]["kind"] == "none"
+    assert message["scene"]["robot"] == {"offset": 0, "direction": 1}
