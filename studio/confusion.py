@@ -182,18 +182,3 @@ def _redrawn(count: int, rng: np.random.Generator) -> np.ndarray:
     drawn = rng.integers(count, size=(BOOTSTRAPS, count)) + count * np.arange(BOOTSTRAPS)[:, None]
     tally = np.bincount(drawn.ravel(), minlength=BOOTSTRAPS * count)
     return tally.reshape(BOOTSTRAPS, count).astype(np.float64)
-
-
-def auroc(negative: Sequence[float], positive: Sequence[float]) -> float:
-    """Area under the ROC curve of the rule "positive above a threshold"; ties count half.
-
-    Raises ValueError when a side is empty.
-    """
-    return Pairs.of([negative] if len(negative) else [], [positive] if len(positive) else []).auroc
-
-
-def auroc_interval(
-    negative: Sequence[Sequence[float]], positive: Sequence[Sequence[float]], seed: int = 0
-) -> tuple[float, float]:
-    """95% bootstrap interval; episodes are drawn, each with all of its values."""
-    return Pairs.of(negative, positive).interval(seed)

@@ -56,7 +56,7 @@ class Operating:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the perturbed episodes against all vanilla ones of their suites.
+    """Some of the perturbed episodes against all vanilla ones of the same suites.
 
     `held_out` are the verdicts on the half that had no part in choosing the study's k; None where
     that half lacks a side.
@@ -150,25 +150,39 @@ def measure(
     unit: str = MEAN,
     scaled: bool = False,
 ) -> Sides:
-    """The values that a study compares: those of a histogram.
+    """The values that a study compares: those of a histogram. Suites with one side are left out.
 
     Raises ValueError for an unknown unit, TooFew without two vanilla episodes and one perturbed.
     """
     if unit not in UNITS:
         raise ValueError(f"unknown unit {unit!r}: choose one of {', '.join(UNITS)}")
-    sides = Scored.of(vanilla, score), Scored.of(perturbed, score)
+    sides = _same_suites(Scored.of(vanilla, score), Scored.of(perturbed, score))
     if scaled:
         sides = per_task(*sides)
     if len(sides[0].rows) < 2 or not sides[1].rows:
-        wanted = " of the same task" if scaled else ""
+        wanted = f" of the same {'task' if scaled else 'suite'}"
         raise TooFew(f"telling by {score} needs two nominal episodes and a perturbed one{wanted}")
     return Sides(*(Scored(side.rows, UNITS[unit](side.plans)) for side in sides))
 
 
+def _same_suites(vanilla: Scored, perturbed: Scored) -> list[Scored]:
+    sides = vanilla, perturbed
+    common = set.intersection(*({row["suite"] for row in side.rows} for side in sides))
+    return [
+        side.among(np.array([row["suite"] in common for row in side.rows], dtype=bool))
+        for side in sides
+    ]
+
+
 def operating_points(sides: Sides) -> list[Operating]:
     """Table III: the verdicts at every k of `MULTIPLIERS`."""
-    mu, sigma = sides.nominal_values.mean(), sides.nominal_values.std(ddof=1)
+    mu, sigma = _moments(sides)
     return [Operating(k, mu + k * sigma, sides.verdicts(mu + k * sigma)) for k in MULTIPLIERS]
+
+
+def _moments(sides: Sides) -> tuple[float, float]:
+    """μ_v and σ_v of Eq. 5."""
+    return float(sides.nominal_values.mean()), float(sides.nominal_values.std(ddof=1))
 
 
 class _Judge:
@@ -195,7 +209,7 @@ class _Judge:
         return self._pairs.among(self.home(some), some)
 
     def group(self, kind: str, label: str, some: np.ndarray) -> Group:
-        """`some` perturbed episodes, of which at least one has vanilla ones of its suite."""
+        """`some` perturbed episodes, and the chosen k's verdicts on the half it did not see."""
         pairs, home = self.pairs(some), self.home(some)
         told, (first, second) = None, self._halves
         rest = self.sides.among(home & ~first, some & ~second)
@@ -203,10 +217,6 @@ class _Judge:
             told = rest.verdicts(self.chosen.threshold)
         counts = (int(mask.sum()) for mask in (home, some))
         return Group(kind, label, *counts, pairs.auroc, *pairs.interval(), told)
-
-    def parts(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Kind, label and mask of every group that has vanilla episodes beside it."""
-        return (part for part in _parts(self.sides.perturbed.rows) if self.home(part[2]).any())
 
 
 def study(
@@ -219,16 +229,17 @@ def study(
     """Table III and what stands around it, from rows of the evaluation. Raises like `measure`."""
     sides = measure(vanilla, perturbed, score, unit, scaled)
     judge = _Judge(sides)
+    mu, sigma = _moments(sides)
     return Study(
         score=score,
         unit=unit,
         scaled=scaled,
-        mu=float(sides.nominal_values.mean()),
-        sigma=float(sides.nominal_values.std(ddof=1)),
+        mu=mu,
+        sigma=sigma,
         operating=operating_points(sides),
         curve=Curve.of(sides.nominal_values, sides.perturbed_values),
         chosen=judge.chosen,
-        groups=[judge.group(*part) for part in judge.parts()],
+        groups=[judge.group(*part) for part in _parts(sides.perturbed.rows)],
     )
 
 
@@ -283,14 +294,14 @@ def compare(
         raw = _judge(vanilla, perturbed, name, unit, scaled=False)
         if raw is None:
             continue
-        everything, *parts = raw.parts()
+        everything, *parts = _parts(raw.sides.perturbed.rows)
         scaled = _judge(vanilla, perturbed, name, unit, scaled=True)
         lines.append(
             Line(
                 score=name,
                 pooled=raw.group(*everything),
                 multiplier=raw.chosen and raw.chosen.multiplier,
-                per_task=scaled and scaled.group(*next(scaled.parts())),
+                per_task=scaled and scaled.group(*next(_parts(scaled.sides.perturbed.rows))),
                 multiplier_per_task=scaled and scaled.chosen and scaled.chosen.multiplier,
                 difficulties={
                     label: raw.pairs(some).auroc

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from studio.confusion import Confusion, Curve, Pairs, auroc, operating_point
+from studio.confusion import Confusion, Curve, Pairs, operating_point
 
 
 @pytest.fixture(params=["continuous", "ties"])
@@ -14,6 +14,11 @@ def sides(request):
     negative, positive = rng.normal(0, 2, 40), rng.normal(1, 2, 90)
     return (negative, positive) if request.param == "continuous" else (
         negative.round(), positive.round())  # fmt: skip
+
+
+def auroc(negative, positive):
+    """Of plain values."""
+    return Pairs.of([negative], [positive]).auroc
 
 
 def truths(negative, positive):
@@ -67,7 +72,7 @@ def test_auroc_is_scikit_learns(sides):
 def test_auroc_of_what_is_apart_and_of_nothing():
     assert auroc([1, 2], [3, 4]) == 1.0 and auroc([3], [1]) == 0.0 and auroc([1], [1]) == 0.5
     with pytest.raises(ValueError, match="nominal and perturbed"):
-        auroc([], [1.0])
+        Pairs.of([], [[1.0]])
 
 
 def episodes(rng, mean, count):

@@ -59,8 +59,9 @@ def test_what_crashed_was_stopped_or_never_planned_is_no_data():
     rows = [row(0, [1.0], outcome=outcome) for outcome in ("error", "stopped", "timeout")]
     rows += [row(0, []), {"suite": "s", "task": 0, "outcome": "error"}, row(0, [None])]
     assert Scored.of(rows, "final_energy").rows == rows[2:3]
-    with pytest.raises(detection.TooFew, match="two nominal episodes"):
-        detection.study(rows, rows)
+    for perturbed in (rows, []):
+        with pytest.raises(detection.TooFew, match="two nominal episodes"):
+            detection.study(rows, perturbed)
     with pytest.raises(ValueError, match="unknown unit"):
         detection.study(rows, rows, unit="median")
 
@@ -148,7 +149,11 @@ def test_groups_show_which_moves_are_seen(sides):
     )
     assert groups["move", "orbit"].auroc > 0.95 > 0.65 > groups["move", "turn"].auroc
     only_a = [episode for episode in perturbed if episode["suite"] == "a"]
-    assert detection.study(vanilla, only_a).everything.nominal == 24
+    study = detection.study(vanilla, only_a)
+    c = study.operating[0].confusion
+    assert study.everything.nominal == c.true_negatives + c.false_positives == 24
+    with pytest.raises(detection.TooFew, match="same suite"):
+        detection.study([e for e in vanilla if e["suite"] == "b"], only_a)
 
 
 def test_a_view_is_of_the_kind_that_it_mostly_moves():
