@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from models.policy import EnergyPolicy
-from studio.events import Command, LoadScene, SceneSpec
+from studio.events import LAYOUTS, Command, LoadScene, SceneSpec
 from studio.policies import describe
 from studio.session import IDLE_S, LINGER_S, SessionManager
 from studio.sim import catalog
@@ -62,6 +62,10 @@ class Studio:
         )
         self.suites = {
             suite: [task.instruction for task in catalog.tasks(suite)] for suite in catalog.SUITES
+        }
+        self.layouts = {
+            suite: [name for name in LAYOUTS if catalog.has_layout(suite, name)]
+            for suite in catalog.SUITES
         }
 
     def use_checkpoint(self, path: Path) -> None:

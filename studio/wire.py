@@ -97,10 +97,9 @@ def _scene(fields: dict) -> SceneSpec:
     robot, layout = fields.get("robot", {}), fields.get("layout", SceneSpec().layout)
     if not isinstance(robot, dict):
         raise BadMessage(f"load: robot is an object of offset and direction, not {robot!r}")
+    goal = None if fields.get("goal") is None else _whole(fields["goal"])
     numbers = (_whole(fields[name]) for name in ("task", "init", "seed"))
-    return SceneSpec(
-        str(fields["suite"]), *numbers, robot=_form(RobotStart, robot), layout=str(layout)
-    )
+    return SceneSpec(str(fields["suite"]), *numbers, goal, _form(RobotStart, robot), str(layout))
 
 
 def _form(form: type, fields: dict) -> object:

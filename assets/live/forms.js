@@ -4,14 +4,16 @@
 import { live, on } from "./bus.js";
 import { send } from "./socket.js";
 
-const CAMERA_INTERVAL_MS = 66;
+const INTERVAL_MS = { camera: 66, light: 66 }; // what is seen at once follows the slider
+const PATIENCE_MS = 350; // the rest waits for the slider to rest
 const SETTLE_MS = 1500; // after a person's own edit the server's echo is left alone for so long
 
 let refill = () => {}; // triggers the hidden listener
 let due = new Set(); // groups of widgets that the next listener run fills
 const edited = {}; // group -> time of the last edit by hand
 let shown = null; // state that the widgets show
-const draft = { scene: {}, camera: {}, sampler: {} };
+const draft = { scene: {}, camera: {}, light: {}, sensor: {}, robot: {}, sampler: {} };
+const FORMS = Object.keys(draft).slice(1);
 const timers = {};
 
 export function mount(trigger) {
@@ -20,6 +22,8 @@ export function mount(trigger) {
   on("state", (state) => sync(state, false));
 }
 
+// How the robot starts belongs to the scene, the other forms to the way it is seen and solved.
+const formOf = (state, group) => (group === "robot" ? state.scene.robot : state[group]);
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 function sync(state, all) {
@@ -28,8 +32,7 @@ function sync(state, all) {
   const parts = {
     scene: [state.scene, state.n_inits],
     instruction: [state.instruction, state.task_instruction],
-    camera: state.camera,
-    sampler: state.sampler,
+    ...Object.fromEntries(FORMS.map((group) => [group, formOf(state, group)])),
     slice: live.checkpoint?.horizon,
   };
   for (const [group, value] of Object.entries(parts)) {
@@ -38,9 +41,18 @@ function sync(state, all) {
   }
   shown = parts;
   draft.scene = { ...state.scene };
-  if (due.has("camera")) draft.camera = { ...state.camera };
-  if (due.has("sampler")) draft.sampler = { ...state.sampler };
+  for (const group of FORMS) if (due.has(group)) draft[group] = { ...parts[group] };
+  markDisturbed(state);
   if (due.size) refill();
+}
+
+// The closed accordion and the switch of the policy's view show that something is not nominal.
+function markDisturbed(state) {
+  const { light, robot } = live.config.defaults;
+  const noisy = state.sensor.kind !== "none";
+  const moved = state.scene.robot.offset !== robot.offset || state.scene.layout !== "libero";
+  document.body.classList.toggle("st-noisy", noisy);
+  document.body.classList.toggle("st-disturbed", noisy || moved || !same(state.light, light));
 }
 
 // -- called by the hidden listener and by listeners of the forms (see `window.studio`) ------------
@@ -52,14 +64,13 @@ function valueOf(name) {
   const { state, config } = live;
   const [group, field] = name.split(".");
   if (!due.has(group) || !state?.scene) return undefined;
-  if (group === "camera" || group === "sampler") {
-    if (field === "view") return update({ choices: viewChoices(), value: null });
-    return state[group][field];
-  }
+  if (name === "camera.view") return update({ choices: viewChoices(), value: null });
+  if (FORMS.includes(group)) return formOf(state, group)[field];
   if (name === "slice.timestep") return update({ maximum: live.checkpoint.horizon });
   const instructions = config.suites[state.scene.suite];
   if (name === "scene.task") return update({ choices: taskChoices(state.scene.suite), value: state.scene.task });
   if (name === "scene.init") return update({ maximum: Math.max(1, (state.n_inits || 50) - 1), value: state.scene.init });
+  if (name === "scene.layout") return update({ choices: config.layouts[state.scene.suite], value: state.scene.layout });
   if (name === "instruction.text") return state.instruction;
   if (name === "instruction.suite") return update({ choices: [...new Set(instructions)], value: null });
   return state.scene[field];
@@ -77,9 +88,17 @@ export function suite(name) {
 }
 
 export function load(suiteName, task, init, seed) {
-  edited.instruction = edited.camera = edited.sampler = undefined;
-  drive({ suite: suiteName, task: Number(task), init: Number(init), seed: Number(seed ?? 0) });
+  for (const group of ["instruction", ...FORMS]) edited[group] = undefined;
+  const own = live.config.layouts[suiteName].some(([, value]) => value === draft.scene.layout);
+  drive({
+    suite: suiteName, task: Number(task), init: Number(init), seed: Number(seed ?? 0),
+    robot: draft.robot, layout: own ? draft.scene.layout : undefined,
+  });
 }
+
+const changeScene = (changes) => live.state?.scene && drive({ ...live.state.scene, ...changes });
+
+export const layout = (name) => changeScene({ layout: name });
 
 // Another scene: it runs at once, unless a person had paused this one.
 export function drive(scene) {
@@ -98,27 +117,33 @@ export function typing() {
   edited.instruction = performance.now() + 60_000; // an unfinished sentence is not overwritten
 }
 
-// Sends now, or at the end of the interval with the newest values.
-function throttled(group, interval) {
+// Another robot start is another scene; the other forms have messages of their own.
+function tell(group) {
+  if (group === "robot") changeScene({ robot: draft.robot });
+  else send(group, draft[group]);
+}
+
+// Sends at the end of the interval, with the newest values.
+function throttled(group) {
   edited[group] = performance.now();
   if (timers[group]) return;
   timers[group] = setTimeout(() => {
     timers[group] = null;
-    send(group, draft[group]);
-  }, interval);
+    tell(group);
+  }, INTERVAL_MS[group] ?? PATIENCE_MS);
 }
 
 export function set(group, field, value) {
   if (value === null || value === undefined || Number.isNaN(value)) return;
   draft[group][field] = value;
-  throttled(group, group === "camera" ? CAMERA_INTERVAL_MS : 350);
+  throttled(group);
 }
 
 // Sets a whole group at once; returns the values of its fields in the order of the form.
 export function setAll(group, values) {
   draft[group] = { ...values };
   edited[group] = performance.now();
-  send(group, draft[group]);
+  tell(group);
   return Object.keys(live.config.defaults[group]).map((field) => draft[group][field]);
 }
 
@@ -151,9 +176,13 @@ export function preset(index) {
   return view ? setAll("camera", asCamera(view)) : FIELDS.map(() => undefined);
 }
 
-// A view of this difficulty (1 … 5), or of any, drawn by chance.
-export function drawView(difficulty) {
-  const pool = views().filter((view) => !difficulty || view[5] === difficulty);
-  if (!pool.length) return FIELDS.map(() => undefined);
-  return setAll("camera", asCamera(pool[Math.floor(Math.random() * pool.length)]));
+// A perturbation of this difficulty (1 … 5), or of any, drawn by chance; its difficulty comes last.
+export function draw(group, difficulty) {
+  const fields = Object.keys(live.config.defaults[group]);
+  const all = group === "camera" ? views() : live.config.presets[group];
+  const pool = all.filter((preset) => !difficulty || preset.at(-1) === difficulty);
+  if (!pool.length) return fields.map(() => undefined);
+  const chosen = pool[Math.floor(Math.random() * pool.length)];
+  if (group === "camera") return setAll(group, asCamera(chosen));
+  return setAll(group, Object.fromEntries(fields.map((field, i) => [field, chosen[i]])));
 }

@@ -60,7 +60,7 @@ export const actions = {
   reset: () => send("reset"),
   next: () => {
     const { scene, n_inits } = live.state ?? {};
-    if (scene) drive({ suite: scene.suite, task: scene.task, init: (scene.init + 1) % n_inits, seed: scene.seed });
+    if (scene) drive({ ...scene, goal: null, init: (scene.init + 1) % n_inits });
   },
 };
 

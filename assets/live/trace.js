@@ -176,7 +176,7 @@ function decorations(end) {
     annotations.push({
       x: mark.step, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, bgcolor: "rgba(0,0,0,0)",
       xanchor: mark.step > 0.7 * end ? "right" : "left", font: { size: 11, color: css("--st-muted") },
-      text: fits ? `${{ instruction: "✎", camera: "◉", sampler: "∿" }[mark.kind] ?? "•"} ${plain(text)}` : "·",
+      text: fits ? `${{ instruction: "✎", camera: "◉", light: "☀", sensor: "≋", sampler: "∿" }[mark.kind] ?? "•"} ${plain(text)}` : "·",
       hovertext: plain(`step ${mark.step}: ${mark.text}`), captureevents: true,
     });
     if (fits) free = mark.step + end * Math.min(0.3, 0.011 * text.length);

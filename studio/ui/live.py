@@ -12,11 +12,18 @@ from models.config import SAMPLER_BOUNDS, SamplerConfig
 from models.types import ACTION_NAMES
 from studio.events import (
     CAMERA_BOUNDS,
+    LIGHT_BOUNDS,
     MAX_CHAINS,
     MAX_INSTRUCTION,
+    ROBOT_BOUNDS,
+    SENSOR_BOUNDS,
     CameraPerturbation,
+    LightPerturbation,
+    RobotStart,
     SceneSpec,
+    SensorNoise,
 )
+from studio.perturbations import DIFFICULTIES, lights, sensors, starts
 from studio.ui.widgets import PLOTLY, Field, bridge, form, heading, listen, panel
 
 CAMERA_LOOKS = {
@@ -27,6 +34,16 @@ CAMERA_LOOKS = {
     "turn_vertical": Field("Turn ↕ (°)", step=1),
     "fov": Field("FOV (°)", step=1),
 }
+LIGHT_LOOKS = {
+    "intensity": Field("Intensity (%)", step=1),
+    "azimuth": Field("Azimuth (°)", step=1),
+    "elevation": Field("Elevation (°)", step=1),
+    "hue": Field("Filter hue (°)", step=1),
+    "saturation": Field("Filter (%)", step=1),
+}
+SENSOR_LOOKS = {"kind": Field("Noise"), "severity": Field("Severity", step=1)}
+ROBOT_LOOKS = {"offset": Field("Offset (rad)", step=0.05), "direction": Field("Direction", step=1)}
+LAYOUT_LABELS = {"libero": "LIBERO's places", "swap": "swapped (LIBERO-PRO)"}
 SAMPLER_LOOKS = {
     "steps": Field("K_inf · MCMC steps", step=1),
     "step_size": Field("α · step size"),
@@ -38,6 +55,8 @@ SAMPLER_LOOKS = {
     "chains": Field("N · chains", step=1),
 }
 
+PRESETS = {"light": lights, "sensor": sensors, "robot": starts}
+
 Widgets = dict[str, gr.components.Component]
 
 
@@ -46,6 +65,7 @@ class StudioInfo(Protocol):
 
     suites: dict[str, list[str]]
     checkpoint: dict[str, Any]
+    layouts: dict[str, list[str]]  # that a suite's scenes come in
 
     def views(self, suite: str, task: int) -> list[dict[str, float]]:
         """LIBERO-Plus camera views of a task: camera fields and difficulty."""
@@ -57,6 +77,7 @@ def build_live(studio: StudioInfo) -> None:
         with gr.Column(scale=0, min_width=320, elem_id="live-controls"):
             widgets = _scene(studio)
             widgets |= _camera()
+            widgets |= _disturbances()
             widgets |= _sampler()
             _keep()
         with gr.Column(scale=1, min_width=320, elem_id="live-main"):
@@ -69,7 +90,9 @@ def build_live(studio: StudioInfo) -> None:
 
 
 def _config(studio: StudioInfo) -> dict[str, Any]:
-    camera = asdict(CameraPerturbation())
+    forms = (CameraPerturbation(), LightPerturbation(), SensorNoise(), RobotStart())
+    defaults = dict(zip(("camera", *PRESETS), map(asdict, forms), strict=True))
+    camera = defaults["camera"]
     moves = [name for name in camera if name != "fov"]  # LIBERO-Plus keeps the field of view
     views = {
         suite: [
@@ -81,7 +104,15 @@ def _config(studio: StudioInfo) -> dict[str, Any]:
     return {
         "suites": studio.suites,
         "views": views,
-        "defaults": {"camera": camera, "sampler": asdict(SamplerConfig())},
+        "presets": {
+            group: [[*asdict(item).values(), d] for d in DIFFICULTIES for item in make(d)]
+            for group, make in PRESETS.items()
+        },
+        "layouts": {
+            suite: [[LAYOUT_LABELS[name], name] for name in names]
+            for suite, names in studio.layouts.items()
+        },
+        "defaults": defaults | {"sampler": asdict(SamplerConfig())},
         "plotly": f"gradio_api/file={PLOTLY.as_posix()}?{plotly.__version__}",
     }
 
@@ -145,17 +176,49 @@ def _camera() -> Widgets:
             fields = form("camera", CameraPerturbation(), CAMERA_BOUNDS, CAMERA_LOOKS)
         outputs = list(fields.values())
         heading("<h4>LIBERO-Plus view, by difficulty</h4>")
-        with gr.Row(elem_classes="st-buttons"):
-            for difficulty in range(1, 6):
-                button = gr.Button(str(difficulty), min_width=30, elem_id=f"live-view-{difficulty}")
-                listen(button.click, f"() => window.studio.drawView({difficulty})", outputs=outputs)
-            chance = gr.Button("random", min_width=64, elem_id="live-view-random")
-            nominal = gr.Button("nominal", min_width=64, elem_id="live-camera-reset")
+        _by_difficulty("camera", "view", outputs)
         view = gr.Dropdown([], label="A view of this task", elem_id="live-view")
-    listen(chance.click, "() => window.studio.drawView(0)", outputs=outputs)
-    listen(nominal.click, "() => window.studio.reset('camera')", outputs=outputs)
     listen(view.input, "(index) => window.studio.preset(index)", [view], outputs)
     return {f"camera.{name}": widget for name, widget in fields.items()} | {"camera.view": view}
+
+
+def _by_difficulty(group: str, name: str, outputs: list[gr.components.Component]) -> None:
+    """Buttons that draw a perturbation of a difficulty, or of any, and that take it back."""
+    with gr.Row(elem_classes="st-buttons"):
+        for difficulty in DIFFICULTIES:
+            button = gr.Button(str(difficulty), min_width=30, elem_id=f"live-{name}-{difficulty}")
+            draw = f"() => window.studio.draw('{group}', {difficulty})"
+            listen(button.click, draw, outputs=outputs)
+        wide = {"min_width": 64, "elem_classes": "st-wide"}
+        chance = gr.Button("random", elem_id=f"live-{name}-random", **wide)
+        nominal = gr.Button("nominal", elem_id=f"live-{group}-reset", **wide)
+    listen(chance.click, f"() => window.studio.draw('{group}', 0)", outputs=outputs)
+    listen(nominal.click, f"() => window.studio.reset('{group}')", outputs=outputs)
+
+
+def _disturbances() -> Widgets:
+    widgets: Widgets = {}
+    title = "Light, sensor, robot"
+    with gr.Accordion(title, open=False, elem_classes="st-card", elem_id="live-disturbances"):
+        for group, default, bounds, looks, about in (
+            ("light", LightPerturbation(), LIGHT_BOUNDS, LIGHT_LOOKS, "the lamps, live"),
+            ("sensor", SensorNoise(), SENSOR_BOUNDS, SENSOR_LOOKS, "agentview, for the policy"),
+            ("robot", RobotStart(), ROBOT_BOUNDS, ROBOT_LOOKS, "its start: loads the scene anew"),
+        ):
+            heading(f"<h3>{group.capitalize()} <small>{about}</small></h3>")
+            with gr.Row(elem_classes="st-sliders"):
+                fields = form(group, default, bounds, looks)
+            _by_difficulty(group, group, list(fields.values()))
+            widgets |= {f"{group}.{name}": widget for name, widget in fields.items()}
+        heading("<h3>Objects <small>their places: loads the scene anew</small></h3>")
+        layout = gr.Dropdown(
+            [(label, name) for name, label in LAYOUT_LABELS.items()],
+            value=SceneSpec().layout,
+            show_label=False,
+            elem_id="live-layout",
+        )
+    listen(layout.input, "(name) => { window.studio.layout(name) }", [layout])
+    return widgets | {"scene.layout": layout}
 
 
 def _sampler() -> Widgets:

@@ -95,17 +95,17 @@ def bridge(
 def form(
     group: str,
     default: Any,
-    bounds: Mapping[str, tuple[float, float]],
+    bounds: Mapping[str, tuple],
     looks: Mapping[str, Field],
 ) -> dict[str, gr.components.Component]:
     """A widget per field of the dataclass instance `default`, by name; edits go out at once.
 
+    `bounds`: the lowest and the highest number, or all the words that a field may hold.
     Raises KeyError when `bounds` or `looks` leave a field out.
     """
     made = {}
     for field in fields(default):
-        low, high = bounds[field.name]
-        widget = _widget(looks[field.name], getattr(default, field.name), low, high)
+        widget = _widget(looks[field.name], getattr(default, field.name), bounds[field.name])
         widget.elem_id = f"live-{group}-{field.name}"
         listen(
             widget.input, f"(v) => {{ window.studio.set('{group}', '{field.name}', v) }}", [widget]
@@ -114,7 +114,11 @@ def form(
     return made
 
 
-def _widget(look: Field, value: float, low: float, high: float) -> gr.components.Component:
+def _widget(look: Field, value: float | str, bounds: tuple) -> gr.components.Component:
+    if isinstance(value, str):
+        words = [(word.replace("_", " "), word) for word in bounds]
+        return gr.Dropdown(words, value=value, label=look.label, info=look.info, min_width=130)
+    low, high = bounds
     common = {"value": value, "minimum": low, "maximum": high, "label": look.label}
     if look.step is None:
         return gr.Number(**common, info=look.info, min_width=110, precision=None)

@@ -76,6 +76,13 @@ def test_scenes_and_devices_that_do_not_exist(capsys, port, debug_checkpoint, ar
         (["--instruction", " "], "instruction"),
         (["--instruction", "x" * 10_000], "at most"),
         (["--seed", "-1"], "seed"),
+        (["--light", "bright"], "intensity,azimuth"),
+        (["--light", "900"], "[0, 300]"),
+        (["--sensor", "snow,3"], "gaussian_blur"),
+        (["--sensor", "fog,2.5"], "kind,severity"),
+        (["--robot", "0.1,0"], "[1, 500]"),
+        (["--robot", "0.1,1,2"], "offset,direction"),
+        (["--layout", "swap", "--suite", "libero_90"], "no swap layout"),
     ],
 )
 def test_rollout(capsys, tmp_path, debug_checkpoint, arguments, says):

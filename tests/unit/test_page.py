@@ -9,7 +9,17 @@ import gradio as gr
 import pytest
 
 from models.config import SAMPLER_BOUNDS, SamplerConfig
-from studio.events import CAMERA_BOUNDS, MAX_CHAINS, CameraPerturbation
+from studio.events import (
+    CAMERA_BOUNDS,
+    LIGHT_BOUNDS,
+    MAX_CHAINS,
+    ROBOT_BOUNDS,
+    SENSOR_BOUNDS,
+    CameraPerturbation,
+    LightPerturbation,
+    RobotStart,
+    SensorNoise,
+)
 from studio.ui.page import LAUNCH, build
 from studio.ui.widgets import Field, form
 
@@ -19,7 +29,10 @@ def page() -> gr.Blocks:
     view = {f.name: f.default for f in fields(CameraPerturbation)} | {"difficulty": 3}
     suites = {"libero_object": ["pick up the soup", "pick up the milk"], "libero_90": ["open it"]}
     studio = SimpleNamespace(
-        suites=suites, checkpoint={"horizon": 6}, views=lambda suite, task: [view] * (task + 1)
+        suites=suites,
+        checkpoint={"horizon": 6},
+        layouts={"libero_object": ["libero", "swap"], "libero_90": ["libero"]},
+        views=lambda suite, task: [view] * (task + 1),
     )
     return build(studio)
 
@@ -33,6 +46,9 @@ def widgets(page: gr.Blocks) -> dict[str, gr.components.Component]:
     [
         ("sampler", SamplerConfig(), SAMPLER_BOUNDS),
         ("camera", CameraPerturbation(), CAMERA_BOUNDS),
+        ("light", LightPerturbation(), LIGHT_BOUNDS),
+        ("sensor", SensorNoise(), SENSOR_BOUNDS),
+        ("robot", RobotStart(), ROBOT_BOUNDS),
     ],
 )
 def test_every_field_has_a_widget_with_its_default_and_bounds(page, group, default, bounds):
@@ -40,7 +56,10 @@ def test_every_field_has_a_widget_with_its_default_and_bounds(page, group, defau
     for field in fields(default):
         widget = found[f"live-{group}-{field.name}"]
         assert widget.value == getattr(default, field.name)
-        assert (widget.minimum, widget.maximum) == bounds[field.name]
+        if isinstance(widget, gr.Dropdown):
+            assert tuple(value for _, value in widget.choices) == bounds[field.name]
+        else:
+            assert (widget.minimum, widget.maximum) == bounds[field.name]
 
 
 def test_the_bounds_of_the_figures_are_those_of_model_and_server(page):
@@ -61,6 +80,11 @@ def test_the_configuration_names_every_task_and_view(page):
     assert list(config["suites"]) == ["libero_object", "libero_90"]
     assert [len(v) for v in config["views"]["libero_object"]] == [1, 2]
     assert config["views"]["libero_90"][0][0][-1] == 3  # difficulty comes last
+    assert [name for _, name in config["layouts"]["libero_object"]] == ["libero", "swap"]
+    for group, default in config["defaults"].items():
+        presets = config["presets"].get(group, [])
+        assert all(len(preset) == len(default) + 1 for preset in presets)  # and the difficulty
+        assert {preset[-1] for preset in presets} in (set(), {1, 2, 3, 4, 5})
     assert "camera.fov" in config["widgets"] and "sampler.steps" in config["widgets"]
 
 

@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio.events import Advice, LoadScene, Run, SceneSpec, SetInstruction, Status
+from studio.events import (
+    Advance,
+    Advice,
+    LightPerturbation,
+    LoadScene,
+    RobotStart,
+    Run,
+    SceneSpec,
+    SensorNoise,
+    SetInstruction,
+    SetLight,
+    SetSensor,
+    Status,
+)
 from studio.feed import Feed
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
@@ -48,6 +61,22 @@ def test_zip_holds_every_event_in_order(recorded, tmp_path):
     assert plans["plan_004/energies"].shape == (16, 1)
     assert plans["plan_000/chunk"].shape == (8, 7)
     assert rows[-1]["mean_final_energy"] == pytest.approx(episode.mean_final_energy)
+
+
+def test_an_episode_says_how_it_was_seen_and_how_it_started(point_mass, drifter, tmp_path):
+    recorder = Recorder({})
+    loop = ControlLoop(point_mass, drifter, [recorder], hz=0)
+    loop.apply(SetLight(LightPerturbation(intensity=40)))
+    loop.apply(SetSensor(SensorNoise("fog", 3)))
+    loop.apply(LoadScene(SceneSpec(robot=RobotStart(0.2, 101), layout="swap")))
+    loop.apply(Advance(1))
+    loop.tick()
+    archive = zipfile.ZipFile(write_zip(recorder.episode(), tmp_path / "episode.zip"))
+    first = json.loads(archive.read("episode.jsonl").splitlines()[0])
+    assert first["perturbation"]["light"]["intensity"] == 40
+    assert first["perturbation"]["sensor"] == {"kind": "fog", "severity": 3}
+    assert first["scene"]["robot"] == {"offset": 0.2, "direction": 101}
+    assert first["scene"]["layout"] == "swap"
 
 
 def test_what_the_expert_would_have_done_is_kept_with_its_plan(recorded, tmp_path):

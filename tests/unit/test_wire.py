@@ -36,9 +36,9 @@ def test_commands_by_name():
     assert light == SetLight(LightPerturbation(intensity=50.0))
     noise = wire.parse_command({"type": "sensor", "kind": "fog", "severity": 3.0})
     assert noise == SetSensor(SensorNoise("fog", 3))
-    start = {"robot": {"offset": 0.2, "direction": 150}, "layout": "swap", "goal": None}
+    start = {"robot": {"offset": 0.2, "direction": 150}, "layout": "swap", "goal": 2}
     assert wire.parse_command(LOAD | start) == LoadScene(
-        SceneSpec("libero_goal", 3, 41, 2, robot=RobotStart(0.2, 150), layout="swap")
+        SceneSpec("libero_goal", 3, 41, 2, 2, RobotStart(0.2, 150), "swap")
     )
     assert wire.parse_command({"type": "sampler", "steps": 20.0}).sampler == SamplerConfig(steps=20)
     assert wire.parse_command({"type": "nonsense"}) is None
