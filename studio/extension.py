@@ -19,8 +19,8 @@ from models.checkpoint import Calibration, CheckpointInfo, TrainingRecord
 from models.config import ModelConfig, SamplerConfig
 from models.normalize import Statistics
 from models.policy import EnergyPolicy
-from models.types import DescentTrace, LandscapeSlice, Observation, Plan
-from studio.openpi import KEYS, BadRequest, numbers, to_observation
+from models.types import ACTION_NAMES, DescentTrace, LandscapeSlice, Observation, Plan
+from studio.openpi import KEYS, STATE_SIZE, BadRequest, numbers, to_observation
 from studio.policies import calibration, describe
 
 EXTENSION = "eb_vla"
@@ -193,6 +193,15 @@ class Served:
                 f"{url} serves no EB-VLA of this version; start one there with "
                 "python -m studio.serve"
             ) from None
+
+
+def check_robot(config: ModelConfig) -> None:
+    """Raises ValueError unless the state and the actions are those that the protocol speaks of."""
+    if (config.proprio_dim, config.action_dim) != (STATE_SIZE, len(ACTION_NAMES)):
+        raise ValueError(
+            f"the checkpoint is for another robot: {config.proprio_dim} numbers of state and "
+            f"{config.action_dim} of an action, not {STATE_SIZE} and {len(ACTION_NAMES)}"
+        )
 
 
 def metadata(policy: EnergyPolicy) -> dict[str, Any]:

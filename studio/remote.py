@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from models.config import SamplerConfig
 from models.types import DescentTrace, LandscapeSlice, Observation, Plan
 from studio import openpi
-from studio.extension import EXTENSION, Served, slice_of, trace_of
+from studio.extension import EXTENSION, Served, check_robot, slice_of, trace_of
 from studio.loop import PolicyAway
 from studio.openpi import API_KEY
 
@@ -184,6 +184,7 @@ class RemotePolicy:
         try:
             hello = connection.recv(OPEN_S)
             served = Served.read(openpi.unpack(hello) if isinstance(hello, bytes) else {}, self.url)
+            check_robot(served.config)
             if self._served and served.checkpoint.sha256 != self._served.checkpoint.sha256:
                 raise ValueError(
                     f"{self.url} serves another checkpoint now ({served.checkpoint.path}, "

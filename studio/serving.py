@@ -152,10 +152,11 @@ class PolicyServer:
     ) -> None:
         """`max_queue`: requests taken and not answered yet; more are refused.
 
-        Raises ValueError when a number is not positive.
+        Raises ValueError when a number is not positive or the policy is for another robot.
         """
         if max_queue < 1 or max_batch < 1:
             raise ValueError("the queue and a batch must hold at least one request")
+        extension.check_robot(policy.config)
         self.metrics = Metrics()
         self._policy, self._api_key = policy, api_key
         self._max_queue, self._max_batch = max_queue, max_batch
@@ -329,7 +330,9 @@ class ServerThread:
     def _run(self, work: Coroutine) -> None:
         try:
             self._loop.run_until_complete(work)
-        except OSError as error:
+        except Exception as error:
+            if self._listening.done():
+                raise
             self._listening.set_exception(error)
         finally:
             self._loop.close()

@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import msgpack
 import numpy as np
@@ -18,7 +19,10 @@ import pytest
 from websockets import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from models.config import SamplerConfig
+from models.checkpoint import TrainingRecord, save_checkpoint
+from models.config import SamplerConfig, preset
+from models.model import EBVLA
+from models.normalize import Statistics
 from models.policy import EnergyPolicy
 from models.types import Observation
 from studio import serve
@@ -383,6 +387,13 @@ def test_the_commands_bad_input(capsys, options, says):
     assert says in capsys.readouterr().err
 
 
-def test_its_numbers_are_checked(policy):
+def test_what_can_not_be_served(policy, port, tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         PolicyServer(policy, max_queue=0)
+    with pytest.raises(OSError, match="in use"):
+        ServerThread(PolicyServer(policy), "127.0.0.1", port)
+    six_axes = EBVLA(replace(preset("debug"), action_dim=6))
+    statistics = Statistics.fit(np.zeros((9, 6)), np.zeros((9, 8)))
+    folder = save_checkpoint(tmp_path / "other", six_axes, statistics, TrainingRecord())
+    with pytest.raises(ValueError, match="another robot"):
+        PolicyServer(EnergyPolicy.from_pretrained(folder, device="cpu"))
