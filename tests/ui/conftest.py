@@ -24,10 +24,9 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 TOKEN = "0123456789abcdef" * 2
 RESTORE = """() => {
   const { state } = studio.live;
-  studio.reset("sampler");
-  studio.reset("camera");
+  for (const group of ["sampler", "camera", "light", "sensor"]) studio.reset(group);
   studio.instruct(state.task_instruction);
-  studio.load("libero_object", 0, 40, 0);
+  studio.drive({ suite: "libero_object", task: 0, init: 40, seed: 0 });
   return state.episode;
 }"""
 FLAGS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 
 import pytest
@@ -103,6 +104,46 @@ def test_a_libero_plus_view_fills_the_sliders(page):
     for field, value in state(page, "camera").items():
         shown = page.locator(f"#live-camera-{field} input[type=range]").input_value()
         assert float(shown) == pytest.approx(value)
+
+
+def test_the_light_changes_at_once_and_returns(page):
+    page.click("#live-disturbances >> text=Light, sensor, robot")
+    before = pixels(page, "agentview")
+    set_slider(page, "live-light-intensity", 40)
+    until(page, f"{STATE}.light.intensity === 40")
+    page.wait_for_timeout(500)
+    assert pixels(page, "agentview") != before
+    expect(page.locator("body")).to_have_class(re.compile("st-disturbed"))
+    page.click("#live-light-reset")
+    until(page, f"{STATE}.light.intensity === 100")
+    expect(page.locator("#live-light-intensity input[type=range]")).to_have_value("100")
+    expect(page.locator("body")).not_to_have_class(re.compile("st-disturbed"))
+
+
+def test_noise_reaches_the_policy_alone_and_is_marked(page):
+    page.click("#live-disturbances >> text=Light, sensor, robot")
+    before = pixels(page, "agentview")
+    page.click("#live-sensor-3")
+    until(page, f"{STATE}.sensor.severity >= 5")
+    kind = state(page, "sensor")["kind"].replace("_", " ")
+    expect(page.locator("#live-sensor-kind input")).to_have_value(kind)
+    assert pixels(page, "agentview") == before
+    assert page.evaluate("window.studio.live.marks.map(m => m.kind)") == ["sensor"]
+
+
+def test_robot_start_and_layout_load_the_scene_anew(page):
+    page.click("#live-disturbances >> text=Light, sensor, robot")
+    episode = state(page, "episode")
+    page.click("#live-robot-2")
+    until(page, f"{STATE}.episode > {episode} && {STATE}.status === 'paused'")
+    start = state(page, "scene")["robot"]
+    assert start["offset"] == 0.2 and 101 <= start["direction"] <= 200
+    page.evaluate("studio.layout('swap')")
+    until(page, f"{STATE}.scene.layout === 'swap' && {STATE}.status === 'paused'")
+    assert state(page, "scene")["robot"] == start
+    expect(page.locator("#live-layout input")).to_have_value("swapped (LIBERO-PRO)")
+    page.click("#live-robot-reset")
+    until(page, f"{STATE}.scene.robot.offset === 0 && {STATE}.status === 'paused'")
 
 
 def test_sampler_edits_arrive_and_defaults_return(page):
