@@ -175,6 +175,17 @@ class PolicyServer:
         self._empty = asyncio.Event()
         self._empty.set()
         planning = asyncio.create_task(self._planner.run())
+        try:
+            await self._listen(host, port, stop, ready)
+        finally:
+            planning.cancel()
+            await asyncio.wait({planning})
+            self._planner.close()
+            self._beside.shutdown(wait=False)
+
+    async def _listen(
+        self, host: str, port: int, stop: asyncio.Event, ready: Callable[[int], None]
+    ) -> None:
         options = {"compression": None, "max_size": MAX_MESSAGE, "max_queue": 2}
         options["origins"] = [None]  # no browser's page of whatever site
         async with serve(
@@ -188,9 +199,6 @@ class PolicyServer:
                 await asyncio.wait_for(self._empty.wait(), GRACE_S)
             closing = (c.close(CloseCode.GOING_AWAY, "it stops") for c in server.connections)
             await asyncio.gather(*closing)
-        planning.cancel()
-        self._planner.close()
-        self._beside.shutdown(wait=False)
 
     # -- HTTP ---------------------------------------------------------------------------------
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:

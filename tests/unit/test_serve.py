@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +27,6 @@ from models.policy import EnergyPolicy
 from models.types import Observation
 from studio import serve
 from studio.serving import MAX_MESSAGE, PolicyServer, ServerThread
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 
 # -- a client of openpi's protocol -----------------------------------------------------------------
@@ -360,22 +358,39 @@ def test_the_api_key(policy):
 
 
 # -- the command -----------------------------------------------------------------------------------
-def test_sigterm_answers_what_is_in_flight(debug_checkpoint):
-    command = [sys.executable, "-m", "studio.serve", "--port", "0", "--device", "cpu"]
-    command += ["--checkpoint", str(debug_checkpoint)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        port = int(process.stdout.readline().rsplit(":", 1)[1])
+def test_sigterm_answers_what_is_in_flight(policy, monkeypatch, capsys):
+    """The command itself, in this thread, where signals arrive; its client in another."""
+    monkeypatch.setattr(serve.EnergyPolicy, "from_pretrained", lambda *_, **__: policy)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    policy.gate.clear()
+    policy.entered.clear()
+
+    def ask_and_stop() -> dict:
+        while "ws://" not in capsys.readouterr().out:
+            time.sleep(0.01)
         client = Client(port)
-        slow = element() | {"eb_vla": {"sampler": {"steps": 100, "chains": 16}}}
-        client.socket.send(msgpack.packb(slow, default=to_map))
-        while "eb_vla_queue_length 1.0" not in get(port, "/metrics"):
-            pass
-        process.send_signal(signal.SIGTERM)
-        reply = msgpack.unpackb(client.socket.recv(60), object_hook=from_map)
-        assert reply["actions"].shape == (8, 7)
+        client.socket.send(msgpack.packb(element(), default=to_map))
+        assert policy.entered.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while listens(port):
+            time.sleep(0.01)
+        policy.gate.set()
+        reply = msgpack.unpackb(client.socket.recv(30), object_hook=from_map)
         with pytest.raises(ConnectionClosed, match="1001"):
             client.socket.recv(10)
-        assert process.wait(30) == 0
+        return reply
+
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask_and_stop)
+        assert serve.main(["--port", str(port)]) == 0
+        assert asked.result(30)["actions"].shape == (8, 7)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize(
