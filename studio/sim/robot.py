@@ -1,4 +1,9 @@
-"""LIBERO-Plus's perturbed robot starts: the arm's seven joints moved along a random direction."""
+"""LIBERO-Plus's perturbed robot starts: the arm's seven joints moved along a random direction.
+
+LIBERO-Plus writes the moved joints into the robot's class, where LIBERO's initial states, which
+hold joints too, overwrite them when they are set. Here the joints move after that, from those of
+the initial state, so that the arm really starts elsewhere.
+"""
 
 from __future__ import annotations
 

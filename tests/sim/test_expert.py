@@ -12,7 +12,7 @@ import pytest
 
 from studio import collect, demos
 from studio.demonstrate import Attempt, Verdict, record
-from studio.events import SceneSpec
+from studio.events import RobotStart, SceneSpec
 from studio.sim.expert import Expert
 from studio.sim.libero_sim import LiberoSim
 
@@ -42,8 +42,9 @@ def solve(sim: LiberoSim, scene: SceneSpec, seed: int = 0) -> tuple[Expert, bool
         SceneSpec("libero_goal", 0, 0),  # a drawer
         SceneSpec("libero_goal", 7, 0),  # a knob
         SceneSpec("libero_object", 0, 3, goal=7),  # another task's milk carton
+        SceneSpec("libero_object", 7, 3, robot=RobotStart(0.4, 350), layout="swap"),
     ],
-    ids=lambda scene: f"{scene.suite}-{scene.task}-{scene.goal}",
+    ids=lambda scene: f"{scene.suite}-{scene.task}-{scene.goal}-{scene.layout}",
 )
 def test_the_expert_solves_a_task_with_one_grasp(sim, scene):
     expert, success, actions = solve(sim, scene)
