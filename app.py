@@ -24,6 +24,7 @@ def build(args: Namespace):
     import gradio as gr
 
     from models.policy import EnergyPolicy
+    from studio import lab_routes
     from studio.events import SceneSpec
     from studio.remote import RemotePolicy
     from studio.server import create_app
@@ -49,7 +50,9 @@ def build(args: Namespace):
         idle_s=60 * args.idle,
     )
     application = create_app(studio)
-    application.include_router(router(Workshop(args.workspace), studio))
+    workshop = Workshop(args.workspace)
+    application.include_router(router(workshop, studio))
+    application.include_router(lab_routes.router(workshop, studio))
     blocks = page.build(studio)
     return gr.mount_gradio_app(
         application, blocks, path="/", root_path=args.root_path, **page.LAUNCH

@@ -17,12 +17,14 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from studio import collecting, datasets, evaluating, training
+from studio import collecting, datasets, evaluating, sweeping, training
 from studio.jobs import METRICS, Job, Jobs, JobState, read_rows
 from studio.server import same_origin
 from studio.workspace import Workspace, shown
 
-KINDS: dict[str, ModuleType] = {kind.KIND: kind for kind in (training, collecting, evaluating)}
+KINDS: dict[str, ModuleType] = {
+    kind.KIND: kind for kind in (training, collecting, evaluating, sweeping)
+}
 LOG_LINES = 300
 
 

@@ -15,13 +15,16 @@ let timer = null;
 
 // -- asking the server ----------------------------------------------------------------------------
 
-export async function ask(path, body) {
+export const ask = (path, body) => answerOf(`jobs${path}`, body);
+
+// The JSON that the server answers; what it refuses is thrown with its own words.
+export async function answerOf(path, body) {
   const options = body && {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
   };
-  const reply = await fetch(address(`jobs${path}`), options || {}).catch(() => null);
+  const reply = await fetch(address(path), options || {}).catch(() => null);
   const answer = await reply?.json().catch(() => null);
   if (!reply) throw new Error("The studio does not answer; is it running?");
   if (!reply.ok) throw new Error(answer?.error ?? `the studio answered ${reply.status}`);

@@ -8,6 +8,7 @@ import gradio as gr
 
 from studio.static import address
 from studio.ui.collect import build_collect
+from studio.ui.lab import build_lab
 from studio.ui.live import StudioInfo, build_live
 from studio.ui.train import build_train
 from studio.ui.widgets import PLOTLY, panel
@@ -39,7 +40,8 @@ LAUNCH: dict[str, Any] = {
     "theme": THEME,
     "head": f'<link rel="icon" href="{address("icon.svg")}">'
     + "".join(
-        f'<link rel="stylesheet" href="{address(name)}">' for name in ("live.css", "jobs.css")
+        f'<link rel="stylesheet" href="{address(name)}">'
+        for name in ("live.css", "jobs.css", "lab.css")
     ),
     "footer_links": [],
     "run_history": False,
@@ -56,6 +58,8 @@ def build(studio: StudioInfo) -> gr.Blocks:
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Live", id="live"):
                 build_live(studio)
+            with gr.Tab("OOD lab", id="lab"):
+                build_lab()
             with gr.Tab("Collect", id="collect"):
                 build_collect(studio.suites)
             with gr.Tab("Train", id="train"):

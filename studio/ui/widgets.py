@@ -18,7 +18,13 @@ import plotly
 from studio.static import address
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "live"
-SCRIPTS = {"live": "main.js", "train": "train.js", "collect": "collect.js"}  # entry of each tab
+SCRIPTS = {
+    "live": "main.js",
+    "train": "train.js",
+    "collect": "collect.js",
+    "lab": "lab.js",
+    "sweep": "sweep.js",
+}  # entry of each tab
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 

@@ -239,3 +239,27 @@ def by_step_figure(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
             height=300,
         ),
     }
+
+
+def words_figure(points: Sequence[Mapping[str, Any]], score: str, label: str) -> Figure:
+    """The score of every instruction that was tried, one bar each, the task's own on top."""
+    colours = {"own": NOMINAL, "paraphrase": "#7fc8c2", "other task": PERTURBED}
+    rows = list(reversed(points))
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": style.numbers(np.array([p[score] for p in rows], float)),
+                "y": [p["instruction"] for p in rows],
+                "marker": {"color": [colours[p["kind"]] for p in rows]},
+                "customdata": [p["kind"] for p in rows],
+                "hovertemplate": "%{y}<br>%{customdata}: %{x:.4g}<extra></extra>",
+            }
+        ],
+        "layout": style.layout(
+            xaxis=style.axis(label),
+            yaxis=style.axis("", tickfont={"size": 11}),
+            height=90 + 22 * len(rows),
+        ),
+    }

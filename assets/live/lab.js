@@ -1,0 +1,168 @@
+// Entry of the OOD lab: the form's command, the evaluation runs, and which of them are compared.
+
+import { escapeHtml, mountPanel, number, on, recall, remember } from "./bus.js";
+import {
+  answerOf, ask, bar, button, Details, draw, duration, Form, follow, headHtml, jobs, onAction, pill, says, tile, took,
+} from "./jobs.js";
+import { toast } from "./chrome.js";
+import * as study from "./study.js";
+import * as tables from "./tables.js";
+
+const form = new Form("evaluate");
+const PANELS = { command: (element) => form.mount(element), runs: mountRuns, study: study.mount, tables: tables.mount };
+const remembered = JSON.parse(recall("studio-lab") ?? "{}");
+let selected = remembered.selected ?? null;
+let compared = remembered.compared ? new Set(remembered.compared) : null; // null: chosen by itself
+let offered = null;
+const places = {};
+
+window.lab = {
+  set: (name, value) => form.set(name, Array.isArray(value) ? value.join(",") : value),
+  widgets: () => form.widgets(),
+  launch: async () => {
+    const job = await form.launch();
+    if (!job) return;
+    selected = job.name;
+    if (compared) compared.add(job.name);
+    keep();
+  },
+};
+
+export const mount = (name, root) => mountPanel(PANELS, name, root);
+
+export function configure(config, refill) {
+  form.configure(config, refill);
+  study.configure();
+}
+
+on("jobs", () => {
+  if (!places.table) return;
+  drawRuns();
+  if (places.table.offsetParent) offer();
+});
+
+// Checkpoints that can be evaluated.
+async function offer() {
+  const found = await ask("/choices").catch(() => null);
+  if (!found || found.checkpoints.join() === offered) return;
+  offered = found.checkpoints.join();
+  form.fill({ checkpoint: { choices: found.checkpoints, value: form.draft.checkpoint } });
+}
+
+export const runs = () => (jobs.all ?? []).filter((job) => job.kind === "evaluate");
+const current = () => runs().find((job) => job.name === selected) ?? runs()[0] ?? null;
+const of = (job) => job.summary.sha256 ?? job.values.checkpoint;
+
+// Those that a person ticked, or else the newest run and all others of its checkpoint.
+function chosen() {
+  const all = runs();
+  if (compared) return all.filter((job) => compared.has(job.name));
+  return all.filter((job) => of(job) === of(all[0]));
+}
+
+function keep() {
+  remember("studio-lab", JSON.stringify({ selected, compared: compared && [...compared] }));
+  drawRuns();
+}
+
+function compare(name) {
+  compared ??= new Set(chosen().map((job) => job.name));
+  if (!compared.delete(name)) compared.add(name);
+  keep();
+}
+
+// -- the runs -------------------------------------------------------------------------------------
+
+function mountRuns(element) {
+  element.innerHTML = `<div></div><div></div><div class="st-scroll"></div>`;
+  [places.head, places.more, places.table] = element.children;
+  places.details = new Details(places.more);
+  onAction(element, { calibrate, csv: () => save("episodes.csv"), report: () => save("report.html") });
+  places.table.addEventListener("click", ({ target }) => {
+    const row = target.closest("tr[data-name]");
+    if (!row) return;
+    if (target.closest("label")) {
+      if (target.tagName === "INPUT") compare(row.dataset.name);
+      return;
+    }
+    selected = row.dataset.name;
+    keep();
+  });
+  places.table.addEventListener("keydown", ({ key, target }) => {
+    if (key !== "Enter" || !target.matches("tr[data-name]")) return;
+    selected = target.dataset.name;
+    keep();
+  });
+  follow(element);
+  drawRuns();
+}
+
+function drawRuns() {
+  const run = current();
+  const all = runs();
+  places.more.hidden = !run;
+  draw(places.head, run ? runHtml(run) : emptyHtml());
+  if (run) places.details.show(run);
+  places.table.hidden = !all.length;
+  draw(places.table, `<table><thead><tr><th></th><th>run</th><th></th><th>suites</th><th>perturbed</th><th>episodes</th><th>success</th>
+    <th>time</th></tr></thead><tbody>${all.map(rowHtml).join("")}</tbody></table>`);
+  const names = chosen().map((job) => job.name);
+  const done = chosen().map((job) => job.summary.done ?? 0);
+  study.show(names, done.join());
+  tables.show(names, done.join());
+}
+
+const emptyHtml = () =>
+  jobs.all === null
+    ? `<div class="st-empty">Looking for evaluations …</div>`
+    : `<div class="st-empty">No evaluation yet. Run nominal episodes first, then perturbed ones of the same checkpoint:
+       their energies will be compared here.</div>`;
+
+const rate = ({ summary: s }) => (s.done ? `${Math.round((100 * s.successes) / s.done)} %` : "–");
+const kind = ({ values }) => (!values.perturb || values.perturb === "none" ? "nominal" : values.perturb);
+
+function runHtml(run) {
+  const { summary: s, values } = run;
+  return `${headHtml(run, [values.suite, kind(run), values.checkpoint], studyButtons())}
+    ${bar(run)}${says(run)}
+    <dl class="st-tiles">
+      ${tile("episodes", `${s.done ?? 0} <small>of ${s.total ?? "–"}</small>`)}
+      ${tile("success", rate(run))}
+      ${tile("errors", s.errors ?? 0)}
+      ${run.state === "running" ? tile("left", duration(s.eta_s)) : tile("took", duration(took(run)))}
+    </dl>`;
+}
+
+const studyButtons = () => [
+  button("csv", "", "CSV"),
+  button("report", "", "Report"),
+  button("calibrate", "", "Save as calibration"),
+];
+
+function rowHtml(run) {
+  const { summary: s, values, name } = run;
+  return `<tr data-name="${escapeHtml(name)}" tabindex="0" aria-selected="${name === current().name}">
+    <td><label style="--tone:${kind(run) === "nominal" ? "var(--st-in)" : "var(--st-out)"}"><input type="checkbox"
+      aria-label="Compare ${escapeHtml(name)}" ${chosen().includes(run) ? "checked" : ""}></label></td>
+    <td class="st-name" title="${escapeHtml(name)}">${escapeHtml(name)}</td><td>${pill(run)}</td>
+    <td>${escapeHtml((values.suite ?? "").replaceAll("libero_", ""))}</td><td>${escapeHtml(kind(run))}</td>
+    <td>${s.done ?? 0} of ${s.total ?? "–"}</td><td>${rate(run)}</td>
+    <td>${duration(took(run))}</td></tr>`;
+}
+
+// -- what can be kept -----------------------------------------------------------------------------
+
+function save(what) {
+  const link = document.createElement("a");
+  link.href = study.address(what);
+  link.download = what;
+  link.click();
+}
+
+async function calibrate() {
+  const nominal = chosen().filter((job) => kind(job) === "nominal").map((job) => job.name);
+  const found = await answerOf("lab/calibrate", { runs: nominal }).catch((error) => toast(error.message));
+  if (found) {
+    toast(`Calibrated over ${found.episodes} episodes: μ ${number(found.mu)}, σ ${number(found.sigma)}. Live uses it.`, "note");
+  }
+}

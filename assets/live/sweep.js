@@ -1,0 +1,109 @@
+// Entry of the lab's sweeps: the form's command, and the map of one state.
+
+import { escapeHtml, live, mountPanel, on } from "./bus.js";
+import { answerOf, ask, bar, Details, draw, Form, follow, headHtml, jobs, onAction, says } from "./jobs.js";
+import { CONFIG, onTheme, plotly, themed } from "./plot.js";
+
+const form = new Form("sweep");
+const PANELS = { command: (element) => form.mount(element), map: mountMap };
+const places = {};
+let selected = null;
+let offered = null;
+let score = "final_energy";
+let scores = [];
+let seen = null;
+let answer = null;
+
+window.sweep = {
+  set: (name, value) => form.set(name, value),
+  widgets: () => form.widgets(),
+  launch: async () => {
+    const job = await form.launch();
+    if (job) choose(job.name);
+  },
+};
+
+export const mount = (name, root) => mountPanel(PANELS, name, root);
+
+export async function configure(config, refill) {
+  form.configure(config, refill);
+  scores = (await answerOf("lab/options")).scores;
+  drawMap();
+}
+
+on("jobs", () => {
+  if (!places.head) return;
+  drawMap();
+  if (places.head.offsetParent) offer();
+});
+
+async function offer() {
+  const found = await ask("/choices").catch(() => null);
+  if (!found || found.checkpoints.join() === offered) return;
+  offered = found.checkpoints.join();
+  form.fill({ checkpoint: { choices: found.checkpoints, value: form.draft.checkpoint } });
+}
+
+const sweeps = () => (jobs.all ?? []).filter((job) => job.kind === "sweep");
+const current = () => sweeps().find((job) => job.name === selected) ?? sweeps()[0] ?? null;
+
+function choose(name) {
+  selected = name;
+  drawMap();
+}
+
+function mountMap(element) {
+  element.innerHTML = `<div></div><div></div><div id="sweep-plot" role="img" aria-label="Scores of the sweep"></div>`;
+  [places.head, places.more, places.plot] = element.children;
+  places.details = new Details(places.more);
+  onAction(element, { choose });
+  places.head.addEventListener("change", ({ target }) => {
+    score = target.value;
+    seen = null;
+    drawMap();
+  });
+  follow(element);
+  onTheme(paint);
+  drawMap();
+}
+
+function drawMap() {
+  if (!places.head) return;
+  const job = current();
+  places.more.hidden = places.plot.hidden = !job;
+  draw(places.head, job ? jobHtml(job) : emptyHtml());
+  if (!job) return;
+  places.details.show(job);
+  const now = JSON.stringify([job.name, job.summary.done, score]);
+  if (now === seen || !job.summary.done || !places.head.offsetParent) return;
+  seen = now;
+  look(job.name);
+}
+
+async function look(name) {
+  const found = await answerOf(`lab/sweep?${new URLSearchParams({ run: name, score })}`).catch(() => null);
+  if (!found || name !== current()?.name) return;
+  answer = found;
+  paint();
+}
+
+async function paint() {
+  if (!answer || !live.config) return;
+  const Plotly = await plotly();
+  await Plotly.react(places.plot, answer.figure.data, themed(answer.figure.layout), CONFIG);
+  places.plot.dataset.points = answer.done;
+}
+
+const emptyHtml = () => `<header class="st-head"><h3>Sweeps</h3></header>
+  <div class="st-empty">How far may the camera move before the model stops trusting itself? Open <b>New sweep</b> and try.</div>`;
+
+function jobHtml(job) {
+  const chips = sweeps().map(({ name }) => `<button class="st-chip" data-action="choose" data-name="${escapeHtml(name)}"
+    aria-pressed="${name === job.name}">${escapeHtml(name)}</button>`);
+  const options = scores.map(({ name, label }) => `<option value="${name}" ${name === score ? "selected" : ""}>${escapeHtml(label)}</option>`);
+  const { values: v } = job;
+  return `${chips.length > 1 ? `<div class="st-chips" role="group" aria-label="Sweeps">${chips.join("")}</div>` : ""}
+    ${headHtml(job, [v.suite && `${v.suite} ${v.task ?? 0}, initial state ${v.init ?? 40}`])}
+    ${job.state === "finished" ? "" : bar(job) + says(job)}
+    <div class="st-asked"><label>Score<select>${options.join("")}</select></label></div>`;
+}

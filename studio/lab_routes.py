@@ -1,0 +1,118 @@
+"""The OOD lab over HTTP: `studio.lab`'s answers as JSON under /lab, and what can be saved."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from models.checkpoint import sha256, write_calibration
+from studio import lab
+from studio.evaluate import calibrate
+from studio.evaluating import KIND, settings
+from studio.lab import Question, Selection
+from studio.measures import MEAN, UNITS
+from studio.report import report
+from studio.scores import PAPER, SCORES
+from studio.sweep import read_sweep
+from studio.workshop import Live, Workshop, answered, from_own_page
+from studio.workspace import WEIGHTS, shown
+
+
+class Asked(BaseModel):
+    """A selection as the page sends it; `runs` joined with commas."""
+
+    runs: str = ""
+    suite: str = ""
+    task: str = ""
+    difficulty: str = ""
+    move: str = ""
+
+
+class Runs(BaseModel):
+    """Runs by name."""
+
+    runs: list[str]
+
+
+class Point(BaseModel):
+    """Which score, in which unit, and where its threshold is."""
+
+    score: str = PAPER
+    unit: str = MEAN
+    scaled: bool = False
+    k: float = lab.DEFAULT_K
+
+
+def router(workshop: Workshop, live: Live) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/lab")
+
+    def selected(asked: Annotated[Asked, Query()]) -> Selection:
+        names = [name for name in asked.runs.split(",") if name]
+        try:
+            folders = tuple(workshop.jobs.get(name).folder for name in names)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
+        return Selection(folders, asked.suite, asked.task, asked.difficulty, asked.move)
+
+    Chosen = Annotated[Selection, Depends(selected)]
+
+    @routes.get("/options")
+    def options() -> dict[str, Any]:
+        scores = [
+            {"name": s.name, "label": s.label, "about": s.description} for s in SCORES.values()
+        ]
+        return {"scores": scores, "units": list(UNITS), "paper": PAPER}
+
+    @routes.get("/study")
+    def study(selection: Chosen, point: Annotated[Point, Query()]) -> JSONResponse:
+        return answered(lambda: lab.answer(Question(selection, **point.model_dump())))
+
+    @routes.get("/tables")
+    def tables(selection: Chosen, point: Annotated[Point, Query()]) -> JSONResponse:
+        return answered(lambda: lab.tables(Question(selection, **point.model_dump())))
+
+    @routes.get("/episodes.csv")
+    def episodes(selection: Chosen) -> Response:
+        return _download(lambda: lab.episodes_csv(selection.rows()), "text/csv", "episodes.csv")
+
+    @routes.get("/report.html")
+    def page(selection: Chosen, point: Annotated[Point, Query()]) -> Response:
+        question = Question(selection, **point.model_dump())
+        return _download(lambda: report(question), "text/html", "report.html")
+
+    @routes.get("/sweep")
+    def sweep(run: str, score: str = PAPER) -> JSONResponse:
+        return answered(lambda: lab.sweep_answer(read_sweep(workshop.jobs.get(run).folder), score))
+
+    @routes.post("/calibrate", dependencies=[Depends(from_own_page)])
+    def save(which: Runs) -> JSONResponse:
+        def take() -> dict[str, Any]:
+            jobs = [workshop.jobs.get(name) for name in which.runs]
+            paths = {settings(job).get("checkpoint") for job in jobs if job.kind == KIND}
+            if len(paths) != 1:
+                raise ValueError("choose nominal runs of one checkpoint")
+            nominal, _ = lab.sides(Selection(tuple(job.folder for job in jobs)).rows())
+            path = workshop.workspace.checkpoint(paths.pop())
+            found = calibrate(nominal)
+            if nominal[0]["checkpoint"] != sha256(path / WEIGHTS):
+                raise ValueError(f"{shown(path)} has changed since these runs; evaluate it again")
+            write_calibration(path, found)
+            live.use_checkpoint(path)
+            return {"mu": found.mu, "sigma": found.sigma, "episodes": found.episodes}
+
+        return answered(take)
+
+    return routes
+
+
+def _download(make: Any, kind: str, name: str) -> Response:
+    try:
+        text = make()
+    except ValueError as error:
+        return JSONResponse({"error": str(error)}, 400)
+    head = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type=kind, headers=head)

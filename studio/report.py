@@ -1,0 +1,130 @@
+"""A study as one HTML file that needs nothing else: figures, tables, and what they are of.
+
+`python -m studio.report runs/nominal runs/moved --out report.html`
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import plotly
+
+from studio import detection, failure, lab, published, success
+from studio.lab import Question, Selection
+from studio.measures import MEAN, UNITS
+from studio.recorder import whole_file
+from studio.scores import PAPER, SCORES
+
+TEMPLATE = Path(__file__).parents[1] / "assets" / "lab" / "report.html"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+def report(question: Question) -> str:
+    """The HTML of a study. Raises ValueError when its episodes can't be compared."""
+    rows = question.selection.rows()
+    nominal, perturbed = lab.sides(rows)
+    found = lab.answer(question)
+    if problem := found.get("problem"):
+        raise ValueError(problem)
+    study = detection.study(nominal, perturbed, question.score, question.unit, question.scaled)
+    suites = ", ".join(sorted({row["suite"] for row in rows}))
+    names = {name: f"figure-{name}" for name in found["figures"]}
+    return Template(TEMPLATE.read_text()).substitute(
+        title="Out-of-distribution study",
+        subtitle=html.escape(
+            f"{len(nominal)} nominal and {len(perturbed)} perturbed episodes of {suites}; "
+            f"checkpoint {rows[0]['checkpoint'][:12]}; {lab.axis_label(question)}; "
+            f"k = {question.k:g}"
+        ),
+        tiles=_tiles(found, study),
+        figures="".join(f'<figure id="{name}"></figure>' for name in names.values()),
+        sections="".join(_sections(question, study, nominal, perturbed)),
+        plotly=PLOTLY.read_text(encoding="utf-8").replace("</script", "<\\/script"),
+        data=_script({names[name]: figure for name, figure in found["figures"].items()}),
+    )
+
+
+def _script(value: Any) -> str:
+    """JSON that can stand inside a script element."""
+    return json.dumps(value).replace("</", "<\\/")
+
+
+def _tiles(found: dict[str, Any], study: detection.Study) -> str:
+    confusion, whole = found["confusion"], study.everything
+    held_out = whole.held_out.balanced_accuracy if whole.held_out else None
+    tiles = [
+        ("AUROC", f"{whole.auroc:.3f}", f"95%: {whole.low:.3f} – {whole.high:.3f}"),
+        ("balanced accuracy", f"{confusion['balanced_accuracy']:.1%}", "at this threshold"),
+        ("held out", "–" if held_out is None else f"{held_out:.1%}", "k chosen on the other half"),
+        ("caught", f"{confusion['true_positive_rate']:.1%}", "of the perturbed"),
+        ("false alarms", f"{confusion['false_positive_rate']:.1%}", "of the nominal"),
+    ]
+    return "".join(f"<div>{a}<b>{b}</b><small>{c}</small></div>" for a, b, c in tiles)
+
+
+def _sections(
+    question: Question, study: detection.Study, nominal: list, perturbed: list
+) -> Iterable[str]:
+    yield _section("Operating points", detection.operating_table(study), "As in Table III.")
+    yield _section("Published", published.DETECTION.table, published.DETECTION.caption)
+    yield _section("By group", detection.groups_table(study))
+    yield _section("Every score", detection.table(nominal, perturbed, question.unit))
+    yield _section("Success, nominal", success.table(nominal))
+    yield _section("Success, perturbed", success.table(perturbed))
+    yield _section("As published", published.SUCCESS.table, published.SUCCESS.caption)
+    for name, score in failure.SLOPES.items():
+        try:
+            table, note = failure.table(failure.predict([*nominal, *perturbed], score)), ""
+        except ValueError as error:
+            table, note = "", str(error)
+        yield _section(f"Failure prediction, {name}", table, note)
+    yield _section("As published", published.FAILURE.table, published.FAILURE.caption)
+
+
+def _section(title: str, markdown: str, note: str = "") -> str:
+    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines()]
+    head, body = (lines[0], lines[2:]) if lines else ([], [])
+    cells = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in body
+    )
+    table = f'<div class="table"><table><tr>{cells}</tr>{rows}</table></div>' if lines else ""
+    return f"<h2>{html.escape(title)}</h2>{f'<p>{html.escape(note)}</p>' if note else ''}{table}"
+
+
+def _text(cell: str) -> str:
+    bold = cell.startswith("**")
+    text = html.escape(cell.strip("*"))
+    return f"<b>{text}</b>" if bold else text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a report; exit code 2 when the runs can't be compared."""
+    p = argparse.ArgumentParser(prog="python -m studio.report", description=__doc__)
+    p.add_argument("runs", type=Path, nargs="+", help="folders of evaluation runs")
+    p.add_argument("--score", choices=SCORES, default=PAPER)
+    p.add_argument("--unit", choices=UNITS, default=MEAN)
+    p.add_argument("--per-task", action="store_true", help="in the units of each task")
+    p.add_argument("--k", type=float, default=lab.DEFAULT_K)
+    p.add_argument("--out", type=Path, required=True)
+    args = p.parse_args(argv)
+    try:
+        selection = Selection(tuple(args.runs))
+        text = report(Question(selection, args.score, args.unit, args.per_task, args.k))
+        with whole_file(args.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
