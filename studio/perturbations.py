@@ -106,13 +106,14 @@ def draw(
     if kind == "swap":
         swapped = [replace(scene, layout="swap") for scene in _in_turn(list(by_task.values()))]
         return [Variant(scene, kind, Perturbation(), None) for scene in swapped[:count]]
-    per_task = -(-(count or len(scenes)) // len(by_task))
+    wanted = len(scenes) if count is None else count
+    per_task = -(-wanted // len(by_task))
     drawn = [
         [_variant(kind, own[k % len(own)], *choice) for k, choice in enumerate(choices)]
         for own in by_task.values()
         for choices in [_choices(kind, own[0], difficulties, per_task)]
     ]
-    return _in_turn(drawn)[: count or len(scenes)]
+    return _in_turn(drawn)[:wanted]
 
 
 def _choices(

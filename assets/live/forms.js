@@ -51,6 +51,9 @@ function markDisturbed(state) {
   const { light, robot } = live.config.defaults;
   const noisy = state.sensor.kind !== "none";
   const moved = state.scene.robot.offset !== robot.offset || state.scene.layout !== "libero";
+  const { intensity, hue, saturation } = state.light;
+  const brightness = Math.min(1, intensity / 100) * (100 - saturation / 2);
+  document.body.style.setProperty("--st-lamp", `hsl(${hue} 100% ${brightness}%)`);
   document.body.classList.toggle("st-noisy", noisy);
   document.body.classList.toggle("st-disturbed", noisy || moved || !same(state.light, light));
 }

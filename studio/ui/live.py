@@ -205,7 +205,7 @@ def _disturbances() -> Widgets:
             ("sensor", SensorNoise(), SENSOR_BOUNDS, SENSOR_LOOKS, "agentview, for the policy"),
             ("robot", RobotStart(), ROBOT_BOUNDS, ROBOT_LOOKS, "its start: loads the scene anew"),
         ):
-            heading(f"<h3>{group.capitalize()} <small>{about}</small></h3>")
+            heading(f"<h3 data-form='{group}'>{group.capitalize()} <small>{about}</small></h3>")
             with gr.Row(elem_classes="st-sliders"):
                 fields = form(group, default, bounds, looks)
             _by_difficulty(group, group, list(fields.values()))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from studio.events import CameraPerturbation, SceneSpec
+from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.sim.libero_sim import LiberoSim
 from studio.sim.process import SimCrashed, SimError, SimProcess
 
@@ -77,6 +77,8 @@ def test_frames_are_jpegs_of_what_is_there(process):
     moved = process.frames()
     assert moved["agentview"] != reply.jpegs["agentview"]
     assert moved["wrist"] == reply.jpegs["wrist"]
+    process.set_light(LightPerturbation(intensity=40))
+    assert process.frames()["wrist"] != moved["wrist"]
 
 
 def test_a_refused_request_leaves_it_alive(process):
