@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from models.checkpoint import sha256, write_calibration
 from studio import lab
@@ -22,13 +23,17 @@ from studio.workspace import WEIGHTS, shown
 
 
 class Asked(BaseModel):
-    """A selection as the page sends it; `runs` joined with commas."""
+    """What the page asks: runs, joined with commas; a filter; a score, its unit, a threshold."""
 
     runs: str = ""
     suite: str = ""
     task: str = ""
     difficulty: str = ""
     move: str = ""
+    score: str = PAPER
+    unit: str = MEAN
+    scaled: bool = False
+    k: float = Field(lab.DEFAULT_K, allow_inf_nan=False)
 
 
 class Runs(BaseModel):
@@ -37,28 +42,17 @@ class Runs(BaseModel):
     runs: list[str]
 
 
-class Point(BaseModel):
-    """Which score, in which unit, and where its threshold is."""
-
-    score: str = PAPER
-    unit: str = MEAN
-    scaled: bool = False
-    k: float = lab.DEFAULT_K
-
-
 def router(workshop: Workshop, live: Live) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/lab")
 
-    def selected(asked: Annotated[Asked, Query()]) -> Selection:
+    def selected(asked: Asked) -> Selection:
         names = [name for name in asked.runs.split(",") if name]
-        try:
-            folders = tuple(workshop.jobs.get(name).folder for name in names)
-        except ValueError as error:
-            raise HTTPException(400, str(error)) from None
+        folders = tuple(workshop.jobs.get(name).folder for name in names)
         return Selection(folders, asked.suite, asked.task, asked.difficulty, asked.move)
 
-    Chosen = Annotated[Selection, Depends(selected)]
+    def question(asked: Asked) -> Question:
+        return Question(selected(asked), asked.score, asked.unit, asked.scaled, asked.k)
 
     @routes.get("/options")
     def options() -> dict[str, Any]:
@@ -68,21 +62,20 @@ def router(workshop: Workshop, live: Live) -> APIRouter:
         return {"scores": scores, "units": list(UNITS), "paper": PAPER}
 
     @routes.get("/study")
-    def study(selection: Chosen, point: Annotated[Point, Query()]) -> JSONResponse:
-        return answered(lambda: lab.answer(Question(selection, **point.model_dump())))
+    def study(asked: Annotated[Asked, Query()]) -> JSONResponse:
+        return answered(lambda: lab.answer(question(asked)))
 
     @routes.get("/tables")
-    def tables(selection: Chosen, point: Annotated[Point, Query()]) -> JSONResponse:
-        return answered(lambda: lab.tables(Question(selection, **point.model_dump())))
+    def tables(asked: Annotated[Asked, Query()]) -> JSONResponse:
+        return answered(lambda: lab.tables(question(asked)))
 
     @routes.get("/episodes.csv")
-    def episodes(selection: Chosen) -> Response:
-        return _download(lambda: lab.episodes_csv(selection.rows()), "text/csv", "episodes.csv")
+    def episodes(asked: Annotated[Asked, Query()]) -> Response:
+        return _file(lambda: lab.episodes_csv(selected(asked).rows()), "text/csv", "episodes.csv")
 
     @routes.get("/report.html")
-    def page(selection: Chosen, point: Annotated[Point, Query()]) -> Response:
-        question = Question(selection, **point.model_dump())
-        return _download(lambda: report(question), "text/html", "report.html")
+    def page(asked: Annotated[Asked, Query()]) -> Response:
+        return _file(lambda: report(question(asked)), "text/html", "report.html")
 
     @routes.get("/sweep")
     def sweep(run: str, score: str = PAPER) -> JSONResponse:
@@ -109,7 +102,7 @@ def router(workshop: Workshop, live: Live) -> APIRouter:
     return routes
 
 
-def _download(make: Any, kind: str, name: str) -> Response:
+def _file(make: Callable[[], str], kind: str, name: str) -> Response:
     try:
         text = make()
     except ValueError as error:

@@ -1,0 +1,192 @@
+"""The OOD lab's answers and routes, on rows whose truth is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from studio import lab, lab_routes, report, results
+from studio.lab import Question, Selection
+from studio.scores import SCORES
+from studio.sweep import camera_points, word_points
+from studio.trials import from_other_views, nominal
+from studio.workshop import Workshop, router
+from tests.unit.test_results import row_of
+
+SHIFT = 3.0  # σ between nominal and perturbed
+
+
+def episode(trial, rng, shift):
+    """Energies around 5, higher where perturbed; the perturbed fail and last longer."""
+    outcome = "timeout" if shift and trial.scene.init % 2 else "success"
+    plans = 12 if outcome == "timeout" else 8
+    energies = rng.normal(5 + 0.4 * shift, 0.4, plans).tolist()
+    return row_of(
+        trial, outcome, step=[8 * i for i in range(plans)], latency_s=[0.1] * plans,
+        timestep_energies=[[e] * 8 for e in energies],
+        **dict.fromkeys(SCORES, energies),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("workspace") / "runs", np.random.default_rng(0)
+    scenes = nominal("libero_object", range(10), range(40, 45))
+    sides = {"nominal": (scenes, 0.0), "moved": (from_other_views(scenes, 60, range(1, 6)), SHIFT)}
+    for name, (trials, shift) in sides.items():
+        with results.Journal(root / name) as journal:
+            for trial in trials:
+                journal.write(episode(trial, rng, shift))
+        (root / name / results.SETTINGS).write_text(
+            json.dumps({"sha256": "abc", "total": len(trials), "checkpoint": "elsewhere"})
+        )
+        job = {"kind": "evaluate", "argv": [], "values": {}, "ended": 1.0, "exit_code": 0}
+        (root / name / "job.json").write_text(json.dumps(job))
+    return root / "nominal", root / "moved"
+
+
+@pytest.fixture(scope="module")
+def client(folders):
+    workshop, live = Workshop(folders[0].parent), SimpleNamespace(use_checkpoint=lambda path: None)
+    app = FastAPI()
+    app.include_router(router(workshop, live))
+    app.include_router(lab_routes.router(workshop, live))
+    with TestClient(app) as client:
+        yield client
+
+
+BOTH = {"runs": "nominal,moved"}
+
+
+def test_a_study_and_its_operating_point(folders):
+    found = lab.answer(Question(Selection(folders), k=1.5))
+    assert (found["nominal"], found["perturbed"]) == (50, 60)
+    assert found["mu"] == pytest.approx(5, abs=0.1)
+    assert found["threshold"] == pytest.approx(found["mu"] + 1.5 * found["sigma"])
+    counts = found["confusion"]
+    assert counts["true_positives"] + counts["false_negatives"] == 60
+    assert counts["balanced_accuracy"] > 0.9
+    assert found["figures"].keys() == {"histogram", "roc", "episodes"}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_threshold_moves_the_verdicts(folders):
+    caught = [
+        lab.answer(Question(Selection(folders), k=k))["confusion"]["true_positives"]
+        for k in (-3.0, 1.0, 8.0, 40.0)
+    ]
+    assert caught == sorted(caught, reverse=True) and caught[0] == 60 and caught[-1] == 0
+
+
+def test_filters_keep_the_nominal_episodes_of_what_is_left(folders):
+    hard = Selection(folders, difficulty="5").rows()
+    assert {row["difficulty"] for row in hard} == {None, 5}
+    one = Selection(folders, task="3", move="orbit").rows()
+    assert {row["task"] for row in one} == {3}
+    assert {lab.camera_move(row["camera"]) for row in one} == {None, "orbit"}
+    assert lab.answer(Question(Selection(folders, suite="libero_goal")))["problem"]
+
+
+def test_every_episode_can_be_played_again(folders):
+    figure = lab.answer(Question(Selection(folders)))["figures"]["episodes"]
+    scenes = [json.loads(text) for trace in figure["data"] for text in trace["customdata"]]
+    assert len(scenes) == 110
+    moved = [scene for scene in scenes if "camera" in scene]
+    assert len(moved) == 60 and all(scene["scene"]["suite"] == "libero_object" for scene in scenes)
+
+
+def test_tables_hold_what_the_papers_report_beside_our_own(folders):
+    found = lab.tables(Question(Selection(folders)))
+    assert {line["score"] for line in found["scores"]} == set(SCORES)
+    assert found["study"]["groups"][0]["auroc"] > 0.95
+    assert found["published"]["study"]["rows"][5][3] == "84.5%"
+    whole = [rate for rate in found["success"]["nominal"] if rate["task"] is None]
+    assert [(r["successes"], r["episodes"]) for r in whole] == [(50, 50)]
+    assert set(found["failure"]) == {"Slope Start", "Slope Final"}
+    alone = lab.tables(Question(Selection(folders[:1])))
+    assert "scores" not in alone and "two nominal episodes" in alone["problem"]
+
+
+def test_runs_of_different_checkpoints_are_not_mixed(folders, tmp_path):
+    with results.Journal(tmp_path) as journal:
+        journal.write(row_of(nominal("libero_object", [0], [40])[0], checkpoint="def"))
+    with pytest.raises(ValueError, match="different checkpoints"):
+        lab.answer(Question(Selection((*folders, tmp_path))))
+
+
+def test_episodes_as_csv(client, folders):
+    reply = client.get("/lab/episodes.csv", params=BOTH)
+    lines = list(csv.DictReader(io.StringIO(reply.text)))
+    plans = sum(len(row["step"]) for row in Selection(folders).rows())
+    assert len(lines) == plans and float(lines[0]["final_energy"]) > 3
+
+
+def test_routes_answer_in_json_or_with_one_line(client):
+    assert client.get("/lab/options").json()["paper"] == "final_energy"
+    assert client.get("/lab/study", params=BOTH | {"k": 0.5}).json()["perturbed"] == 60
+    assert client.get("/lab/tables", params=BOTH | {"unit": "first"}).json()["scores"]
+    assert client.get("/lab/study", params=BOTH | {"score": "luck"}).status_code == 400
+    assert client.get("/lab/study", params={"runs": "../x"}).status_code == 400
+    assert client.get("/lab/study", params=BOTH | {"k": "nan"}).status_code in (400, 422)
+    assert client.get("/lab/sweep", params={"run": "moved"}).status_code == 400
+    jobs = {job["name"]: job for job in client.get("/jobs").json()["jobs"]}
+    assert jobs["moved"]["summary"] == {
+        "done": 60, "successes": jobs["moved"]["summary"]["successes"], "errors": 0,
+        "total": 60, "progress": 1.0,
+    }  # fmt: skip
+
+
+def test_calibrating_refuses_what_it_cannot_stand_for(client):
+    def refused(*runs, **headers):
+        return client.post("/lab/calibrate", json={"runs": [*runs]}, headers=headers)
+
+    assert "no such checkpoint" in refused("nominal").json()["error"]
+    assert "choose nominal runs" in refused().json()["error"]
+    assert refused("nominal", origin="http://evil.example").status_code == 403
+
+
+def test_the_report_needs_nothing_else(folders, tmp_path):
+    out = tmp_path / "report.html"
+    assert report.main([*map(str, folders), "--out", str(out), "--k", "1.2"]) == 0
+    text = out.read_text()
+    assert "Plotly" in text and text.count('<figure id="figure-') == 3
+    outside = re.findall(r"<(?:link|img|script)[^>]+(?:src|href)=", text)
+    assert outside == []
+    assert report.main([str(folders[0]), "--out", str(tmp_path / "none.html")]) == 2
+    assert not (tmp_path / "none.html").exists()
+
+
+def sweep_of(points, over):
+    rows = [
+        {"camera": {"orbit_horizontal": p.camera.orbit_horizontal, "distance": p.camera.distance},
+         "instruction": p.instruction, "kind": p.kind, **dict.fromkeys(SCORES, float(i))}
+        for i, p in enumerate(points)
+    ]  # fmt: skip
+    scene = {"suite": "libero_goal", "task": 3, "init": 40}
+    return {"over": over, "scene": scene, "total": len(points), "points": rows}
+
+
+def test_a_sweep_of_the_camera_is_a_map_row_by_row():
+    points = camera_points("x", (-10, 10), (80, 120), 3)
+    figure = lab.sweep_answer(sweep_of(points, "camera"), "final_energy")["figure"]
+    heat = figure["data"][0]
+    assert (heat["x"], heat["y"]) == ([-10, 0, 10], [80, 100, 120])
+    assert heat["z"] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    half = lab.sweep_answer(sweep_of(points[:4], "camera"), "final_energy")["figure"]
+    assert half["data"][0]["z"] == [[0, 1, 2], [3, None, None]]
+
+
+def test_a_sweep_of_words_tells_paraphrases_from_other_tasks():
+    points = word_points("libero_goal", 3)
+    kinds = [p.kind for p in points]
+    assert kinds[0] == "own" and kinds.count("other task") == 9 and "paraphrase" in kinds
+    bars = lab.sweep_answer(sweep_of(points, "words"), "energy_gap")["figure"]["data"][0]
+    assert bars["y"][-1] == points[0].instruction and len(bars["y"]) == len(points)
