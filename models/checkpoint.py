@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -78,12 +79,16 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Nominal level of an anomaly score: threshold = mu + k·sigma (Eq. 5)."""
+    """Nominal level of an anomaly score per plan: threshold = mu + k·sigma (Eq. 5).
+
+    `levels` holds (mu, sigma) of other scores of the same plans, by name.
+    """
 
     mu: float
     sigma: float
     score: str = "final_energy"
     episodes: int = 0
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

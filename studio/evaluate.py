@@ -33,6 +33,7 @@ from studio import detection, results, success, trials
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
 from studio.recorder import whole_file
+from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trials import Trial
 
@@ -73,12 +74,19 @@ def _tally(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def calibrate(rows: Sequence[dict[str, Any]]) -> Calibration:
-    """μ_v and σ_v over the plans of nominal episodes. Raises ValueError with fewer than two."""
-    energies = [e for row in rows for e in row.get("final_energy", ())]
-    if len(energies) < 2:
+    """μ_v and σ_v of every score over the plans of nominal episodes; the paper's is the main one.
+
+    Raises ValueError with fewer than two plans.
+    """
+    levels = {}
+    for name in SCORES:
+        values = [v for row in rows for v in row.get(name, ()) if v is not None]
+        if len(values) > 1:
+            levels[name] = float(np.mean(values)), float(np.std(values, ddof=1))
+    if PAPER not in levels:
         raise ValueError("calibration needs at least two plans; evaluate some episodes first")
-    mu, sigma = float(np.mean(energies)), float(np.std(energies, ddof=1))
-    return Calibration(mu=mu, sigma=sigma, score="final_energy", episodes=len(rows))
+    mu, sigma = levels[PAPER]
+    return Calibration(mu=mu, sigma=sigma, score=PAPER, episodes=len(rows), levels=levels)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

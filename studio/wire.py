@@ -35,6 +35,7 @@ from studio.events import (
 )
 from studio.feed import PlanRecord
 from studio.loop import LoopState
+from studio.scores import plan_scores
 
 THUMB_WIDTH = 96  # pixels
 
@@ -144,7 +145,7 @@ def plan_message(index: int, record: PlanRecord) -> dict:
         "step": record.step,
         "initial": plan.initial_energy,
         "final": plan.final_energy,
-        "gap": plan.energy_gap,
+        "scores": plan_scores(plan),
         "latency_ms": 1000 * plan.latency_s,
         "round_trip_ms": None if plan.round_trip_s is None else 1000 * plan.round_trip_s,
         "instruction": plan.observation.instruction,

@@ -40,20 +40,31 @@ export const live = {
   marks: [],
   selected: null, // index of the plan that the panels below explain
   k: Number(recall("studio-k") ?? 1),
+  score: recall("studio-score"), // null: the one that the checkpoint was calibrated for
 };
 
-// The calibrated score of a plan: its final energy, or the energy gap where the model card says so.
-export function scoreIsGap() {
-  return /gap/.test(live.calibration?.score ?? "");
+// The score that verdicts go by: the paper's, unless a person chose another that is calibrated.
+export const scoreName = () => (live.calibration?.levels?.[live.score] ? live.score : (live.calibration?.score ?? "final_energy"));
+export const scoreLabel = () => live.config?.scores[scoreName()] ?? scoreName();
+export const score = (plan) => plan.scores[scoreName()];
+
+export function setScore(name) {
+  live.score = name;
+  remember("studio-score", name);
+  emit("k", live.k);
 }
 
-export function score(plan) {
-  return scoreIsGap() ? plan.gap : plan.final;
+// {mu, sigma} of that score over calibration episodes, or null.
+export function level() {
+  const c = live.calibration;
+  if (!c) return null;
+  const [mu, sigma] = c.levels?.[scoreName()] ?? [c.mu, c.sigma];
+  return { mu, sigma };
 }
 
 export function threshold() {
-  const c = live.calibration;
-  return c ? c.mu + live.k * c.sigma : null;
+  const known = level();
+  return known && known.mu + live.k * known.sigma;
 }
 
 export function verdict(plan) {

@@ -14,6 +14,7 @@ const HEADER = `
     <span class="st-link" id="live-link" data-up="false">connecting</span>
   </div>
   <div class="st-tools">
+    <button id="live-tour" title="Guided tour: → and ← walk, Esc ends it" aria-label="Guided tour" aria-pressed="false">▷</button>
     <button id="live-theme" title="Dark or light" aria-label="Switch between dark and light">◐</button>
     <button id="live-help" title="Keyboard shortcuts (?)" aria-label="Keyboard shortcuts">?</button>
   </div>`;
@@ -29,6 +30,7 @@ const OVERLAYS = `
       <dt><kbd>c</kbd></dt><dd>one chunk: on to the next plan</dd>
       <dt><kbd>r</kbd></dt><dd>reset: the same scene again</dd>
       <dt><kbd>n</kbd></dt><dd>next: the task's next initial state</dd>
+      <dt><kbd>→</kbd> <kbd>←</kbd></dt><dd>walk the guided tour, <kbd>esc</kbd> ends it</dd>
       <dt><kbd>?</kbd></dt><dd>this legend</dd>
     </dl>
     <h2>Reading the energy</h2>

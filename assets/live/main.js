@@ -7,6 +7,7 @@ import * as inside from "./inside.js";
 import * as pose from "./pose.js";
 import { connect, disconnect } from "./socket.js";
 import * as stage from "./stage.js";
+import * as tour from "./tour.js";
 import * as trace from "./trace.js";
 
 const PANELS = {
@@ -50,5 +51,6 @@ function drain() {
   }
   if (waiting.size) return;
   waiting.add("connected"); // once
+  tour.mount();
   connect();
 }

@@ -1,6 +1,6 @@
 // The stage: both camera views, the transport under them and the verdict beside them.
 
-import { emit, latestPlan, live, number, on, planAt, score, scoreIsGap, setK, threshold, verdict } from "./bus.js";
+import { emit, latestPlan, level, live, number, on, planAt, score, scoreLabel, scoreName, setK, threshold, verdict } from "./bus.js";
 import { drive } from "./forms.js";
 import { connect, send } from "./socket.js";
 
@@ -217,7 +217,7 @@ function drawVerdict() {
   document.body.classList.toggle("st-uncalibrated", limit === null);
   box.dataset.verdict = plan ? verdict(plan) : "unknown";
   $(".st-verdict-word").textContent = plan ? WORDS[verdict(plan)] : "no plan yet";
-  $(".st-verdict-symbol").innerHTML = scoreIsGap() ? "energy gap" : "E(a<sup>(K)</sup>)";
+  $(".st-verdict-symbol").innerHTML = scoreName() === "final_energy" ? "E(a<sup>(K)</sup>)" : scoreLabel();
   $("#live-energy").textContent = plan ? number(score(plan)) : "–";
   $(".st-k output").textContent = live.k.toFixed(1);
   $(".st-limit").textContent = limit === null ? "" : number(limit);
@@ -227,7 +227,7 @@ function drawVerdict() {
         ["plan", `${plan.index}${plan.index === live.selected ? " · selected" : ""}`],
         ["start E(a⁽⁰⁾)", number(plan.initial)],
         ["refined E(a⁽ᴷ⁾)", number(plan.final)],
-        ["gap to read-out", number(plan.gap, 3)],
+        ["gap to read-out", number(plan.scores.energy_gap, 3)],
         ["latency", `${plan.latency_ms.toFixed(0)} ms`],
       ]
     : [];
@@ -236,7 +236,7 @@ function drawVerdict() {
 
 // The gauge spans μ - 3σ … μ + 5σ.
 function drawGauge(plan) {
-  const c = live.calibration;
+  const c = level();
   $(".st-gauge").hidden = !c;
   if (!c) return;
   const place = (z) => `${100 * Math.min(1, Math.max(0, (z + 3) / 8))}%`;

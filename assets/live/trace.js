@@ -1,6 +1,6 @@
 // The energy of every plan of the episode: the trace with its calibrated band, and the filmstrip.
 
-import { live, number, on, score, scoreIsGap, select, threshold, verdict } from "./bus.js";
+import { escapeHtml, level, live, number, on, score, scoreLabel, scoreName, select, setScore, threshold, verdict } from "./bus.js";
 import { CONFIG, css, onTheme, plotly, themed } from "./plot.js";
 
 const TEMPLATE = `
@@ -8,8 +8,8 @@ const TEMPLATE = `
     <div class="st-segments" role="group" aria-label="What the trace shows">
       <button id="live-trace-energy" aria-pressed="true">E(a⁽ᴷ⁾)</button>
       <button id="live-trace-both" aria-pressed="false">with E(a⁽⁰⁾)</button>
-      <button id="live-trace-gap" aria-pressed="false">gap</button>
     </div>
+    <select id="live-trace-score" aria-label="Score that verdicts go by"></select>
     <div class="st-legend"><span class="in">in distribution</span><span class="out">out of distribution</span></div>
   </header>
   <div id="live-trace-plot" role="img" aria-label="Energy per plan over control steps"></div>
@@ -17,19 +17,20 @@ const TEMPLATE = `
   <div id="live-filmstrip" role="listbox" aria-label="Plans of this episode" tabindex="-1"></div>`;
 
 let root;
-let shows = null; // "energy" | "both" | "gap"; null: what the calibration is about
+let both = false; // the energies that plans begin with too
 let pending = false;
 const $ = (selector) => root.querySelector(selector);
 
 export function mount(element) {
   root = element;
   root.innerHTML = TEMPLATE;
-  for (const name of ["energy", "both", "gap"]) {
+  for (const name of ["energy", "both"]) {
     $(`#live-trace-${name}`).addEventListener("click", () => {
-      shows = name;
-      draw();
+      both = name === "both";
+      setScore("final_energy");
     });
   }
+  $("#live-trace-score").addEventListener("change", ({ target }) => setScore(target.value));
   $("#live-filmstrip").addEventListener("click", (event) => {
     const cell = event.target.closest("[data-plan]");
     if (cell) select(Number(cell.dataset.plan));
@@ -67,17 +68,26 @@ function draw() {
     if (first) {
       gd.on("plotly_click", ({ points }) => points[0].customdata !== undefined && select(points[0].customdata));
     }
-    for (const name of ["energy", "both", "gap"]) {
-      $(`#live-trace-${name}`).setAttribute("aria-pressed", String(name === mode()));
+    for (const name of ["energy", "both"]) {
+      $(`#live-trace-${name}`).setAttribute("aria-pressed", String(isPaper() && both === (name === "both")));
     }
+    drawScores();
     $("#live-trace-empty").hidden = live.plans.length > 0;
     root.dataset.points = live.plans.length;
   });
 }
 
-const mode = () => shows ?? (scoreIsGap() ? "gap" : "energy");
-const value = (plan) => (mode() === "gap" ? plan.gap : plan.final);
-const calibrated = () => live.calibration && scoreIsGap() === (mode() === "gap");
+const isPaper = () => scoreName() === "final_energy";
+
+// The scores that the checkpoint is calibrated for; their list is left out where there is one.
+function drawScores() {
+  const names = Object.keys(live.calibration?.levels ?? {});
+  const list = $("#live-trace-score");
+  list.hidden = names.length < 2;
+  list.innerHTML = names
+    .map((name) => `<option value="${name}" ${name === scoreName() ? "selected" : ""}>${escapeHtml(live.config.scores[name] ?? name)}</option>`)
+    .join("");
+}
 
 function traces() {
   const { plans } = live;
@@ -87,15 +97,15 @@ function traces() {
   const kinds = plans.map(verdict);
   const chosen = plans.filter((plan) => plan.index === live.selected);
   const hover = "step %{x} · plan %{customdata}<br>%{text}<extra></extra>";
-  const text = plans.map((p) => `E(a⁽⁰⁾) ${number(p.initial)} → E(a⁽ᴷ⁾) ${number(p.final)}<br>gap ${number(p.gap, 3)}`);
+  const text = plans.map((p) => `E(a⁽⁰⁾) ${number(p.initial)} → E(a⁽ᴷ⁾) ${number(p.final)}<br>${scoreLabel()} ${number(score(p), 3)}`);
   const initial = {
     x, customdata, text, y: plans.map((plan) => plan.initial), mode: "lines+markers", hovertemplate: hover,
     line: { color: css("--st-faint"), width: 1.5, dash: "dot" },
     marker: { color: css("--st-faint"), size: 6, symbol: "circle-open" },
-    visible: mode() === "both",
+    visible: isPaper() && both,
   };
   const final = {
-    x, customdata, text, y: plans.map(value), mode: "lines+markers", hovertemplate: hover,
+    x, customdata, text, y: plans.map(score), mode: "lines+markers", hovertemplate: hover,
     line: { color: css("--st-faint"), width: 2, shape: "linear" },
     marker: {
       color: kinds.map((kind) => colors[kind]),
@@ -106,7 +116,7 @@ function traces() {
     },
   };
   const ring = {
-    x: chosen.map((p) => p.step), y: chosen.map(value), customdata: chosen.map((p) => p.index),
+    x: chosen.map((p) => p.step), y: chosen.map(score), customdata: chosen.map((p) => p.index),
     mode: "markers", hoverinfo: "skip",
     marker: { symbol: "circle-open", size: 19, color: css("--st-ink"), line: { width: 2.5 } },
   };
@@ -117,9 +127,9 @@ function layout() {
   const last = live.plans.at(-1)?.step ?? 0;
   const end = Math.max(48, last * 1.04 + 4);
   const { shapes, annotations } = decorations(end);
-  const title = { energy: "E(a⁽ᴷ⁾)", both: "energy", gap: "E(read-out) − E(a⁽ᴷ⁾)" }[mode()];
+  const title = !isPaper() ? scoreLabel() : both ? "energy" : "E(a⁽ᴷ⁾)";
   return {
-    uirevision: `${live.state?.episode ?? 0} ${mode()}`,
+    uirevision: `${live.state?.episode ?? 0} ${title}`,
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 58, r: 74, t: 24, b: 36 },
@@ -135,8 +145,9 @@ function layout() {
 
 // Room for every value and for the band, with a margin.
 function extent() {
-  const values = live.plans.flatMap((p) => (mode() === "both" ? [p.initial, p.final] : [value(p)]));
-  if (calibrated()) values.push(live.calibration.mu, live.calibration.mu - live.calibration.sigma, threshold());
+  const values = live.plans.flatMap((p) => (isPaper() && both ? [p.initial, p.final] : [score(p)]));
+  const known = level();
+  if (known) values.push(known.mu, known.mu - known.sigma, threshold());
   const finite = values.filter(Number.isFinite);
   if (!finite.length) return [0, 1];
   const [low, high] = [Math.min(...finite), Math.max(...finite)];
@@ -147,8 +158,8 @@ function extent() {
 function decorations(end) {
   const shapes = [];
   const annotations = [];
-  if (calibrated()) {
-    const { mu } = live.calibration;
+  if (level()) {
+    const { mu } = level();
     const limit = threshold();
     const across = { xref: "paper", x0: 0, x1: 1, layer: "below" };
     shapes.push(
@@ -195,7 +206,7 @@ function fillStrip() {
 
 // Heights of the bars: μ - 2σ … μ + 4σ of the calibration, or the episode's own range without one.
 function fillBars() {
-  const c = live.calibration;
+  const c = level();
   const values = live.plans.map(score).filter(Number.isFinite);
   const low = c ? c.mu - 2 * c.sigma : Math.min(...values);
   const high = c ? c.mu + 4 * c.sigma : Math.max(...values);

@@ -24,6 +24,7 @@ from studio.events import (
     SensorNoise,
 )
 from studio.perturbations import DIFFICULTIES, lights, sensors, starts
+from studio.scores import SCORES
 from studio.ui.widgets import PLOTLY, Field, bridge, form, heading, listen, panel
 
 CAMERA_LOOKS = {
@@ -113,6 +114,7 @@ def _config(studio: StudioInfo) -> dict[str, Any]:
             for suite, names in studio.layouts.items()
         },
         "defaults": defaults | {"sampler": asdict(SamplerConfig())},
+        "scores": {score.name: score.label for score in SCORES.values()},
         "plotly": f"gradio_api/file={PLOTLY.as_posix()}?{plotly.__version__}",
     }
 

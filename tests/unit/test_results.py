@@ -104,7 +104,11 @@ def test_broken_tables_are_told(tmp_path):
 
 
 def test_calibration_is_over_plans():
-    calibration = calibrate([{"final_energy": [1.0, 2.0]}, {"final_energy": [3.0]}])
+    rows = [{"final_energy": [1.0, 2.0], "energy_gap": [None, 4.0]}, {"final_energy": [3.0]}]
+    calibration = calibrate(rows)
     assert (calibration.mu, calibration.sigma, calibration.episodes) == (2.0, 1.0, 2)
+    assert calibration.levels == {"final_energy": (2.0, 1.0)}  # one gap is no spread
+    rows[1]["energy_gap"] = [6.0]
+    assert calibrate(rows).levels["energy_gap"] == (5.0, 2**0.5)
     with pytest.raises(ValueError):
         calibrate([])

@@ -1,0 +1,109 @@
+"""Evaluation runs on real scenes: killed, crashed, stopped, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from studio import results, sweep
+from studio.evaluate import CHECKPOINT
+from studio.events import Outcome
+from studio.fleet import Worker, provenance
+from studio.scores import SCORES
+from studio.trials import nominal, perturbed
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 300
+
+
+def evaluation(out: Path, *options: str) -> subprocess.Popen:
+    argv = [sys.executable, "-m", "studio.evaluate", "--tasks", "0-2", "--inits", "40"]
+    argv += ["--workers", "1", "--out", str(out), *options]
+    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition, what: str):
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {WAIT_S} s")
+
+
+def journal(out: Path) -> list[str]:
+    file = out / results.JOURNAL
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_a_killed_run_loses_and_repeats_nothing_and_leaves_no_process(tmp_path):
+    run = evaluation(tmp_path)
+    wait_for(lambda: journal(tmp_path), "the first episode")
+    children = psutil.Process(run.pid).children(recursive=True)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not any(c.is_running() for c in children), "the simulators' end")
+    before = journal(tmp_path)
+    assert 0 < len(before) < 3
+    again = evaluation(tmp_path)
+    assert again.wait(WAIT_S) == 0
+    assert journal(tmp_path)[: len(before)] == before
+    rows = results.read_table(tmp_path / results.TABLE)
+    assert sorted(row["task"] for row in rows) == [0, 1, 2]
+    assert all(row["outcome"] in (Outcome.SUCCESS, Outcome.TIMEOUT) for row in rows)
+    settings = json.loads((tmp_path / results.SETTINGS).read_text())
+    assert settings["total"] == 3 and settings["sha256"] == rows[0]["checkpoint"]
+
+
+def test_a_stopped_run_ends_after_the_episode_under_way(tmp_path):
+    run = evaluation(tmp_path)
+    wait_for(lambda: journal(tmp_path), "the first episode")
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate(timeout=WAIT_S)[0].decode()
+    assert run.returncode == 128 + signal.SIGTERM and "the same command goes on" in said
+    assert len(results.read_table(tmp_path / results.TABLE)) == len(journal(tmp_path)) < 3
+
+
+def test_a_simulator_that_dies_costs_an_attempt_not_the_episode():
+    policy = EnergyPolicy.from_pretrained(CHECKPOINT)
+    worker = Worker(policy, SamplerConfig(), policy.checkpoint.pixels, provenance(policy))
+
+    class KillsOnce:
+        """The policy, but its first plan finds the simulator dead."""
+
+        def plan(self, obs, sampler, seed):
+            worker.policy = policy
+            os.kill(worker._sim.pid, signal.SIGKILL)
+            return policy.plan(obs, sampler, seed)
+
+    (trial,) = perturbed("camera", nominal("libero_object", [0], [40]), count=1)
+    worker.policy = KillsOnce()
+    row = worker.run(trial)
+    worker.close()
+    assert row["outcome"] in (Outcome.SUCCESS, Outcome.TIMEOUT)
+    plans = len(row["step"])
+    assert plans == len(row["final_energy"]) == len(row["timestep_energies"]) > 0
+    assert set(SCORES) <= row.keys() and row["kind"] == "camera"
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path):
+    argv = ["--size", "2", "--plans", "1", "--out", str(tmp_path)]
+    assert sweep.main(argv) == 0
+    first = sweep.read_sweep(tmp_path)
+    assert len(first["points"]) == first["total"] == 4
+    energies = [point["final_energy"] for point in first["points"]]
+    assert len(set(energies)) == 4
+    cut = {**first, "points": first["points"][:1]}
+    (tmp_path / sweep.RESULT).write_text(json.dumps(cut))
+    assert sweep.main(argv) == 0
+    assert sweep.read_sweep(tmp_path) == first
+    assert sweep.main([*argv, "--init", "41"]) == 2  # another sweep's folder
