@@ -31,6 +31,7 @@ from typing import Any
 from studio.supervisor import LOCK, LOG, ROOT, read_record, start_time, write_record
 
 METRICS = "metrics.jsonl"
+WRITTEN = {"train": METRICS, "evaluate": "evaluation.json", "sweep": "sweep.json"}  # by each kind
 ETA = re.compile(r"\[[\d:]+<([\d:]+)")  # in tqdm's line
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE_S = 60.0  # to save and end, before SIGKILL
@@ -206,10 +207,7 @@ class Jobs:
         if supervisor := self._supervisors.get(folder.name):
             supervisor.poll()  # leaves no zombie
         if record is None:
-            metrics = folder / METRICS
-            if not metrics.is_file():
-                return None
-            return Job(folder, JobState.OUTSIDE, started=metrics.stat().st_mtime)
+            return _outside(folder)
         running = record.get("ended") is None and _is_locked(folder)
         if running is False and record.get("ended") is None:
             record = read_record(folder) or record  # it may have ended between the two looks
@@ -224,6 +222,15 @@ class Jobs:
             exit_code=record.get("exit_code"),
             stopping=running and bool(record.get("stopped")),
         )
+
+
+def _outside(folder: Path) -> Job | None:
+    """A folder that a command outside the studio writes or wrote, told by what is in it."""
+    for kind, name in WRITTEN.items():
+        with contextlib.suppress(FileNotFoundError):
+            changed = (folder / name).stat().st_mtime
+            return Job(folder, JobState.OUTSIDE, kind, started=changed)
+    return None
 
 
 def _end_state(record: Mapping[str, Any]) -> JobState:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,21 +37,25 @@ def episode(trial, rng, shift):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root, rng = tmp_path_factory.mktemp("workspace") / "runs", np.random.default_rng(0)
+def write_runs(root: Path) -> tuple[Path, Path]:
+    """A nominal run of 50 episodes and a perturbed one of 60 in a workspace."""
+    rng = np.random.default_rng(0)
     scenes = nominal("libero_object", range(10), range(40, 45))
     sides = {"nominal": (scenes, 0.0), "moved": (from_other_views(scenes, 60, range(1, 6)), SHIFT)}
     for name, (trials, shift) in sides.items():
         with results.Journal(root / name) as journal:
             for trial in trials:
                 journal.write(episode(trial, rng, shift))
-        (root / name / results.SETTINGS).write_text(
-            json.dumps({"sha256": "abc", "total": len(trials), "checkpoint": "elsewhere"})
-        )
-        job = {"kind": "evaluate", "argv": [], "values": {}, "ended": 1.0, "exit_code": 0}
-        (root / name / "job.json").write_text(json.dumps(job))
+        perturb = "camera" if shift else "none"
+        about = {"sha256": "abc", "total": len(trials), "suite": "libero_object"}
+        about |= {"perturb": perturb, "checkpoint": "elsewhere"}
+        (root / name / results.SETTINGS).write_text(json.dumps(about))
     return root / "nominal", root / "moved"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return write_runs(tmp_path_factory.mktemp("workspace") / "runs")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,175 @@
+"""The OOD lab in a real browser: runs fill the study, k walks along the ROC, episodes replay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from studio import results
+from tests.ui.conftest import SHIPPED, app, wait_until_ready, watched_tab
+from tests.ui.test_train import fill, open_tab
+from tests.unit.test_lab import write_runs
+
+SLOW = 300_000  # ms: an evaluation loads a model and a simulator before its first episode
+PLOT = "document.getElementById('lab-plot-{}')"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A workspace with a nominal and a perturbed run of known energies."""
+    folder = tmp_path_factory.mktemp("lab")
+    write_runs(folder / "runs")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studio(folder: Path) -> Iterator[str]:
+    with app(SHIPPED, folder, "--paused", "--sessions", "1") as address:
+        yield address
+
+
+@pytest.fixture
+def tab(chromium: Browser, studio: str) -> Iterator[Page]:
+    with watched_tab(chromium, studio) as tab:
+        tab.set_default_timeout(120_000)
+        tab.goto(studio)
+        yield tab
+
+
+def open_lab(tab: Page) -> None:
+    open_tab(tab, "OOD lab")
+    expect(tab.locator("#lab-study [data-episodes='110']")).to_be_visible(timeout=SLOW)
+    tab.wait_for_function(f"{PLOT.format('roc')}?.data?.length === 3", timeout=SLOW)
+
+
+def set_k(tab: Page, k: float) -> None:
+    tab.locator("#lab-study [data-field=k]").fill(str(k))
+    expect(tab.locator("#lab-study .st-slide output")).to_have_text(f"{k:g}")
+
+
+def caught(tab: Page) -> int:
+    return int(tab.locator("#lab-study .st-matrix td b").first.inner_text())
+
+
+def test_the_threshold_walks_along_the_roc(tab: Page):
+    open_lab(tab)
+    set_k(tab, -2)
+    expect(tab.locator("#lab-study .st-matrix td b").first).to_have_text("60")
+    at = tab.evaluate(f"{PLOT.format('roc')}.data[2].x[0]")
+    assert at > 0.5
+    set_k(tab, 5)
+    tab.wait_for_function(f"{PLOT.format('roc')}.data[2].x[0] === 0")
+    assert tab.evaluate(f"{PLOT.format('histogram')}.layout.shapes.length") == 2
+
+
+def test_filters_and_scores_change_what_is_compared(tab: Page):
+    open_lab(tab)
+    tab.locator("#lab-study [data-field=difficulty]").select_option("5")
+    expect(tab.locator("#lab-study [data-episodes='110']")).to_have_count(0)
+    assert int(tab.locator("#lab-study .st-study").get_attribute("data-episodes")) > 50
+    tab.locator("#lab-study [data-field=difficulty]").select_option("")
+    tab.locator("#lab-study [data-field=score]").select_option("energy_gap")
+    tab.wait_for_function(
+        f"{PLOT.format('histogram')}.layout.xaxis.title.text.startsWith('energy gap')"
+    )
+    for name in ("groups", "scores", "success", "failure", "operating"):
+        tab.locator(f"#lab-tables [data-table={name}]").click()
+        expect(tab.locator("#lab-tables .st-scroll")).to_be_visible()
+    expect(tab.locator("#lab-tables .st-scroll")).to_contain_text("84.5%")
+    tab.reload()
+    open_lab(tab)
+    expect(tab.locator("#lab-study [data-field=score]")).to_have_value("energy_gap")
+    tab.locator("#lab-study [data-field=score]").select_option("final_energy")
+
+
+def test_one_run_alone_asks_for_the_other_side(tab: Page):
+    open_lab(tab)
+    tab.locator("#lab-runs tr[data-name=moved] input").uncheck()
+    expect(tab.locator("#lab-study .st-empty")).to_contain_text("50 nominal and 0 perturbed")
+    tab.locator("#lab-runs tr[data-name=moved] input").check()
+    expect(tab.locator("#lab-study .st-matrix")).to_be_visible()
+
+
+def test_an_episode_is_played_again_in_live(tab: Page):
+    open_lab(tab)
+    scene, state = PLOT.format("episodes"), "studio.live.state"
+    chosen = tab.evaluate(f"""() => {{
+        const place = {scene};
+        const moved = place.data.flatMap(t => t.customdata).map(JSON.parse)
+            .find(e => e.camera && e.camera.orbit_horizontal);
+        place.emit("plotly_click", {{ points: [{{ customdata: JSON.stringify(moved) }}] }});
+        return moved;
+    }}""")
+    task, orbit = chosen["scene"]["task"], chosen["camera"]["orbit_horizontal"]
+    seen = f"{state}.scene.task === {task} && {state}.camera.orbit_horizontal === {orbit}"
+    tab.wait_for_function(f"{seen} && studio.live.plans.length > 0", timeout=SLOW)
+    expect(tab.locator("#live-stage")).to_be_visible()
+
+
+def test_an_evaluation_and_a_sweep_from_launch_to_figure(tab: Page, folder: Path):
+    open_lab(tab)
+    for name, value in {"tasks": "0", "inits": "40", "workers": "1", "name": "real"}.items():
+        fill(tab, f"lab-{name}", value)
+    expect(tab.locator("#lab-command code")).to_contain_text("runs/real")
+    expect(tab.locator("#lab-command code")).to_contain_text("--tasks 0")
+    tab.click("#evaluate-launch")
+    expect(tab.locator("#lab-runs .st-head .st-pill")).to_have_text("finished", timeout=SLOW)
+    expect(tab.locator("#lab-runs .st-tiles")).to_contain_text("1 of 1")
+    (row,) = results.read_rows(folder / "runs" / "real")
+    assert row["outcome"] in ("success", "timeout") and row["final_energy"]
+
+    tab.get_by_text("New sweep").click()
+    for name, value in {"size": "2", "plans": "1", "name": "around"}.items():
+        fill(tab, f"sweep-{name}", value)
+    expect(tab.locator("#sweep-command code")).to_contain_text("--size 2")
+    tab.click("#sweep-launch")
+    expect(tab.locator("#sweep-plot[data-points='4']")).to_be_visible(timeout=SLOW)
+    found = json.loads((folder / "runs" / "around" / "sweep.json").read_text())
+    heat = tab.evaluate("document.getElementById('sweep-plot').data[0].z.flat()")
+    energies = [point["final_energy"] for point in found["points"]]
+    assert heat == pytest.approx(energies, rel=1e-4)
+
+
+def test_a_study_is_kept_as_csv_and_report(tab: Page):
+    open_lab(tab)
+    for action, name in (("csv", "episodes.csv"), ("report", "report.html")):
+        with tab.expect_download() as download:
+            tab.locator(f"#lab-runs [data-action={action}]").click()
+        assert download.value.suggested_filename == name
+        assert Path(download.value.path()).stat().st_size > 10_000
+    with tab.expect_download() as download:
+        tab.locator("#lab-study figure[data-plot=roc] [data-save=svg]").click()
+    assert Path(download.value.path()).read_text().startswith("<svg")
+
+
+def test_the_tour_needs_one_key(tab: Page):
+    wait_until_ready(tab)
+    tab.click("#live-tour")
+    card = tab.locator("#live-tour-card")
+    expect(card).to_contain_text("A nominal episode")
+    tab.wait_for_function("studio.live.plans.length > 0", timeout=SLOW)
+    tab.keyboard.press("ArrowRight")
+    expect(card).to_contain_text("The camera moves")
+    tab.wait_for_function("studio.live.state.camera.orbit_horizontal > 30", timeout=SLOW)
+    tab.keyboard.press("PageDown")
+    expect(card).to_contain_text("Inside one plan")
+    tab.wait_for_function("studio.live.state.status === 'paused'", timeout=SLOW)
+    tab.keyboard.press("ArrowRight")
+    expect(card).to_contain_text("Other words")
+    tab.wait_for_function(
+        "studio.live.marks.some(mark => mark.kind === 'instruction')", timeout=SLOW
+    )
+    tab.keyboard.press("ArrowRight")
+    expect(tab.locator("#lab-study")).to_be_visible()
+    tab.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+
+
+def test_a_narrow_page_does_not_overflow(tab: Page):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    open_lab(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
