@@ -126,7 +126,9 @@ def numbers(key: str, value: object, shape: tuple[int | None, ...]) -> np.ndarra
         length > 0 if wanted is None else length == wanted
         for length, wanted in zip(array.shape, shape, strict=True)
     )
-    if not fits or not np.isfinite(array).all():
+    if not fits:
         wanted = ", ".join("N" if n is None else str(n) for n in shape)
-        raise BadRequest(f"{key!r} must be finite numbers of shape ({wanted}), not {array.shape}")
+        raise BadRequest(f"{key!r} must have the shape ({wanted}), not {array.shape}")
+    if not np.isfinite(array).all():
+        raise BadRequest(f"{key!r} must hold finite numbers; it has one that is not")
     return array

@@ -254,8 +254,8 @@ BAD = {
     "unknown key 'observation/depth'": broken(**{"observation/depth": IMAGE}),
     "'prompt' must be": broken(prompt=""),
     "at most 500 characters": broken(prompt="x" * 501),
-    "finite numbers": broken(**{"observation/state": np.full(8, np.nan)}),
-    "finite numbers of shape": broken(**{"observation/state": np.full(8, 1e300)}),
+    "hold finite numbers": broken(**{"observation/state": np.full(8, np.nan)}),
+    "hold finite numbers; it": broken(**{"observation/state": np.full(8, 1e300)}),
     r"shape \(8\), not \(9,\)": broken(**{"observation/state": np.zeros(9)}),
     "array of numbers": broken(**{"observation/state": "still"}),
     "must be a uint8 array": broken(**{"observation/image": IMAGE.astype(np.float32)}),
@@ -269,7 +269,7 @@ BAD = {
     "'sampler' must be a map of steps": broken(eb_vla={"sampler": {"colour": 1}}),
     "'seed' must": broken(eb_vla={"seed": -1}),
     "'seed' must be a whole": broken(eb_vla={"seed": "x"}),
-    "'actions' must be finite numbers": broken(
+    r"'actions' must have the shape \(N, 8, 7\)": broken(
         eb_vla={"kind": "energies", "actions": np.zeros((1, 7, 7))}
     ),
     "'centre' must be": broken(eb_vla={"kind": "slice_2d"}),
