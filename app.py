@@ -53,10 +53,8 @@ def build(args: Namespace):
     workshop = Workshop(args.workspace)
     application.include_router(router(workshop, studio))
     application.include_router(lab_routes.router(workshop, studio))
-    blocks = page.build(studio)
-    return gr.mount_gradio_app(
-        application, blocks, path="/", root_path=args.root_path, **page.LAUNCH
-    )
+    options = {"root_path": args.root_path, **page.LAUNCH}
+    return gr.mount_gradio_app(application, page.build(studio), path="/", **options)
 
 
 def main(argv: list[str] | None = None) -> int:
