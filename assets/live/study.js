@@ -44,10 +44,9 @@ export async function configure() {
 export function show(names, progress) {
   runs = names;
   const now = JSON.stringify([names, progress]);
-  if (now !== seen && root?.offsetParent) {
-    seen = now;
-    ask();
-  }
+  if (now === seen || !document.getElementById("lab-page").offsetParent) return;
+  seen = now;
+  ask();
 }
 
 const query = () => new URLSearchParams({ ...asked, runs: runs.join(",") });

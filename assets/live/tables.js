@@ -37,13 +37,13 @@ export function mount(element) {
 export function show(names, progress) {
   runs = names;
   const now = JSON.stringify([names, progress]);
-  if (now === seen || !root?.offsetParent) return;
+  if (!root || now === seen || !document.getElementById("lab-page").offsetParent) return;
   seen = now;
   ask();
 }
 
 async function ask() {
-  if (!runs.length) return;
+  if (!runs.length) return paint();
   const mine = ++newest;
   const answer = await answerOf(`lab/tables?${question()}`).catch((error) => ({ problem: error.message }));
   if (mine !== newest) return;
@@ -53,7 +53,7 @@ async function ask() {
 
 function paint() {
   if (!root) return;
-  root.closest(".st-card").hidden = !runs.length;
+  document.getElementById("lab-tables").hidden = !runs.length;
   root.querySelectorAll("[data-table]").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.table === table)));
   const html = found ? TABLES[table][1](found) : "";
   draw(root.querySelector(".st-scroll"), html || `<div class="st-empty">${escapeHtml(found?.problem ?? "Counting …")}</div>`);

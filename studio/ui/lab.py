@@ -132,7 +132,7 @@ def _sweep() -> Widgets:
 
 def _launch(tab: str, kind: str, text: str) -> None:
     panel("command", tab)
-    button = gr.Button(text, variant="primary", elem_id=f"{kind}-launch", elem_classes="st-launch")
+    button = gr.Button(text, variant="primary", elem_id=f"{kind}-launch")
     listen(button.click, f"() => {{ {tab}.launch() }}")
 
 

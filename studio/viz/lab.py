@@ -44,9 +44,10 @@ def histogram_figure(
             xaxis=style.axis(label),
             yaxis=style.axis("share", tickformat=".0%"),
             showlegend=True,
-            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.12},
+            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.16, "yanchor": "bottom"},
+            margin={"l": 56, "r": 16, "t": 56, "b": 48},
             shapes=[_upright(x, dash) for x, _, dash in drawn],
-            annotations=[_named(x, text) for x, text, _ in drawn],
+            annotations=[_named(*line[:2], threshold) for line in drawn],
             height=300,
         ),
     }
@@ -74,8 +75,12 @@ def _upright(x: float, dash: str) -> dict[str, Any]:
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def _named(x: float, text: str) -> dict[str, Any]:
-    return {"x": x, "y": 1, "yref": "paper", "yanchor": "bottom", "text": text, "showarrow": False}
+def _named(x: float, text: str, threshold: float | None) -> dict[str, Any]:
+    """A line's name on the side of it that leads away from the other line."""
+    lower = threshold is not None and x < threshold
+    side = {"xanchor": "right" if lower else "left", "xshift": -2 if lower else 2}
+    place = {"x": x, "y": 1, "yref": "paper", "yanchor": "bottom", **side}
+    return {**place, "text": text, "showarrow": False}
 
 
 def roc_figure(
@@ -170,7 +175,7 @@ def episodes_figure(
             ),
             yaxis=style.axis(label),
             shapes=[] if threshold is None else [line],
-            height=340,
+            height=400,
         ),
     }
 
