@@ -49,7 +49,11 @@ export function show(names, progress) {
   ask();
 }
 
-const query = () => new URLSearchParams({ ...asked, runs: runs.join(",") });
+// Without a score, until it is known which there are, the paper's is meant.
+const query = () => {
+  const { score, ...rest } = asked;
+  return new URLSearchParams({ ...(score && { score }), ...rest, runs: runs.join(",") });
+};
 export const address = (what) => url(`lab/${what}?${query()}`).href;
 export const question = () => query();
 
