@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from models.types import Plan
 from studio.events import EpisodeEvent, Frame, Mark, StepEvent
-from studio.loop import LoopState
+from studio.state import LoopState
 
 MAX_PLANS = 600  # per episode; LIBERO's longest has 520 steps
 

@@ -13,7 +13,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -23,20 +23,16 @@ from models.types import Observation, Plan
 from studio.describe import describe_camera, describe_light, describe_sampler, describe_sensor
 from studio.events import (
     Advance,
-    CameraPerturbation,
     Command,
     EpisodeEvent,
     Frame,
-    LightPerturbation,
     LoadScene,
     Mark,
     Outcome,
     Pause,
-    Perturbation,
     Reset,
     Run,
     SceneSpec,
-    SensorNoise,
     SetCamera,
     SetInstruction,
     SetLight,
@@ -48,6 +44,7 @@ from studio.events import (
 )
 from studio.sensor import corrupted
 from studio.sim.process import SimCrashed, SimProcess
+from studio.state import LoopState, Pose
 
 log = logging.getLogger(__name__)
 
@@ -81,53 +78,6 @@ class Subscriber(Protocol):
     def on_plan(self, step: int, plan: Plan) -> None: ...
     def on_frame(self, frame: Frame) -> None: ...
     def on_mark(self, mark: Mark) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pose:
-    """Where a camera stands (m, world frame), its unit viewing direction and its up vector."""
-
-    position: tuple[float, ...]
-    look: tuple[float, ...]
-    up: tuple[float, ...]
-
-    @classmethod
-    def of(cls, position: np.ndarray, rotation: np.ndarray) -> Pose:
-        """From MuJoCo's camera frame, which looks along its own -z with y up."""
-        return cls(
-            tuple(map(float, position)),
-            tuple(map(float, -rotation[:, 2])),
-            tuple(map(float, rotation[:, 1])),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class LoopState:
-    """All that a page needs to draw its controls; replaced as a whole on every change."""
-
-    status: Status = Status.EMPTY
-    outcome: Outcome | None = None
-    message: str = ""
-    scene: SceneSpec = field(default_factory=SceneSpec)
-    task_instruction: str = ""
-    instruction: str = ""
-    camera: CameraPerturbation = field(default_factory=CameraPerturbation)
-    light: LightPerturbation = field(default_factory=LightPerturbation)
-    sensor: SensorNoise = field(default_factory=SensorNoise)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    hz: float = 20.0
-    measured_hz: float = 0.0
-    step: int = 0
-    max_steps: int = 0
-    n_inits: int = 0
-    episode: int = 0
-    pose: Pose | None = None
-    nominal_pose: Pose | None = None
-
-    @property
-    def perturbation(self) -> Perturbation:
-        """How the scene is seen."""
-        return Perturbation(self.camera, self.light, self.sensor)
 
 
 def plan_seed(scene: SceneSpec, index: int) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from models.types import Plan
 from studio.events import Advice, EpisodeEvent, Frame, Mark, StepEvent
 from studio.feed import PlanRecord, append_mark
-from studio.loop import LoopState
+from studio.state import LoopState
 
 MAX_FRAMES = 2000  # an episode has at most 520 steps; a camera dragged in a pause adds its own
 

@@ -34,8 +34,8 @@ from studio.events import (
     SetSpeed,
 )
 from studio.feed import PlanRecord
-from studio.loop import LoopState
 from studio.scores import plan_scores
+from studio.state import LoopState
 
 THUMB_WIDTH = 96  # pixels
 

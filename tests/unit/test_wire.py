@@ -22,7 +22,7 @@ from studio.events import (
     SetLight,
     SetSensor,
 )
-from studio.loop import LoopState
+from studio.state import LoopState
 
 LOAD = {"type": "load", "suite": "libero_goal", "task": 3, "init": 41, "seed": 2}
 
