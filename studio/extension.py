@@ -45,11 +45,6 @@ class Query:
     seed: int = 0
     asked: Mapping[str, Any] | None = None
 
-    @property
-    def batch(self) -> tuple[SamplerConfig, int]:
-        """Plans that have this in common can be made together."""
-        return self.sampler, self.observation.images["agentview"].shape[0]
-
 
 def parse(request: object) -> Query:
     """A request as it came. Raises BadRequest that says what it lacks."""

@@ -1,6 +1,7 @@
 """Who runs the episodes of an evaluation, several at a time.
 
-LocalFleet   a thread and a simulator process per worker, all planning with one policy
+LocalFleet   a thread and a simulator process per worker, all planning with one policy, in batches
+             on a GPU
 RayFleet     the same on the machines of a Ray cluster, a policy and a simulator per worker
 
 Both yield a row per trial as it ends, in no particular order. A simulator that dies is started
@@ -19,6 +20,7 @@ from typing import Any
 
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
+from studio.batching import Batcher
 from studio.loop import Controller
 from studio.results import episode_row, error_row
 from studio.rollout import run_episode
@@ -79,36 +81,43 @@ def provenance(policy: EnergyPolicy) -> dict[str, Any]:
 
 
 class LocalFleet:
-    """`workers` simulators on this machine."""
+    """`workers` simulators on this machine.
+
+    On a CPU the policy plans one by one: a batch of two takes as long there as two plans, so it
+    would gain nothing and make each episode's last digits depend on who else was there.
+    """
 
     def __init__(self, policy: EnergyPolicy, sampler: SamplerConfig, workers: int) -> None:
         self._policy, self._sampler, self._count = policy, sampler, workers
+        self._batch = 1 if policy.device.type == "cpu" else workers
         self._own = threading.local()
         self._workers: list[Worker] = []
 
     def run(self, trials: Sequence[Trial], stop: Stop) -> Iterator[dict[str, Any]]:
         """A row per trial. After `stop()` the episodes under way end, and no other begins."""
         waiting = iter(trials)
+        planner = Batcher(self._policy, self._batch)
         with ThreadPoolExecutor(self._count) as pool:
             running: set[Future] = set()
             try:
                 while True:
                     while not stop() and len(running) < self._count and (t := next(waiting, None)):
-                        running.add(pool.submit(self._run, t))
+                        running.add(pool.submit(self._run, planner, t))
                     if not running:
                         return
                     done, running = wait(running, POLL_S, FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             finally:
                 pool.shutdown(cancel_futures=True)
+                planner.close()
                 for worker in self._workers:
                     worker.close()
 
-    def _run(self, trial: Trial) -> dict[str, Any]:
+    def _run(self, planner: Batcher, trial: Trial) -> dict[str, Any]:
         if not hasattr(self._own, "worker"):
             policy = self._policy
             self._own.worker = Worker(
-                policy, self._sampler, policy.checkpoint.pixels, provenance(policy)
+                planner, self._sampler, policy.checkpoint.pixels, provenance(policy)
             )
             self._workers.append(self._own.worker)
         return self._own.worker.run(trial)

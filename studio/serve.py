@@ -42,9 +42,10 @@ import sys
 from pathlib import Path
 
 from models.policy import EnergyPolicy
+from studio.batching import MAX_BATCH
 from studio.openpi import API_KEY
 from studio.ports import check_port
-from studio.serving import MAX_BATCH, MAX_QUEUE, PolicyServer
+from studio.serving import MAX_QUEUE, PolicyServer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

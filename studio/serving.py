@@ -1,8 +1,7 @@
 """PolicyServer: one policy, many clients, openpi's WebSocket protocol (see `studio.serve`).
 
-The event loop reads and writes; one thread makes plans and another what is looked into beside them.
-Plans that were asked for while one was made wait together and are made in one batch. Whoever leaves
-takes his request along.
+The event loop reads and writes; one thread makes plans (`studio.batching`) and another what is
+looked into beside them. Whoever leaves takes his request along.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ import hmac
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -33,15 +30,14 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
 
 from models.policy import EnergyPolicy
-from models.types import Plan
 from studio import extension, openpi
+from studio.batching import MAX_BATCH, Batcher
 from studio.extension import Query
 from studio.openpi import BadRequest
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 16 * 2**20  # bytes from a client
-MAX_BATCH = 16  # plans made together
 MAX_QUEUE = 64  # requests in the house
 GRACE_S = 30.0  # what is in flight may take so long when the server stops
 CONTROL = "__ctrl__"  # openpi's clients may tell when an episode begins and ends
@@ -75,70 +71,6 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    query: Query
-    plan: asyncio.Future[Plan]
-    since: float  # monotonic
-
-
-class Planner:
-    """Plans of the queries that wait together, in one batch, on one thread."""
-
-    def __init__(self, policy: EnergyPolicy, metrics: Metrics, max_batch: int = MAX_BATCH) -> None:
-        self._policy, self._metrics, self._max_batch = policy, metrics, max_batch
-        self._waiting: deque[_Waiting] = deque()
-        self._news = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "planner")
-
-    async def plan(self, query: Query) -> tuple[Plan, float]:
-        """The plan, and the seconds from asking to having it. Raises what the policy raises."""
-        waiting = _Waiting(query, asyncio.get_running_loop().create_future(), time.monotonic())
-        self._waiting.append(waiting)
-        self._news.set()
-        return await waiting.plan, time.monotonic() - waiting.since
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await self._news.wait()
-            if batch := self._take():
-                await self._make(batch)
-            else:
-                self._news.clear()
-
-    def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False)
-
-    def _take(self) -> list[_Waiting]:
-        """The oldest query and those that can be planned with it; who left is forgotten."""
-        there = [waiting for waiting in self._waiting if not waiting.plan.done()]
-        batch = [w for w in there if w.query.batch == there[0].query.batch][: self._max_batch]
-        self._waiting = deque(w for w in there if w not in batch)
-        return batch
-
-    async def _make(self, batch: list[_Waiting]) -> None:
-        queries = [waiting.query for waiting in batch]
-        self._metrics.batch.observe(len(batch))
-        try:
-            plans = await asyncio.get_running_loop().run_in_executor(
-                self._thread,
-                self._policy.plan_batch,
-                [query.observation for query in queries],
-                queries[0].sampler,
-                [query.seed for query in queries],
-            )
-        except Exception as error:  # it belongs to those who asked
-            outcomes = [(waiting.plan.set_exception, error) for waiting in batch]
-        else:
-            self._metrics.plans.inc(len(plans))
-            outcomes = [(w.plan.set_result, plan) for w, plan in zip(batch, plans, strict=True)]
-        for waiting, (settle, outcome) in zip(batch, outcomes, strict=True):
-            if not waiting.plan.done():
-                settle(outcome)
-
-
 class PolicyServer:
     """See the module docstring."""
 
@@ -170,17 +102,14 @@ class PolicyServer:
 
         `ready` is told the port, a free one if `port` is 0. Raises OSError if it can't be used.
         """
-        self._planner = Planner(self._policy, self.metrics, self._max_batch)
+        self._batcher = Batcher(self._policy, self._max_batch, self.metrics.batch.observe)
         self._beside = ThreadPoolExecutor(1, "analyses")
         self._empty = asyncio.Event()
         self._empty.set()
-        planning = asyncio.create_task(self._planner.run())
         try:
             await self._listen(host, port, stop, ready)
         finally:
-            planning.cancel()
-            await asyncio.wait({planning})
-            self._planner.close()
+            self._batcher.close()
             self._beside.shutdown(wait=False)
 
     async def _listen(
@@ -302,7 +231,10 @@ class PolicyServer:
 
     async def _answer(self, query: Query, timing: dict[str, float]) -> dict[str, Any]:
         if query.kind == "plan":
-            plan, waited = await self._planner.plan(query)
+            started = time.monotonic()
+            asked = self._batcher.submit(query.observation, query.sampler, query.seed)
+            plan, waited = await asyncio.wrap_future(asked), time.monotonic() - started
+            self.metrics.plans.inc()
             took = {"infer_ms": 1e3 * plan.latency_s, "queue_ms": 1e3 * (waited - plan.latency_s)}
             return extension.plan_reply(plan, query) | {"server_timing": {**took, **timing}}
         started, left = time.monotonic(), False

@@ -1,0 +1,101 @@
+"""Batcher: one policy for many who ask at once; plans that wait together are made in one batch.
+
+Between those who ask (simulators' threads, a server's clients) and the policy stands one thread.
+While it makes a batch the next one gathers, so that nobody waits for a timer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from models.types import Observation, Plan
+
+MAX_BATCH = 16  # plans made together
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    observation: Observation
+    sampler: SamplerConfig
+    seed: int
+    plan: Future[Plan] = field(default_factory=Future)
+
+    @property
+    def batch(self) -> tuple[SamplerConfig, tuple[int, ...]]:
+        """Plans that have this in common can be made together."""
+        return self.sampler, self.observation.images["agentview"].shape
+
+
+class Batcher:
+    """See the module docstring. A loop's `Controller`; thread-safe."""
+
+    def __init__(
+        self,
+        policy: EnergyPolicy,
+        max_batch: int = MAX_BATCH,
+        made: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        """`made` is told the size of each batch before it is made."""
+        self._policy, self._max_batch, self._made = policy, max_batch, made
+        self._waiting: deque[_Asked] = deque()
+        self._news = threading.Condition()
+        self._open = True
+        threading.Thread(target=self._run, name="batcher", daemon=True).start()
+
+    def submit(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> Future[Plan]:
+        """The plan to come, with what the policy raises; cancelled in time it isn't made.
+
+        Raises RuntimeError after `close()`.
+        """
+        asked = _Asked(obs, sampler, seed)
+        with self._news:
+            if not self._open:
+                raise RuntimeError("the batcher is closed")
+            self._waiting.append(asked)
+            self._news.notify()
+        return asked.plan
+
+    def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
+        """As `EnergyPolicy.plan`, in a batch with what others ask for meanwhile."""
+        return self.submit(obs, sampler or SamplerConfig(), seed).result()
+
+    def close(self) -> None:
+        """Make what is asked for already, then end; safe to call twice."""
+        with self._news:
+            self._open = False
+            self._news.notify()
+
+    def _run(self) -> None:
+        while batch := self._take():
+            if batch := [asked for asked in batch if asked.plan.set_running_or_notify_cancel()]:
+                self._make(batch)
+
+    def _take(self) -> list[_Asked]:
+        """The oldest request and those that fit it; empty once closed and nothing is left."""
+        with self._news:
+            self._news.wait_for(lambda: self._waiting or not self._open)
+            fitting = [a for a in self._waiting if a.batch == self._waiting[0].batch]
+            batch = fitting[: self._max_batch]
+            self._waiting = deque(asked for asked in self._waiting if asked not in batch)
+            return batch
+
+    def _make(self, batch: list[_Asked]) -> None:
+        self._made(len(batch))
+        try:
+            plans = self._policy.plan_batch(
+                [asked.observation for asked in batch],
+                batch[0].sampler,
+                [asked.seed for asked in batch],
+            )
+        except Exception as error:  # it belongs to those who asked
+            for asked in batch:
+                asked.plan.set_exception(error)
+        else:
+            for asked, plan in zip(batch, plans, strict=True):
+                asked.plan.set_result(plan)

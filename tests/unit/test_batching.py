@@ -1,0 +1,76 @@
+"""Plans asked for at once, made together; what a server's clients see of it is in test_serve."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from models.config import SamplerConfig
+from models.policy import EnergyPolicy
+from models.types import Observation
+from studio.batching import Batcher
+
+
+def observation(seed: int, size: int = 128) -> Observation:
+    draw = np.random.default_rng(seed)
+    images = {
+        name: draw.integers(0, 256, (size, size, 3), np.uint8) for name in ("agentview", "wrist")
+    }
+    return Observation(images, draw.normal(size=8).astype(np.float32), "pick up the milk")
+
+
+class Held(EnergyPolicy):
+    """Makes no batch before it is let go."""
+
+    def plan_batch(self, observations, sampler, seeds):
+        assert self.gate.wait(30)
+        return super().plan_batch(observations, sampler, seeds)
+
+
+@pytest.fixture
+def policy(debug_checkpoint):
+    policy = Held.from_pretrained(debug_checkpoint, device="cpu")
+    policy.gate = threading.Event()
+    return policy
+
+
+def test_those_who_wait_together_get_what_each_alone_would(policy):
+    sizes: list[int] = []
+    batcher = Batcher(policy, 3, sizes.append)
+    first = batcher.submit(observation(0), SamplerConfig(), 0)
+    while not sizes:
+        pass  # the first one is under way
+    asked = [batcher.submit(observation(seed), SamplerConfig(), seed) for seed in range(1, 6)]
+    other = batcher.submit(observation(6), SamplerConfig(steps=4), 6)
+    gone = batcher.submit(observation(7), SamplerConfig(), 7)
+    assert gone.cancel()
+    policy.gate.set()
+    plans = [future.result(30) for future in [first, *asked, other]]
+    assert sizes == [1, 3, 2, 1]  # at most three, and a sampler of its own is a batch of its own
+    for seed, plan in enumerate(plans):
+        alone = policy.plan(observation(seed), plan.sampler, seed)
+        np.testing.assert_allclose(plan.actions, alone.actions, atol=1e-4)
+        assert plan.final_energy == pytest.approx(alone.final_energy, abs=1e-3)
+
+
+def test_an_error_is_told_to_those_whom_it_concerns(policy):
+    policy.gate.set()
+    batcher = Batcher(policy)
+    broken = observation(0)
+    broken.proprio[0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        batcher.plan(broken)
+    assert np.isfinite(batcher.plan(observation(1)).actions).all()
+    batcher.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.plan(observation(1))
+
+
+def test_closing_makes_what_was_asked_for_before(policy):
+    batcher = Batcher(policy)
+    asked = batcher.submit(observation(0), SamplerConfig())
+    batcher.close()
+    policy.gate.set()
+    assert np.isfinite(asked.result(30).actions).all()
