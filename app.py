@@ -41,6 +41,7 @@ def build(args: Namespace):
         policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
     if args.serve:
         ServerThread(PolicyServer(policy, api_key=os.environ.get(API_KEY)), args.host, args.serve)
+    workshop = Workshop(args.workspace)
     studio = Studio(
         policy,
         cap=args.sessions,
@@ -48,9 +49,9 @@ def build(args: Namespace):
         autorun=not args.paused,
         linger_s=args.linger,
         idle_s=60 * args.idle,
+        recordings=workshop.workspace.recordings,
     )
     application = create_app(studio)
-    workshop = Workshop(args.workspace)
     application.include_router(router(workshop, studio))
     application.include_router(lab_routes.router(workshop, studio))
     options = {"root_path": args.root_path, **page.LAUNCH}

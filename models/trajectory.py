@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PROPRIO_SIZE = 8
+DRIVERS = ("policy", "human", "shared")  # who drove a step; files hold the place in this list
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Trajectory:
     images: np.ndarray  # uint8 RGB [n, 2, S, S, 3], upright, cameras as `types.CAMERAS`
     proprio: np.ndarray  # float32 [T, 8], as `Observation.proprio`
     actions: np.ndarray  # float32 [T, D], environment scale: gripper -1 opens, +1 closes
+    driver: np.ndarray | None = None  # uint8 [T], places in DRIVERS; None: a demonstration
 
     def __post_init__(self) -> None:
         steps = len(self.actions)
@@ -31,6 +33,10 @@ class Trajectory:
         for name in ("actions", "proprio"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} hold values that are not finite")
+        if self.driver is not None and (
+            self.driver.shape != (steps,) or self.driver.max() >= len(DRIVERS)
+        ):
+            raise ValueError(f"driver must be {steps} numbers below {len(DRIVERS)}")
 
 
 def check_actions(actions: np.ndarray, action_dim: int) -> np.ndarray:

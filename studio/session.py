@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from models.policy import EnergyPolicy
 from studio.advice import Adviser
@@ -21,10 +22,12 @@ from studio.loop import ControlLoop
 from studio.policies import EpisodePolicy
 from studio.recorder import Recorder
 from studio.sim.process import SimProcess
+from studio.tape import Tape
 
 log = logging.getLogger(__name__)
 
 LINGER_S = 60.0  # a session outlives its last page by this much, so that a reload finds it
+RECORDINGS = Path("recordings")
 IDLE_S = 1800.0  # a page that does nothing for so long gives its simulator back
 
 
@@ -38,6 +41,7 @@ class Session:
     loop: ControlLoop
     feed: Feed
     recorder: Recorder
+    tape: Tape
     analyst: Analyst
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
@@ -51,18 +55,20 @@ class Session:
         provenance: dict[str, object],
         scene: SceneSpec,
         autorun: bool = False,
+        recordings: Path = RECORDINGS,
     ) -> Session:
         """Start the simulator and the loop's thread; the scene loads in the background."""
         provenance = dict(provenance)
         policy = EpisodePolicy(newest, provenance)
         sim, feed, recorder = SimProcess(policy.checkpoint.pixels), Feed(), Recorder(provenance)
-        loop = ControlLoop(sim, policy, [policy, feed, recorder])
+        tape = Tape(recordings, sim, provenance)
+        loop = ControlLoop(sim, policy, [policy, feed, recorder, tape])
         threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
         loop.submit(LoadScene(scene))
         if autorun:
             loop.submit(Run())
         adviser = Adviser(sim, policy, feed, recorder.on_advice)
-        return cls(token, policy, sim, loop, feed, recorder, Analyst(policy, feed, adviser))
+        return cls(token, policy, sim, loop, feed, recorder, tape, Analyst(policy, feed, adviser))
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop."""
@@ -86,6 +92,7 @@ class Session:
         """Stop the loop, the analyses and the simulator; safe to call twice."""
         self.feed.close()
         self.loop.close()
+        self.tape.close()
         self.analyst.close()
         self.sim.close()
 
@@ -103,9 +110,11 @@ class SessionManager:
         linger_s: float = LINGER_S,
         idle_s: float = IDLE_S,
         autorun: bool = False,
+        recordings: Path = RECORDINGS,
     ) -> None:
         """`cap` simulators at most; `scene` is what a new page shows, running with `autorun`.
 
+        `recordings`: the folder of what people record.
         Raises ValueError for times that are not positive.
         """
         if not (linger_s > 0 and idle_s > 0):
@@ -114,6 +123,7 @@ class SessionManager:
         self.policy, self._provenance = policy, provenance
         self._scene = scene or SceneSpec()
         self._linger_s, self._idle_s, self._autorun = linger_s, idle_s, autorun
+        self._recordings = recordings
         self._sessions: dict[str, Session] = {}
         self._queue: list[str] = []
         self._lock = threading.Lock()
@@ -133,7 +143,12 @@ class SessionManager:
                 return place
             self._queue.remove(token)
             session = Session.open(
-                token, lambda: self.policy, self._provenance, self._scene, self._autorun
+                token,
+                lambda: self.policy,
+                self._provenance,
+                self._scene,
+                self._autorun,
+                self._recordings,
             )
             session.watchers = 1
             self._sessions[token] = session

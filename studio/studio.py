@@ -10,7 +10,7 @@ from pathlib import Path
 from models.policy import EnergyPolicy
 from studio.events import LAYOUTS, Command, LoadScene, SceneSpec
 from studio.policies import describe
-from studio.session import IDLE_S, LINGER_S, SessionManager
+from studio.session import IDLE_S, LINGER_S, RECORDINGS, SessionManager
 from studio.sim import catalog
 from studio.wire import state_message
 
@@ -46,6 +46,7 @@ class Studio:
         autorun: bool = False,
         linger_s: float = LINGER_S,
         idle_s: float = IDLE_S,
+        recordings: Path = RECORDINGS,
     ) -> None:
         """Sessions as in `SessionManager`."""
         self.versions = versions()
@@ -59,6 +60,7 @@ class Studio:
             autorun=autorun,
             linger_s=linger_s,
             idle_s=idle_s,
+            recordings=recordings,
         )
         self.suites = {
             suite: [task.instruction for task in catalog.tasks(suite)] for suite in catalog.SUITES

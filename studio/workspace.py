@@ -1,7 +1,8 @@
 """Where the studio's jobs read and write: runs, data folders, checkpoints, and their paths.
 
 A path from the page is looked up below the workspace and the folder `data` beside it, nowhere
-else. Paths are shown, and put on command lines, relative to the repository where they can be.
+else; what people record lies in the folder `recordings` beside it. Paths are shown, and put on
+command lines, relative to the repository where they can be.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Workspace:
 
     def __init__(self, runs: Path) -> None:
         self.runs = Path(os.path.abspath(runs))
-        self.roots = (self.runs.parent / "data", self.runs)
+        self.data = self.runs.parent / "data"
+        self.recordings = self.runs.parent / "recordings"
+        self.roots = (self.data, self.runs)
 
     def inside(self, text: str) -> Path:
         """A path from the page. Raises ValueError when it leads out of the roots.

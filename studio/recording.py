@@ -1,0 +1,164 @@
+"""One recording, read back from its tape (`studio.tape`): whole, or as far as it came."""
+
+from __future__ import annotations
+
+import binascii
+import fcntl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.trajectory import DRIVERS
+from studio.events import (
+    CameraPerturbation,
+    LightPerturbation,
+    Mark,
+    Outcome,
+    RobotStart,
+    SceneSpec,
+    SensorNoise,
+)
+from studio.feed import append_mark
+from studio.jobs import read_rows
+from studio.tape import FORMAT, TAPE, unpack
+
+CUT_SHORT = "its end is missing: the studio or its machine stopped"
+
+
+class Unreadable(ValueError):
+    """A tape that this studio can't read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the scene is seen, and what is asked, from `step` on."""
+
+    step: int
+    instruction: str
+    camera: CameraPerturbation
+    light: LightPerturbation
+    sensor: SensorNoise
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An episode of T steps. `states[t]` is what was so before `actions[t]`.
+
+    `outcome` is None for a tape that was cut short.
+    """
+
+    scene: SceneSpec
+    begun: float  # time.time()
+    versions: Mapping[str, str]  # of the simulator
+    provenance: Mapping[str, Any]
+    views: tuple[View, ...]  # the first is at step 0
+    plans: tuple[Mapping[str, Any], ...]
+    marks: tuple[Mark, ...]
+    actions: np.ndarray  # float32 [T, 7], as executed
+    states: np.ndarray  # float64 [T + 1, state]
+    proprio: np.ndarray  # float32 [T, 8], after each step
+    drivers: tuple[str, ...]  # of DRIVERS, per step
+    success: np.ndarray  # bool [T], after each step
+    outcome: Outcome | None
+    message: str
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """What was asked, in its order."""
+        return tuple(text for text, _ in groupby(view.instruction for view in self.views))
+
+    def view(self, step: int) -> View:
+        """The one in force when action `step` was chosen."""
+        return [view for view in self.views if view.step <= step][-1]
+
+    def runs(self) -> list[tuple[str, int]]:
+        """Who drove, and for how many steps, one after another."""
+        return [(driver, len(list(steps))) for driver, steps in groupby(self.drivers)]
+
+
+def read(folder: Path) -> Recording:
+    """The recording in `folder`. Raises Unreadable for a tape without a step or of another kind."""
+    rows, _ = read_rows(folder / TAPE)
+    try:
+        return _recording(rows)
+    except Unreadable:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, binascii.Error) as error:
+        raise Unreadable(f"{folder.name}: the tape is damaged ({error})") from None
+
+
+def being_written(folder: Path) -> bool:
+    """Whether a studio records there now."""
+    try:
+        with (folder / TAPE).open("rb") as tape:
+            fcntl.flock(tape, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _recording(rows: list[dict[str, Any]]) -> Recording:
+    if not rows or rows[0].get("event") != "episode":
+        raise Unreadable("the tape has no beginning")
+    first = rows[0]
+    if first["format"] > FORMAT:
+        raise Unreadable("recorded by a newer studio; upgrade this one to open it")
+    steps = list(_of(rows, "step"))
+    if not steps:
+        raise Unreadable("nothing had happened yet")
+    end = next(_of(rows, "end"), None)
+    drivers = tuple(row["driver"] for row in steps)
+    if unknown := set(drivers) - set(DRIVERS):
+        raise Unreadable(f"driven by {', '.join(sorted(unknown))}, which this studio doesn't know")
+    return Recording(
+        scene=scene_of(first["scene"]),
+        begun=float(first["begun"]),
+        versions=first["versions"],
+        provenance=first["provenance"],
+        views=tuple(map(_view, _of(rows, "view"))),
+        plans=tuple(_of(rows, "plan")),
+        marks=tuple(_marks(rows)),
+        actions=np.array([row["action"] for row in steps], np.float32),
+        states=np.stack([unpack(row["state"]) for row in (first, *steps)]),
+        proprio=np.array([row["proprio"] for row in steps], np.float32),
+        drivers=drivers,
+        success=np.array([row["success"] for row in steps], bool),
+        outcome=Outcome(end["outcome"]) if end else None,
+        message=end["message"] if end else CUT_SHORT,
+    )
+
+
+def _of(rows: list[dict[str, Any]], event: str) -> Iterator[dict[str, Any]]:
+    return (row for row in rows if row.get("event") == event)
+
+
+def _marks(rows: list[dict[str, Any]]) -> list[Mark]:
+    marks: list[Mark] = []
+    for row in _of(rows, "mark"):
+        append_mark(marks, Mark(row["step"], row["kind"], row["text"]))
+    return marks
+
+
+def _view(row: Mapping[str, Any]) -> View:
+    return View(
+        row["step"],
+        row["instruction"],
+        CameraPerturbation(**row["camera"]),
+        LightPerturbation(**row["light"]),
+        SensorNoise(**row["sensor"]),
+    )
+
+
+def scene_of(plain: Mapping[str, Any]) -> SceneSpec:
+    """A scene from its JSON. Raises ValueError, TypeError or KeyError when it is none."""
+    names = [f.name for f in fields(SceneSpec)]
+    return SceneSpec(**{n: plain[n] for n in names} | {"robot": RobotStart(**plain["robot"])})

@@ -1,0 +1,276 @@
+"""Tape: an episode written down as it happens, so that nothing that a person did can be lost.
+
+    RECORDINGS/<id>/tape.jsonl   one event a line, written through at once
+    RECORDINGS/<id>/thumb.jpg    agentview when the recording began, then when it ended
+
+Physics are deterministic: an episode is its scene and its actions. Pictures would take a thousand
+times the room, so the tape leaves them to a replay (`studio.replay`), which draws them again in a
+simulator of its own. It does hold the state after each step (1 KB): a replay is checked against
+them, and they still show what happened where another version's physics would not.
+
+An episode in which a person drove is recorded from its first step, whether or not somebody thought
+of it; all others if they are asked for, during the episode or after it. The tape is locked (flock)
+while it is written, and no crash leaves a lock behind: a tape without an end that nobody holds was
+cut short, and holds everything up to there. `studio.recording` reads it back.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from io import FileIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from models.types import Plan
+from studio.events import EpisodeEvent, Frame, Mark, Outcome, StepEvent
+from studio.state import LoopState
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+TAPE, THUMB = "tape.jsonl", "thumb.jpg"
+VIEW = ("camera", "light", "sensor", "instruction")  # of the loop's state: how the scene is seen
+
+Row = dict[str, Any]
+
+
+class StateSource(Protocol):
+    """The simulator, as far as a tape asks it."""
+
+    def get_state(self) -> np.ndarray: ...
+
+
+class Tape:
+    """A subscriber of the loop that records its episodes. Thread-safe.
+
+    A fault of the disk ends the recording, never the episode; `status()` then says so.
+    """
+
+    def __init__(self, folder: Path, sim: StateSource, provenance: dict[str, object]) -> None:
+        """`folder`: of all recordings. `provenance`: checkpoint and versions, stored with each."""
+        self._folder, self._sim, self._provenance = folder, sim, provenance
+        self._lock = threading.Lock()
+        self._every = False
+        self._state = LoopState()
+        self._picture: bytes | None = None
+        self._file: FileIO | None = None
+        self._forget()
+
+    # -- what the page asks -------------------------------------------------------------------
+    def status(self) -> Row:
+        """`id` (None: not recorded so far), `steps`, `human` steps, `ended`, `every`, `problem`."""
+        with self._lock:
+            return {
+                "id": self._path.name if self._path else None,
+                "steps": self._steps,
+                "human": self._human,
+                "ended": self._ended,
+                "every": self._every,
+                "problem": self._problem,
+            }
+
+    def record_every(self, on: bool) -> None:
+        """Record every episode, the present one included, or only those that a person drives."""
+        with self._lock:
+            self._every = on
+            if on and self._steps and not self._ended:
+                self._open()
+
+    def save(self) -> str:
+        """Record the present episode, or the one that has just ended; returns its id.
+
+        Raises ValueError when there is nothing to record.
+        """
+        with self._lock:
+            if not self._steps:
+                raise ValueError("Nothing has happened yet: run the scene first.")
+            self._open()
+            if self._path is None:
+                raise ValueError(self._problem)
+            if self._ended:
+                self._close()
+            return self._path.name
+
+    def let_go(self, name: str) -> None:
+        """Write no more to the recording `name`: it was discarded."""
+        with self._lock:
+            if self._path and self._path.name == name:
+                self._close()
+                self._forget()
+
+    def close(self) -> None:
+        """The session ends; an episode that still runs is marked as stopped."""
+        with self._lock:
+            if not self._ended:
+                self._end(str(Outcome.STOPPED), "the page was closed")
+
+    # -- Subscriber ---------------------------------------------------------------------------
+    def on_state(self, state: LoopState) -> None:
+        with self._lock:
+            changed = any(getattr(state, name) != getattr(self._state, name) for name in VIEW)
+            self._state = state
+            if changed:
+                self._note(self._view())
+
+    def on_episode(self, event: EpisodeEvent) -> None:
+        first = self._sim.get_state() if event.outcome is None else None
+        with self._lock:
+            if first is not None:
+                self._begin(event, first)
+            elif self._begun:
+                self._end(str(event.outcome), event.message)
+
+    def on_step(self, event: StepEvent) -> None:
+        state = self._sim.get_state()
+        with self._lock:
+            if not self._begun or self._ended:
+                return
+            self._steps += 1
+            self._human += event.driver != "policy"
+            self._write(_step_row(event, state))
+            if self._every or event.driver != "policy":
+                self._open()
+
+    def on_plan(self, step: int, plan: Plan) -> None:
+        if plan.trace is None:
+            return
+        energies = {"initial": plan.initial_energy, "final": plan.final_energy}
+        with self._lock:
+            self._note({"event": "plan", "step": step, "seed": plan.seed, **energies})
+
+    def on_mark(self, mark: Mark) -> None:
+        with self._lock:
+            self._note({"event": "mark", **dataclasses.asdict(mark)})
+
+    def on_frame(self, frame: Frame) -> None:
+        self._picture = frame.jpegs.get("agentview")
+
+    # -- the tape, under the lock -------------------------------------------------------------
+    def _forget(self) -> None:
+        self._close_file()
+        self._rows: list[Row] = []  # until it is known whether the episode is recorded
+        self._path: Path | None = None
+        self._steps = self._human = 0
+        self._begun, self._ended, self._problem = False, False, ""
+
+    def _begin(self, event: EpisodeEvent, state: np.ndarray) -> None:
+        self._close()
+        self._forget()
+        self._begun = True
+        about = dataclasses.asdict(event)
+        self._write(
+            {
+                "event": "episode",
+                "format": FORMAT,
+                "begun": time.time(),
+                **{name: about[name] for name in ("scene", "instruction", "versions")},
+                "provenance": dict(self._provenance),
+                "max_steps": self._state.max_steps,
+                "state": pack(state),
+            }
+        )
+        self._write(self._view())
+
+    def _view(self) -> Row:
+        plain = dataclasses.asdict(self._state)
+        return {"event": "view", "step": self._steps, **{name: plain[name] for name in VIEW}}
+
+    def _end(self, outcome: str, message: str) -> None:
+        self._write({"event": "end", "outcome": outcome, "message": message, "steps": self._steps})
+        self._ended = True
+        if self._path:
+            self._close()
+
+    def _note(self, row: Row) -> None:
+        """Write a row of the running episode."""
+        if self._begun and not self._ended:
+            self._write(row)
+
+    def _write(self, row: Row) -> None:
+        """Append a row; where it goes is open until the episode is known to be recorded."""
+        if self._file is None:
+            if not self._path:
+                self._rows.append(row)
+            return
+        data = json.dumps(row).encode() + b"\n"
+        whole = self._file.tell()
+        try:
+            while data:  # a disk that is nearly full takes a part
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(whole)
+            self._fail(error)
+
+    def _open(self) -> None:
+        """Begin the recording's folder with what has happened so far; once per episode."""
+        if self._path or self._problem:
+            return
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        try:
+            (self._folder / name).mkdir(parents=True)
+            self._file = FileIO(self._folder / name / TAPE, "a")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return self._fail(error)
+        self._path, rows, self._rows = self._folder / name, self._rows, []
+        for row in rows:
+            self._write(row)
+        self._keep_picture()
+
+    def _close(self) -> None:
+        if self._file:
+            self._keep_picture()
+        self._close_file()
+
+    def _keep_picture(self) -> None:
+        if self._picture:
+            with contextlib.suppress(OSError):  # a recording does without
+                fresh = self._path / f".{THUMB}"
+                fresh.write_bytes(self._picture)
+                os.replace(fresh, self._path / THUMB)
+
+    def _fail(self, error: OSError) -> None:
+        self._problem = (
+            f"Recording stopped at step {self._steps}: {error.strerror}. What came before is kept."
+        )
+        log.error("recording: %s", error)
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file:
+            self._file.close()
+        self._file = None
+
+
+def pack(values: np.ndarray) -> str:
+    """float64 values, bit for bit, as text."""
+    return base64.b64encode(np.asarray(values, "<f8").tobytes()).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """What `pack` was given. Raises ValueError for other text."""
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f8")
+
+
+def _step_row(event: StepEvent, state: np.ndarray) -> Row:
+    return {
+        "event": "step",
+        "step": event.step,
+        "driver": event.driver,
+        "action": np.asarray(event.action, float).tolist(),
+        "proprio": np.asarray(event.proprio, float).tolist(),
+        "success": bool(event.success),
+        "state": pack(state),
+    }
