@@ -2,6 +2,11 @@
 
 A sample starts at every `stride`-th step of a demonstration: what is seen there, and the next H
 actions. Past the end a chunk repeats rest: zero motion, the last gripper command.
+
+Recordings of a session say who drove each step. As in HG-DAgger (Kelly et al. 2019) what a person
+did is what there is to learn, not what the policy did before it was corrected: a chunk is a
+person's if they drove, alone or together with the policy, all of its steps, and the policy's
+otherwise. `Demonstrations.drawn` is the one place where this becomes weights.
 """
 
 from __future__ import annotations
@@ -13,7 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from models import lerobot, libero_hdf5
-from models.trajectory import Trajectory
+from models.schedule import TrainConfig
+from models.trajectory import DRIVERS, Trajectory
+
+DEMONSTRATED, HUMAN, POLICY = range(3)  # whose a sample's chunk is
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,7 @@ class Demonstrations:
     actions: np.ndarray  # float32 [n, H, D], environment scale
     task: np.ndarray  # int64 [n], index into `instructions`
     demo: np.ndarray  # int64 [n], running number of the demonstration
+    source: np.ndarray  # uint8 [n], DEMONSTRATED, HUMAN or POLICY
     instructions: tuple[str, ...]
     suites: tuple[str, ...]
 
@@ -52,6 +61,16 @@ class Demonstrations:
             held |= np.isin(self.demo, demos[len(demos) - count :])
         return np.flatnonzero(~held), np.flatnonzero(held)
 
+    def drawn(self, rows: np.ndarray, human: float, policy: float, seed: int) -> np.ndarray:
+        """`rows`, each as often as an epoch has it: demonstrations once, the others by weight.
+
+        `human` and `policy`: how much a person's and the policy's own chunks of recordings count
+        beside a demonstration's. At a weight of 2.3 a row comes twice and, by chance, once more.
+        """
+        weight = np.array([1.0, human, policy])[self.source[rows]]
+        chance = np.random.default_rng([seed, 3]).random(len(rows))
+        return np.repeat(rows, (weight + chance).astype(np.int64))
+
 
 def load_demonstrations(
     folder: str | Path, horizon: int, stride: int = 1, action_dim: int = 7
@@ -70,19 +89,38 @@ def load_demonstrations(
         owners.append(instructions.index(demo.instruction))
         suites.add(demo.suite)
         starts = np.arange(0, len(demo.actions), stride)
-        parts.append((demo.images, demo.proprio[starts], chunks(demo.actions, starts, horizon)))
-    if len({images.shape[1:] for images, _, _ in parts}) > 1:
+        targets, whose = chunks(demo.actions, starts, horizon), sources(demo, starts, horizon)
+        parts.append((demo.images, demo.proprio[starts], targets, whose))
+    if len({images.shape[1:] for images, *_ in parts}) > 1:
         raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
-    lengths = [len(images) for images, _, _ in parts]
+    images, proprio, actions, source = map(np.concatenate, zip(*parts, strict=True))
+    lengths = [len(part[0]) for part in parts]
     return Demonstrations(
-        images=np.concatenate([images for images, _, _ in parts]),
-        proprio=np.concatenate([proprio for _, proprio, _ in parts]),
-        actions=np.concatenate([actions for _, _, actions in parts]),
+        images=images,
+        proprio=proprio,
+        actions=actions,
         task=np.repeat(np.array(owners), lengths),
         demo=np.repeat(np.arange(len(parts)), lengths),
+        source=source,
         instructions=tuple(instructions),
         suites=tuple(sorted(suites)),
     )
+
+
+def training_rows(data: Demonstrations, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(training, held-out) sample indices: the former by weight, the latter once.
+
+    Raises ValueError when no weight leaves one to train on.
+    """
+    train, held = data.split(config.val_fraction)
+    human, policy = config.human_weight, config.policy_weight
+    train = data.drawn(train, human, policy, config.seed)
+    if not len(train):
+        raise ValueError(
+            "training: in these recordings nobody but the policy drove for a whole chunk; add "
+            "demonstrations, or let its own steps count with --policy-weight"
+        )
+    return train, data.drawn(held, human > 0, policy > 0, config.seed)
 
 
 def read_demonstrations(
@@ -116,3 +154,13 @@ def chunks(actions: np.ndarray, starts: np.ndarray, horizon: int) -> np.ndarray:
     rest[:, -1] = actions[-1, -1]
     padded = np.concatenate([actions, np.repeat(rest, horizon, axis=0)])
     return padded[starts[:, None] + np.arange(horizon)]
+
+
+def sources(demo: Trajectory, starts: np.ndarray, horizon: int) -> np.ndarray:
+    """Whose the chunks from `starts` are, uint8 [len(starts)]; rest past the end is nobody's."""
+    if demo.driver is None:
+        return np.full(len(starts), DEMONSTRATED, np.uint8)
+    alone = demo.driver == DRIVERS.index("policy")
+    until = np.append(0, alone.cumsum())  # steps before each that the policy drove alone
+    driven = until[np.minimum(starts + horizon, len(alone))] > until[starts]
+    return np.where(driven, POLICY, HUMAN).astype(np.uint8)

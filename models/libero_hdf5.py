@@ -2,8 +2,8 @@
 
 Images are turned upright when the file says that they are stored upside down
 (`macros_image_convention` = "opengl", as LIBERO's own files do). `obs` row t goes with `actions`
-row t, as LIBERO's and robomimic's loaders pair them. Groups beside `data` (robomimic's `mask`) are
-left alone.
+row t, as LIBERO's and robomimic's loaders pair them. Recordings of the studio have a dataset more,
+`driver`. Groups beside `data` (robomimic's `mask`) are left alone.
 """
 
 from __future__ import annotations
@@ -75,7 +75,11 @@ def _read_demo(
         proprio = [_proprio(obs[key], len(actions), size) for key, size in PROPRIO_PARTS]
         images = np.stack([_images(obs[key], len(actions), stride) for key in IMAGE_KEYS], axis=1)
         return Trajectory(
-            *task, images[:, :, ::-1] if flip else images, np.concatenate(proprio, axis=1), actions
+            *task,
+            images=images[:, :, ::-1] if flip else images,
+            proprio=np.concatenate(proprio, axis=1),
+            actions=actions,
+            driver=np.asarray(demo["driver"], np.uint8) if "driver" in demo else None,
         )
     except ValueError as error:
         raise ValueError(f"{demo.name}: {error}") from None

@@ -42,6 +42,8 @@ class TrainConfig:
     warm_k_max: int = 6
     chains_per_sample: int = 1
     contrast: float = 0.0  # weight of the contrastive term, which the paper does not have
+    human_weight: float = 1.0  # of what a person did in recordings, beside a demonstration
+    policy_weight: float = 0.0  # of what the policy itself did there; HG-DAgger has none
     wordings: int = 16  # of each instruction, made from synonyms; 1: as given only
     val_fraction: float = 0.05
     val_every: int = 300
@@ -91,6 +93,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "warm_fraction": (0.0, 1.0),
     "chains_per_sample": (1, 64),
     "contrast": (0.0, 10.0),
+    "human_weight": (0.0, 100.0),
+    "policy_weight": (0.0, 100.0),
     "wordings": (1, 1000),
     "val_fraction": (0.0, 0.9),
     "val_every": (1, 1e9),

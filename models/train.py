@@ -92,6 +92,8 @@ OPTIONS = {
     "warm_k_max": "most MCMC steps at first",
     "chains_per_sample": "noise chains per encoded observation",
     "contrast": "weight of the contrastive term (losses.py); the paper has none",
+    "human_weight": "how often a person's chunk of a recording is drawn beside a demonstration's",
+    "policy_weight": "the same of the policy's own chunks there",
     "wordings": "of each instruction, by synonyms; 1 leaves it as given",
     "val_fraction": "share of the demonstrations held out",
     "val_every": "steps between validations, which also save",

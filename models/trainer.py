@@ -24,7 +24,7 @@ from torch import Tensor
 from models.augment import augment
 from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
 from models.config import ModelConfig
-from models.data import Demonstrations
+from models.data import Demonstrations, training_rows
 from models.evaluation import Evaluation
 from models.features import FeatureCache
 from models.losses import Batch, training_loss
@@ -58,7 +58,7 @@ class Trainer:
         self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels
         self.device = device = self.ranks.device
         self.schedule = Schedule(config)
-        self.train_rows, self.val_rows = data.split(config.val_fraction)
+        self.train_rows, self.val_rows = training_rows(data, config)
         self.statistics = Statistics.fit(
             data.actions[self.train_rows].reshape(-1, model_config.action_dim),
             data.proprio[self.train_rows],
@@ -232,10 +232,10 @@ class Trainer:
 
     def _cache(self) -> FeatureCache:
         """The frozen towers' features of the training samples, computed by the main process."""
-        images, file = self.data.images, self.out / "features.npy"
-        cache = FeatureCache(file, self.train_rows, self.config.cache_features, self.config.seed)
+        file, rows = self.out / "features.npy", np.unique(self.train_rows)
+        cache = FeatureCache(file, rows, self.config.cache_features, self.config.seed)
         if self.ranks.main:
-            cache.fill(self.model.backbone, images, self.config.precision)
+            cache.fill(self.model.backbone, self.data.images, self.config.precision)
         self.ranks.wait()
         return cache
 

@@ -87,7 +87,7 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
     max_steps = sim.load(attempt.scene).max_steps
     rng = np.random.default_rng(attempt.entropy)
     expert, before = _begin(sim, attempt.dagger, max_steps, rng)
-    log, held = _Log(sim), 0
+    log, held = StepLog(sim), 0
     while held < HOLD_STEPS:
         action = expert.act()
         if expert.done and not log.actions:
@@ -137,8 +137,8 @@ def _origin(attempt: Attempt, before: int) -> dict[str, object]:
     return origin
 
 
-class _Log:
-    """What was seen and done, step by step."""
+class StepLog:
+    """What was seen and done, step by step, as a demonstration has it."""
 
     def __init__(self, sim: LiberoSim) -> None:
         self._sim = sim

@@ -1,7 +1,8 @@
 """Demonstrations on disk in LIBERO's own HDF5 format, one `<task>_demo.hdf5` per task.
 
 `write_part` saves one episode as a file of its own, `assemble` joins a task's parts into LIBERO's
-file; both write to a temporary name and rename, so that only whole files are ever seen.
+file, `write_file` writes that at once; all write to a temporary name and rename, so that only whole
+files are ever seen.
 LIBERO stores images upside down and says so (`macros_image_convention` = "opengl"); so do we.
 """
 
@@ -11,7 +12,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,10 +37,13 @@ class Demonstration:
     executed_actions: np.ndarray  # float64 [T, 7], what the robot did (labels plus noise)
     model_xml: str
     attributes: Mapping[str, object] = field(default_factory=dict)  # seed, init, ...
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)  # datasets LIBERO doesn't have
+    success: bool = True  # at the end
 
     def __post_init__(self) -> None:
-        arrays = (self.proprio, self.joints, self.states, self.executed_actions)
-        lengths = {len(a) for a in (*arrays, *self.images.values())} | {len(self.actions)}
+        arrays = [self.proprio, self.joints, self.states, self.executed_actions]
+        arrays += [*self.images.values(), *self.extras.values()]
+        lengths = {len(a) for a in arrays} | {len(self.actions)}
         if lengths == {0} or len(lengths) != 1:
             raise ValueError(f"demonstration: arrays must be equally long, not {sorted(lengths)}")
         if set(self.images) != set(IMAGE_KEYS):
@@ -110,6 +114,18 @@ def assemble(path: Path, header: Mapping[str, str], parts: Sequence[Path]) -> No
         data.attrs.update(dict(header) | {"num_demos": len(parts), "total": total})
 
 
+def write_file(
+    path: Path, header: Mapping[str, str], demonstrations: Iterable[Demonstration]
+) -> None:
+    """LIBERO's file of some episodes, as `assemble` makes it. Raises OSError on a full disk."""
+    with _whole_file(path) as file:
+        data, number, total = file.create_group("data"), 0, 0
+        for number, demo in enumerate(demonstrations, 1):
+            _write_demo(data.create_group(f"demo_{number - 1}"), demo)
+            total += len(demo.actions)
+        data.attrs.update(dict(header) | {"num_demos": number, "total": total})
+
+
 def count_demos(path: Path) -> int:
     """Number of demonstrations in a task's file; 0 when there is no such file."""
     if not path.is_file():
@@ -129,13 +145,14 @@ def _write_demo(group: h5py.Group, demo: Demonstration) -> None:
         "executed_actions": demo.executed_actions,
         "states": demo.states,
         "robot_states": robot,
-        "rewards": last,
+        "rewards": last * demo.success,
         "dones": last,
         "obs/ee_states": np.concatenate([position, orientation], axis=1),
         "obs/ee_pos": position,
         "obs/ee_ori": orientation,
         "obs/gripper_states": gripper,
         "obs/joint_states": demo.joints,
+        **demo.extras,
     }
     for key, values in arrays.items():
         group.create_dataset(key, data=values)

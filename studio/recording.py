@@ -58,7 +58,7 @@ class Recording:
     views: tuple[View, ...]  # the first is at step 0
     plans: tuple[Mapping[str, Any], ...]
     marks: tuple[Mark, ...]
-    actions: np.ndarray  # float32 [T, 7], as executed
+    actions: np.ndarray  # float64 [T, 7], as executed, bit for bit
     states: np.ndarray  # float64 [T + 1, state]
     proprio: np.ndarray  # float32 [T, 8], after each step
     drivers: tuple[str, ...]  # of DRIVERS, per step
@@ -127,7 +127,7 @@ def _recording(rows: list[dict[str, Any]]) -> Recording:
         views=tuple(map(_view, _of(rows, "view"))),
         plans=tuple(_of(rows, "plan")),
         marks=tuple(_marks(rows)),
-        actions=np.array([row["action"] for row in steps], np.float32),
+        actions=np.array([row["action"] for row in steps], np.float64),
         states=np.stack([unpack(row["state"]) for row in (first, *steps)]),
         proprio=np.array([row["proprio"] for row in steps], np.float32),
         drivers=drivers,

@@ -35,6 +35,8 @@ LABELS = {
     "warm_k_max": "Warm K_max",
     "contrast": "Contrastive term",
     "wordings": "Wordings per instruction",
+    "human_weight": "Weight of a person's chunks",
+    "policy_weight": "Weight of the policy's own",
     "gradient_checkpointing": "Gradient checkpointing",
     "cache_features": "Cached feature copies",
     "log_every": "Log every n steps",
@@ -63,6 +65,7 @@ GROUPS = {
         "warm_k_max",
         "contrast",
     ),
+    "Recordings": ("human_weight", "policy_weight"),
     "Success in the simulator": ("eval_every", "eval_suite", "eval_tasks", "eval_inits"),
     "Data and machine": (
         "stride",

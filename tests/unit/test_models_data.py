@@ -7,8 +7,16 @@ import h5py
 import numpy as np
 import pytest
 
-from models.data import chunks, load_demonstrations
+from models.data import (
+    DEMONSTRATED,
+    HUMAN,
+    POLICY,
+    chunks,
+    load_demonstrations,
+    training_rows,
+)
 from models.normalize import Statistics
+from models.schedule import TrainConfig
 
 H = 8
 
@@ -233,3 +241,64 @@ def test_statistics_survive_json_and_reject_nonsense():
         Statistics.from_json(statistics.to_json() | {"mode": "other"})
     with pytest.raises(ValueError, match="missing"):
         Statistics.from_json({"mode": statistics.mode})
+
+
+def recorded(file: Path, driver: list[int]) -> Path:
+    """A recording of these drivers, places in DRIVERS."""
+    write_demos(file, demos=1, steps=len(driver))
+    with h5py.File(file, "a") as h5:
+        h5["data/demo_0/driver"] = np.array(driver, np.uint8)
+    return file
+
+
+def test_a_chunk_is_a_persons_when_they_drove_all_of_it(tmp_path):
+    recorded(tmp_path / "a_demo.hdf5", [0, 0, 1, 1, 2, 2, 0, 1, 1])
+    write_demos(tmp_path / "b_demo.hdf5", demos=1, steps=3)
+    data = load_demonstrations(tmp_path, horizon=3)
+    whose = [POLICY] * 2 + [HUMAN] * 2 + [POLICY] * 3 + [HUMAN] * 2 + [DEMONSTRATED] * 3
+    assert data.source.tolist() == whose
+
+
+def test_weights_decide_how_often_a_chunk_is_drawn(tmp_path):
+    recorded(tmp_path / "a_demo.hdf5", [0] * 100 + [1] * 300)
+    write_demos(tmp_path / "b_demo.hdf5", demos=1, steps=20)
+    data = load_demonstrations(tmp_path, horizon=1)
+    rows = np.arange(len(data))
+
+    def counts(human: float, policy: float) -> list[int]:
+        drawn = data.source[data.drawn(rows, human, policy, seed=0)]
+        return [int((drawn == source).sum()) for source in (DEMONSTRATED, HUMAN, POLICY)]
+
+    assert counts(1, 1) == [20, 300, 100]
+    assert counts(1, 0) == [20, 300, 0]  # HG-DAgger
+    assert counts(3, 0) == [20, 900, 0]
+    half = counts(2.5, 0.1)
+    assert half[0] == 20 and 700 < half[1] < 800 and 2 <= half[2] <= 20
+    assert counts(2.5, 0.1) == half  # of the seed alone
+
+
+def test_training_rows_without_weights_are_the_split_itself(tmp_path):
+    write_demos(tmp_path / "a_demo.hdf5", demos=4)
+    data = load_demonstrations(tmp_path, H)
+    config = TrainConfig(steps=1, human_weight=7, policy_weight=3)
+    plain = data.split(config.val_fraction)
+    for rows, expected in zip(training_rows(data, config), plain, strict=True):
+        assert rows.tolist() == expected.tolist()
+
+
+def test_recordings_that_only_the_policy_drove_say_what_to_do(tmp_path):
+    recorded(tmp_path / "a_demo.hdf5", [0] * 9)
+    data = load_demonstrations(tmp_path, H)
+    with pytest.raises(ValueError, match="--policy-weight"):
+        training_rows(data, TrainConfig(steps=1))
+    assert len(training_rows(data, TrainConfig(steps=1, policy_weight=1))[0]) == 9
+
+
+@pytest.mark.parametrize("driver", [[0, 1], [0, 1, 9]])
+def test_drivers_that_do_not_fit_are_told(tmp_path, driver):
+    file = recorded(tmp_path / "a_demo.hdf5", [0, 0, 0])
+    with h5py.File(file, "a") as h5:
+        del h5["data/demo_0/driver"]
+        h5["data/demo_0/driver"] = driver
+    with pytest.raises(ValueError, match=r"a_demo\.hdf5.*driver must be 3 numbers below 3"):
+        load_demonstrations(tmp_path, H)
