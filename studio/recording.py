@@ -160,5 +160,5 @@ def _view(row: Mapping[str, Any]) -> View:
 
 def scene_of(plain: Mapping[str, Any]) -> SceneSpec:
     """A scene from its JSON. Raises ValueError, TypeError or KeyError when it is none."""
-    names = [f.name for f in fields(SceneSpec)]
-    return SceneSpec(**{n: plain[n] for n in names} | {"robot": RobotStart(**plain["robot"])})
+    given = {f.name: plain[f.name] for f in fields(SceneSpec)}
+    return SceneSpec(**given | {"robot": RobotStart(**plain["robot"])})

@@ -3,7 +3,8 @@
 From its actions the episode happens again, and each state is compared with the one on the tape:
 the same versions give the same numbers, bit for bit. From the first state that differs (another
 version of MuJoCo, say), or from the beginning with `--states`, the tape's states are put up
-instead: what is seen is then what was seen. Either way FOLDER receives
+instead: what is seen is then what was seen, but for the 2 ms by which positions lag behind the
+state while physics run. Either way FOLDER receives
 
     demo.hdf5     LIBERO's layout, one demonstration; `driver` (see `models.trajectory.DRIVERS`)
                   and `camera_pose`, agentview's [R | t] (world from camera, m), beside it

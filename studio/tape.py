@@ -146,8 +146,9 @@ class Tape:
         if plan.trace is None:
             return
         energies = {"initial": plan.initial_energy, "final": plan.final_energy}
+        how = {"seed": plan.seed, "sampler": dataclasses.asdict(plan.sampler)}
         with self._lock:
-            self._note({"event": "plan", "step": step, "seed": plan.seed, **energies})
+            self._note({"event": "plan", "step": step, **how, **energies})
 
     def on_mark(self, mark: Mark) -> None:
         with self._lock:
