@@ -31,6 +31,7 @@ VERSION = "v3.0"
 INFO = "meta/info.json"
 CAMERA_KEYS = ("observation.images.image", "observation.images.image2")  # order of `CAMERAS`
 STATE, ACTION = "observation.state", "action"
+DRIVER, NOBODY = "driver", -1  # of recordings: a place in DRIVERS; NOBODY in a demonstration
 CONVENTION, UPRIGHT, MIRRORED = "image_convention", "upright", "mirrored"
 
 Episode = Mapping[str, object]  # a row of meta/episodes
@@ -46,9 +47,10 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
         info = _read_info(root)
         tasks, cameras = _read_tasks(root), [_Camera(root, info, key) for key in CAMERA_KEYS]
         for path, episodes in groupby(_read_episodes(root), lambda e: _path(root, info, "data", e)):
-            stills = [c.key for c in cameras if not c.is_video]
+            wanted = [c.key for c in cameras if not c.is_video]
+            wanted += [DRIVER] if DRIVER in info["features"] else []
             table = pq.read_table(
-                path, columns=["episode_index", "task_index", STATE, ACTION, *stills]
+                path, columns=["episode_index", "task_index", STATE, ACTION, *wanted]
             )
             owners = table["episode_index"].to_numpy()
             for episode in episodes:
@@ -62,6 +64,7 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
                     images=images,
                     proprio=_matrix(rows[STATE]),
                     actions=check_actions(_matrix(rows[ACTION]), action_dim),
+                    driver=_driver(rows),
                 )
     except KeyError as error:
         raise ValueError(f"{root}: no LeRobot dataset of LIBERO, {error} is missing") from None
@@ -114,6 +117,14 @@ def _path(root: Path, info: Mapping, kind: str, episode: Episode, **more: str) -
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{INFO} names a file outside of the folder")
     return path
+
+
+def _driver(rows: pa.Table) -> np.ndarray | None:
+    """Who drove each step, or None for a demonstration."""
+    if DRIVER not in rows.column_names:
+        return None
+    driver = rows[DRIVER].to_numpy()
+    return None if (driver == NOBODY).all() else driver.astype(np.uint8)
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from models import lerobot
 from models.data import read_demonstrations
-from models.trajectory import Trajectory
+from models.trajectory import DRIVERS, Trajectory
 from studio.lerobot_statistics import level_counts, statistics_of
 
 FPS = 20  # LIBERO's control rate
@@ -58,6 +58,7 @@ SCHEMA = pa.schema(
         ("task_index", pa.int64()),
     ]
 )
+DRIVER = pa.field(lerobot.DRIVER, pa.int64())
 
 CARD = """---
 task_categories:
@@ -77,26 +78,33 @@ configs:
   joints (m).
 - `action`: the environment's own, Δposition and Δrotation of LIBERO's OSC_POSE controller in
   [-1, 1]; gripper -1 opens, +1 closes.
-
+{driver}
 Row t holds what was seen before `action` t. {episodes} episodes, {frames} frames, {fps} per second.
 """
+CARD_DRIVER = (
+    f"- `driver`: who drove, a place in the list {', '.join(DRIVERS)}; "
+    f"{lerobot.NOBODY} in a demonstration.\n"
+)
 CONVENTIONS = {
     lerobot.UPRIGHT: "upright, as a person sees the scene",
     lerobot.MIRRORED: "mirrored left to right, as in OpenVLA's LIBERO data",
 }
 
 
-def export(demos: Path, out: Path, fps: int = FPS, mirrored: bool = False) -> dict:
+def export(
+    demos: Path, out: Path, fps: int = FPS, mirrored: bool = False, drivers: bool = False
+) -> dict:
     """Write all demonstrations under `demos` as the dataset `out`; returns its info.json.
 
-    mirrored: pictures left to right, as in OpenVLA's LIBERO data. Raises ValueError when `out`
-    exists or `demos` can't be read, OSError when it can't be written; `out` then does not appear.
+    mirrored: pictures left to right, as in OpenVLA's LIBERO data. drivers: a feature more, who
+    drove each step (see CARD). Raises ValueError when `out` exists or `demos` can't be read,
+    OSError when it can't be written; `out` then does not appear.
     """
     if out.exists():
         raise ValueError(f"{out}: exists already; choose another folder")
     if not 1 <= fps <= 1000:
         raise ValueError(f"--fps must lie in [1, 1000], not {fps}")
-    with _whole_folder(out) as folder, closing(_Dataset(folder, fps, mirrored)) as dataset:
+    with _whole_folder(out) as folder, closing(_Dataset(folder, fps, mirrored, drivers)) as dataset:
         for demo in tqdm(read_demonstrations(demos), unit=" episodes", leave=False):
             dataset.add(demo)
         return dataset.finish()
@@ -120,8 +128,9 @@ def _whole_folder(path: Path) -> Iterator[Path]:
 class _Dataset:
     """Takes episodes one by one; `finish` writes what describes them all."""
 
-    def __init__(self, folder: Path, fps: int, mirrored: bool) -> None:
+    def __init__(self, folder: Path, fps: int, mirrored: bool, drivers: bool) -> None:
         self._folder, self._fps, self._mirrored = folder, fps, mirrored
+        self._schema = SCHEMA.append(DRIVER) if drivers else SCHEMA
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict] = []
         self._tables: list[pa.Table] = []
@@ -133,7 +142,8 @@ class _Dataset:
         """Append one episode. Raises ValueError when it doesn't fit the others."""
         self._open_files(demo)
         task = self._tasks[demo.instruction]
-        table = _table(demo, len(self._episodes), sum(map(len, self._tables)), task, self._fps)
+        first = sum(map(len, self._tables))
+        table = _table(self._schema, demo, len(self._episodes), first, task, self._fps)
         pictures = demo.images[:, :, :, ::-1] if self._mirrored else demo.images
         span = self._files.write(table, pictures)
         levels = {key: level_counts(pictures[::SAMPLED, i]) for i, key in enumerate(self._levels)}
@@ -163,7 +173,8 @@ class _Dataset:
         if demo.instruction not in self._tasks:
             self._tasks[demo.instruction] = len(self._tasks)
             self.close()
-            self._files = _Files(self._folder, len(self._tasks) - 1, side, self._fps)
+            number = len(self._tasks) - 1
+            self._files = _Files(self._folder, self._schema, number, side, self._fps)
 
     def finish(self) -> dict:
         """Write `meta`; returns info.json."""
@@ -183,6 +194,7 @@ class _Dataset:
         (self._folder / "README.md").write_text(
             CARD.format(
                 convention=CONVENTIONS[self._convention],
+                driver=CARD_DRIVER if DRIVER in self._schema else "",
                 episodes=info["total_episodes"],
                 frames=info["total_frames"],
                 fps=self._fps,
@@ -238,7 +250,7 @@ class _Dataset:
         }
         for key, names in ((lerobot.STATE, STATE_NAMES), (lerobot.ACTION, ACTION_NAMES)):
             features[key] = {"dtype": "float32", "shape": [len(names)], "names": names}
-        for field in list(SCHEMA)[2:]:
+        for field in list(self._schema)[2:]:
             dtype = "float32" if field.type == pa.float32() else "int64"
             features[field.name] = {"dtype": dtype, "shape": [1], "names": None}
         return features
@@ -247,7 +259,7 @@ class _Dataset:
 class _Files:
     """One data file and the videos beside it; all hold the same episodes."""
 
-    def __init__(self, folder: Path, index: int, side: int, fps: int) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, index: int, side: int, fps: int) -> None:
         chunk, file = divmod(index, FILES_PER_CHUNK)
         self._place = {"chunk_index": chunk, "file_index": file}
         self._fps, self._frames = fps, 0
@@ -257,7 +269,7 @@ class _Files:
         ]
         for path in (data, *self._paths):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._data = pq.ParquetWriter(data, SCHEMA)
+        self._data = pq.ParquetWriter(data, schema)
         self._videos = [_video(path, side, fps) for path in self._paths]
 
     def write(self, table: pa.Table, pictures: np.ndarray) -> dict[str, object]:
@@ -310,7 +322,9 @@ def _count_frames(path: Path) -> int:
         return -1
 
 
-def _table(demo: Trajectory, episode: int, first: int, task: int, fps: int) -> pa.Table:
+def _table(
+    schema: pa.Schema, demo: Trajectory, episode: int, first: int, task: int, fps: int
+) -> pa.Table:
     """The rows of one episode."""
     steps = np.arange(len(demo.actions))
     columns = [
@@ -324,7 +338,10 @@ def _table(demo: Trajectory, episode: int, first: int, task: int, fps: int) -> p
         steps + first,
         np.full_like(steps, task),
     ]
-    return pa.table(columns, schema=SCHEMA)
+    if DRIVER in schema:
+        whose = np.full_like(steps, lerobot.NOBODY) if demo.driver is None else demo.driver
+        columns.append(whose.astype(np.int64))
+    return pa.table(columns, schema=schema)
 
 
 def _flat(statistics: Mapping[str, Mapping[str, list]]) -> dict[str, list]:
@@ -342,6 +359,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--fps", type=int, default=FPS, help="control steps a second")
     p.add_argument("--mirrored", action="store_true",
                    help="pictures left to right, as in OpenVLA's LIBERO data")  # fmt: skip
+    p.add_argument("--drivers", action="store_true", help="who drove each step of a recording")
     arguments = p.parse_args(argv)
     try:
         info = export(**vars(arguments))
