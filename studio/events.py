@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
@@ -10,9 +9,12 @@ import numpy as np
 
 from models.config import SamplerConfig
 from models.types import Plan
+from studio.checks import check_fields
+from studio.guard import GuardSettings
+from studio.sequence import Sequence, check_instruction
+from studio.teleop import DRIVERS, Assists, DriveInput
 
 MAX_CHAINS = 16  # of a descent that somebody looks into
-MAX_INSTRUCTION = 500  # characters; LIBERO's longest instruction has 118
 
 
 class Status(StrEnum):
@@ -59,22 +61,6 @@ ROBOT_BOUNDS: dict[str, tuple[float, float]] = {"offset": (0.0, 1.0), "direction
 LAYOUTS = ("libero", "swap")
 
 
-def _check(form: object, name: str, bounds: dict[str, tuple]) -> None:
-    """Raise ValueError for a field of the dataclass `form` that is outside its bounds."""
-    for f in fields(form):
-        value, allowed = getattr(form, f.name), bounds[f.name]
-        if f.type == "str":
-            if value not in allowed:
-                raise ValueError(f"{name}: {f.name} is one of {', '.join(allowed)}, not {value!r}")
-            continue
-        low, high = allowed
-        wanted, kind = (int, "a whole number") if f.type == "int" else (int | float, "a number")
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise ValueError(f"{name}: {f.name} must be {kind}, not {value!r}")
-        if not (math.isfinite(value) and low <= value <= high):
-            raise ValueError(f"{name}: {f.name} must lie in [{low:g}, {high:g}], not {value!r}")
-
-
 @dataclass(frozen=True, slots=True)
 class CameraPerturbation:
     """LIBERO-Plus camera move of `agentview`: degrees, and percent of the nominal distance.
@@ -91,7 +77,7 @@ class CameraPerturbation:
     fov: float = 45.0
 
     def __post_init__(self) -> None:
-        _check(self, "camera", CAMERA_BOUNDS)
+        check_fields(self, "camera", CAMERA_BOUNDS)
 
     @property
     def nominal(self) -> bool:
@@ -116,7 +102,7 @@ class LightPerturbation:
     saturation: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, "light", LIGHT_BOUNDS)
+        check_fields(self, "light", LIGHT_BOUNDS)
 
     @property
     def nominal(self) -> bool:
@@ -135,7 +121,7 @@ class SensorNoise:
     severity: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, "sensor", SENSOR_BOUNDS)
+        check_fields(self, "sensor", SENSOR_BOUNDS)
 
     @property
     def nominal(self) -> bool:
@@ -176,7 +162,7 @@ class RobotStart:
     direction: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, "robot", ROBOT_BOUNDS)
+        check_fields(self, "robot", ROBOT_BOUNDS)
 
     @property
     def nominal(self) -> bool:
@@ -226,7 +212,7 @@ class StepEvent:
     success: bool
     plan: Plan | None = None
     frame: Frame | None = None
-    driver: str = "policy"
+    driver: str = "policy"  # "policy", "human", or "shared" where a person added to the policy's
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +220,7 @@ class Mark:
     """An annotation on the trace: what changed before step `step`."""
 
     step: int
-    kind: str  # "instruction" | "camera" | "light" | "sensor" | "sampler"
+    kind: str  # "instruction" | "camera" | "light" | "sensor" | "sampler" | "driver" | "help"
     text: str
 
 
@@ -246,6 +232,15 @@ class Advice:
     normalized: np.ndarray  # float32 [H, 7], as the model sees them
     energy: float  # E(a_expert, C)
     phase: str  # what it is at, such as "pick milk_1"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A person's latest chunk beside the policy's own, both for what was to be seen at `step`."""
+
+    step: int
+    human: float  # E(a_human, C)
+    policy: float  # E(a^(K), C) of the plan that the policy would have made there
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +299,7 @@ class SetInstruction:
     text: str
 
     def __post_init__(self) -> None:
-        if not self.text.strip():
-            raise ValueError("instruction: it is empty; type what the robot should do")
-        if len(self.text) > MAX_INSTRUCTION:
-            raise ValueError(
-                f"instruction: {len(self.text)} characters; at most {MAX_INSTRUCTION} are read"
-            )
+        check_instruction(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +322,55 @@ class SetSampler:
     sampler: SamplerConfig
 
 
+@dataclass(frozen=True, slots=True)
+class SetDriver:
+    """Who drives: "policy", "human" or "shared"; switched in mid-episode."""
+
+    driver: str
+
+    def __post_init__(self) -> None:
+        if self.driver not in DRIVERS:
+            raise ValueError(f"the driver is one of {', '.join(DRIVERS)}, not {self.driver!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    held: DriveInput
+
+
+@dataclass(frozen=True, slots=True)
+class SetAssists:
+    assists: Assists
+
+
+@dataclass(frozen=True, slots=True)
+class SetGuard:
+    guard: GuardSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """Drop what is left of the chunk and plan anew, this once with `chains` chains; go on."""
+
+    chains: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chains <= MAX_CHAINS:
+            raise ValueError(f"replan: chains must lie in [1, {MAX_CHAINS}], not {self.chains}")
+
+
+@dataclass(frozen=True, slots=True)
+class SetSequence:
+    """Instructions to carry out one after the other, from the first on; none ends a sequence."""
+
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class NextInstruction:
+    pass
+
+
 Command = (
     LoadScene
     | Run
@@ -344,4 +383,11 @@ Command = (
     | SetLight
     | SetSensor
     | SetSampler
+    | SetDriver
+    | Drive
+    | SetAssists
+    | SetGuard
+    | Replan
+    | SetSequence
+    | NextInstruction
 )

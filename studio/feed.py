@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.types import Plan
-from studio.events import EpisodeEvent, Frame, Mark, StepEvent
+from studio.events import Comparison, EpisodeEvent, Frame, Mark, StepEvent
 from studio.state import LoopState
 
 MAX_PLANS = 600  # per episode; LIBERO's longest has 520 steps
+MAX_COMPARISONS = 5000  # per episode; half an hour of driving by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,12 @@ class PlanRecord:
 
 
 def append_mark(marks: list[Mark], mark: Mark) -> None:
-    """Marks of one kind at one step are one mark: a dragged slider leaves its last value."""
+    """Marks of one kind at one step are one mark: a dragged slider leaves its last value.
+
+    A request for help and its answer, which come at one step, are two.
+    """
     last = marks[-1] if marks else None
-    if last and (last.step, last.kind) == (mark.step, mark.kind):
+    if last and (last.step, last.kind) == (mark.step, mark.kind) and mark.kind != "help":
         marks[-1] = mark
     else:
         marks.append(mark)
@@ -43,6 +47,7 @@ class Snapshot:
     episode: int
     plans: tuple[PlanRecord, ...]
     marks: tuple[Mark, ...]
+    comparisons: tuple[Comparison, ...]
     frame: Frame | None
     frame_number: int
     closed: bool  # the session has ended
@@ -56,6 +61,7 @@ class Feed:
         self._state = LoopState()
         self._plans: list[PlanRecord] = []
         self._marks: list[Mark] = []
+        self._comparisons: list[Comparison] = []
         self._episode = 0
         self._frame: Frame | None = None
         self._frame_number = 0
@@ -70,6 +76,7 @@ class Feed:
                 self._episode,
                 tuple(self._plans),
                 tuple(self._marks),
+                tuple(self._comparisons),
                 self._frame,
                 self._frame_number,
                 self._closed,
@@ -85,41 +92,49 @@ class Feed:
         """Tell the readers that nothing more will come."""
         with self._lock:
             self._closed = True
-        self._notify()
+        self.notify()
 
     # -- Subscriber ---------------------------------------------------------------------------
     def on_state(self, state: LoopState) -> None:
         with self._lock:
             self._state = state
-        self._notify()
+        self.notify()
 
     def on_episode(self, event: EpisodeEvent) -> None:
         if event.outcome is None:
             with self._lock:
-                self._plans, self._marks = [], []
+                self._plans, self._marks, self._comparisons = [], [], []
                 self._episode += 1
-            self._notify()
+            self.notify()
 
     def on_plan(self, step: int, plan: Plan) -> None:
         with self._lock:
             if len(self._plans) < MAX_PLANS:
                 self._plans.append(PlanRecord(step, plan))
-        self._notify()
+        self.notify()
 
     def on_mark(self, mark: Mark) -> None:
         with self._lock:
             append_mark(self._marks, mark)
-        self._notify()
+        self.notify()
 
     def on_frame(self, frame: Frame) -> None:
         with self._lock:
             self._frame = frame
             self._frame_number += 1
-        self._notify()
+        self.notify()
+
+    def on_comparison(self, comparison: Comparison) -> None:
+        """Called by the onlooker, on its own thread."""
+        with self._lock:
+            if len(self._comparisons) < MAX_COMPARISONS:
+                self._comparisons.append(comparison)
+        self.notify()
 
     def on_step(self, event: StepEvent) -> None:
         """Steps reach the page through state, plan and frame."""
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Let the readers look: something that they show beside the feed has changed."""
         for callback in tuple(self._listeners):
             callback()

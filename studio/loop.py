@@ -11,108 +11,77 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
-from models.config import SamplerConfig
-from models.types import Observation, Plan
 from studio.describe import describe_camera, describe_light, describe_sampler, describe_sensor
 from studio.events import (
     Advance,
     Command,
-    EpisodeEvent,
+    Drive,
     Frame,
     LoadScene,
-    Mark,
+    NextInstruction,
     Outcome,
     Pause,
+    Replan,
     Reset,
     Run,
     SceneSpec,
+    SetAssists,
     SetCamera,
+    SetDriver,
+    SetGuard,
     SetInstruction,
     SetLight,
     SetSampler,
     SetSensor,
+    SetSequence,
     SetSpeed,
     Status,
     StepEvent,
 )
-from studio.sensor import corrupted
-from studio.sim.process import SimCrashed, SimProcess
-from studio.state import LoopState, Pose
+from studio.guard import Guard
+from studio.helm import Controller, Helm, PolicyAway
+from studio.pace import MAX_HZ, Pace
+from studio.sequence import Sequence
+from studio.sim.process import SimCrashed, SimProcess, StepReply
+from studio.state import LoopState, Pose, Subscriber, Telling
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.25  # how long an idle loop sleeps between looks at its queue
-MAX_HZ = 200.0
-MAX_DEBT_S = 0.25  # what a late loop makes up for (a plan's time), so that the mean rate holds
-FRAME_PERIOD_S = 0.045  # people see at most ~22 frames a second,
-LATE_FRAME_PERIOD_S = 0.12  # and at least 8 while the loop is behind
 
 
-class Controller(Protocol):
-    """Whatever turns an observation into a plan: the policy, or a person."""
-
-    def plan(self, obs: Observation, sampler: SamplerConfig, seed: int) -> Plan: ...
-
-
-class PolicyAway(Exception):
-    """A controller can't plan just now; its text says why. Ask again after `retry_s` seconds."""
-
-    def __init__(self, message: str, retry_s: float) -> None:
-        super().__init__(message)
-        self.retry_s = retry_s
-
-
-class Subscriber(Protocol):
-    """Told of everything that happens, on the loop's own thread. Must return quickly."""
-
-    def on_state(self, state: LoopState) -> None: ...
-    def on_episode(self, event: EpisodeEvent) -> None: ...
-    def on_step(self, event: StepEvent) -> None: ...
-    def on_plan(self, step: int, plan: Plan) -> None: ...
-    def on_frame(self, frame: Frame) -> None: ...
-    def on_mark(self, mark: Mark) -> None: ...
-
-
-def plan_seed(scene: SceneSpec, index: int) -> int:
-    """The sampler's seed of an episode's index-th plan: the same scene draws the same noise."""
-    return int(np.random.SeedSequence([scene.seed, scene.init, index]).generate_state(1)[0])
-
-
-class ControlLoop:
+class ControlLoop(Telling):
     """Drives `sim` with `controller` and tells `subscribers` (see the module docstring)."""
 
     def __init__(
         self,
         sim: SimProcess,
         controller: Controller,
-        subscribers: Sequence[Subscriber] = (),
+        subscribers: Iterable[Subscriber] = (),
         *,
         hz: float = 20.0,
         replan_every: int = 8,
         every_frame: bool = False,
         pictures: bool = True,
+        guard: Guard | None = None,
     ) -> None:
         """`every_frame` renders a frame at each step, whatever it costs (for recordings);
         `pictures=False` renders none but what the controller looks at."""
-        self._sim, self._controller = sim, controller
-        self._subscribers = list(subscribers)
-        self._replan_every = replan_every
+        super().__init__(LoopState(hz=hz), subscribers)
+        self._sim = sim
+        self._helm = Helm(controller, sim.observe, replan_every)
+        self._guard = guard
         self._every_frame, self._pictures = every_frame, pictures
         self._commands: queue.Queue[Command | None] = queue.Queue()
-        self._chunk: deque[np.ndarray] = deque()
-        self._plans = 0
+        self._helps = 0  # requests for help in this episode
+        self._limit = 0  # control steps that the suite gives an instruction
         self._until: int | None = None  # pause at this step (Advance)
-        self._next_step = 0.0  # monotonic time of the next control step
-        self._last_frame = 0.0
-        self._recent: deque[float] = deque(maxlen=24)  # monotonic times of the latest steps
-        self.state = LoopState(hz=hz)
+        self._pace = Pace()
 
     # -- from any thread ----------------------------------------------------------------------
     def submit(self, command: Command) -> None:
@@ -143,17 +112,16 @@ class ControlLoop:
         """One control step if running; returns the seconds until the next tick is due."""
         if self.state.status is not Status.RUNNING:
             return IDLE_S
-        now = time.monotonic()
-        if now < self._next_step:
-            return self._next_step - now
+        if (wait := self._pace.wait()) > 0:
+            return wait
         try:
+            if self._helm.rests(self.state, time.monotonic()):
+                return self._rest()
             self._step()
         except PolicyAway as away:  # nothing has happened yet: the same step is tried again
             self._set(message=str(away))
             return away.retry_s
-        period = 1.0 / min(self.state.hz, MAX_HZ) if self.state.hz > 0 else 0.0
-        self._next_step = max(self._next_step + period, time.monotonic() - MAX_DEBT_S)
-        return max(0.0, self._next_step - time.monotonic())
+        return self._pace.stepped(self.state.hz)
 
     def _drain(self, wait: float) -> bool:
         """Apply the waiting commands, sleeping up to `wait` for the first; True to end."""
@@ -182,6 +150,13 @@ class ControlLoop:
             SetLight: lambda c: self._alter("light", c.light, describe_light),
             SetSensor: lambda c: self._alter("sensor", c.sensor, describe_sensor),
             SetSampler: lambda c: self._alter("sampler", c.sampler, describe_sampler),
+            SetDriver: self._hand_over,
+            Drive: self._take,
+            SetAssists: lambda c: self._set(assists=c.assists),
+            SetGuard: lambda c: self._set(guard=c.guard),
+            Replan: self._replan,
+            SetSequence: lambda c: self._line_up(c.sequence),
+            NextInstruction: lambda c: self._next_instruction(),
         }
         handlers[type(command)](command)
 
@@ -194,15 +169,17 @@ class ControlLoop:
         self._sim.set_camera(old.camera)
         self._sim.set_light(old.light)
         same_task = (scene.suite, scene.task) == (old.scene.suite, old.scene.task)
+        items = old.sequence.items if same_task else ()
         retyped = same_task and old.instruction and old.instruction != old.task_instruction
-        self._chunk.clear()
-        self._plans, self._until = 0, None
+        self._helm.begin(self._sim.proprio())
+        self._forget_help()
+        self._helps, self._limit, self._until = 0, info.max_steps, None
         self._set(
             status=Status.PAUSED,
             message="",
             scene=scene,
             task_instruction=info.instruction,
-            instruction=old.instruction if retyped else info.instruction,
+            instruction=old.instruction if retyped and not items else info.instruction,
             max_steps=info.max_steps,
             n_inits=info.n_inits,
             episode=old.episode + 1,
@@ -211,15 +188,19 @@ class ControlLoop:
             pose=Pose.of(*self._sim.camera_pose()),
         )
         self._tell_episode(versions=self._sim.versions())
+        if old.driver != "policy":
+            self._mark("driver", old.driver)
+        self._line_up(Sequence(items, old.sequence.after))
         if self._pictures:
             self._show(self._sim.frames())
 
     def _start(self, until: int | None) -> None:
         if self.state.status in (Status.EMPTY, Status.ENDED, Status.ERROR):
             self._load(self.state.scene)  # Run after the end plays the episode again
+        self._answer("continue")
+        self._helm.pilot.release()
         self._until = until
-        self._next_step = time.monotonic()
-        self._recent.clear()
+        self._pace.restart()
         self._set(status=Status.RUNNING)
 
     def _pause(self) -> None:
@@ -228,22 +209,98 @@ class ControlLoop:
 
     def _advance(self, command: Advance) -> None:
         self._start(None)
-        self._until = self.state.step + (self._chunk_left() if command.chunk else command.steps)
-
-    def _chunk_left(self) -> int:
-        return len(self._chunk) or self._replan_every
+        self._until = self.state.step + (self._helm.chunk_left if command.chunk else command.steps)
 
     def _instruct(self, command: SetInstruction) -> None:
-        text, state = " ".join(command.text.split()), self.state
-        if text == state.instruction:
-            return
-        # Another task's words ask for that task's goal, if the scene has what it needs.
+        text = " ".join(command.text.split())
+        if text != self.state.instruction:
+            tested = self._say(text)
+            sequence = self.state.sequence.reworded(text)
+            self._set(sequence=replace(sequence, tested=tested))
+        if self.state.help:
+            self._answer("retype")
+            self._helm.drop()
+            self._start(None)
+
+    def _say(self, text: str) -> bool:
+        """The instruction from now on; True if its goal can be tested.
+
+        Another task's words ask for that task's goal, if the scene has what it needs.
+        """
+        state = self.state
         loaded = state.status not in (Status.EMPTY, Status.ERROR)
         goal = self._sim.ask(text) if loaded else None
         if goal is not None:
             self._set(scene=replace(state.scene, goal=goal), task_instruction=text)
-        self._set(instruction=text)
-        self._mark("instruction", text)
+        if text != state.instruction:
+            self._set(instruction=text)
+            self._mark("instruction", text)
+        return goal is not None
+
+    # -- instructions one after the other -----------------------------------------------------
+    def _line_up(self, sequence: Sequence) -> None:
+        """Carry out the present item of `sequence`, with the suite's steps for itself."""
+        step = self.state.step
+        if sequence.items:
+            tested = self._say(" ".join(sequence.text.split()))
+            sequence = replace(sequence, began=step, tested=tested)
+            self._helm.drop()
+            self._set(max_steps=step + self._limit)
+        self._set(sequence=sequence)
+
+    def _next_instruction(self) -> None:
+        sequence = self.state.sequence
+        if sequence.more:
+            self._line_up(replace(sequence, at=sequence.at + 1))
+
+    # -- who drives ---------------------------------------------------------------------------
+    def _hand_over(self, command: SetDriver) -> None:
+        """Another driver, without a jump: see `studio.helm`."""
+        asked, driver = self.state.help, command.driver
+        if driver == self.state.driver:
+            return
+        self._helm.drop()
+        self._helm.pilot.release()
+        self._set(driver=driver, resting=False)
+        self._mark("driver", driver)
+        if asked:
+            self._answer("take over")
+            self._start(None)
+
+    def _take(self, command: Drive) -> None:
+        if self.state.driver != "policy":
+            self._helm.pilot.receive(command.held, time.monotonic())
+
+    def _rest(self) -> float:
+        """A person drives and holds nothing: wait for the next command."""
+        inputs = self._helm.pilot.inputs
+        if not self.state.resting or inputs != self.state.inputs:
+            self._set(resting=True, inputs=inputs, measured_hz=0.0)
+        self._pace.restart()
+        return IDLE_S
+
+    # -- help ---------------------------------------------------------------------------------
+    def _call_for_help(self, reason: str) -> None:
+        self._helps += 1
+        self._set(status=Status.PAUSED, help=reason)
+        self._mark("help", f"asks for help: {reason}")
+
+    def _answer(self, choice: str) -> None:
+        """What a person chose when the policy asked for help, if it did."""
+        if self.state.help:
+            self._forget_help()
+            self._mark("help", choice)
+
+    def _forget_help(self) -> None:
+        if self._guard:
+            self._guard.forget()
+        if self.state.help:
+            self._set(help="")
+
+    def _replan(self, command: Replan) -> None:
+        self._answer(f"replan with {command.chains} chains")
+        self._helm.drop(command.chains)
+        self._start(None)
 
     def _alter(self, name: str, value: object, describe: Callable[..., str]) -> None:
         """Change the camera, the light, the sensor or the sampler under a running scene."""
@@ -263,50 +320,56 @@ class ControlLoop:
 
     # -- one control step ---------------------------------------------------------------------
     def _step(self) -> None:
-        state, plan = self.state, None
-        if not self._chunk:
-            seed = plan_seed(state.scene, self._plans)
-            seen = corrupted(self._sim.observe(state.instruction), state.sensor, seed)
-            plan = self._controller.plan(seen, state.sampler, seed)
-            self._plans += 1
-            self._chunk.extend(plan.actions[: self._replan_every])
+        state = self.state
+        if plan := self._helm.plan(state):
             self._tell("on_plan", state.step, plan)
-        action = self._chunk.popleft()
-        last = state.step + 1 in (self._until, state.max_steps)
+            if self._guard and (reason := self._guard.see(plan, state.guard)):
+                return self._call_for_help(reason)
+        move = self._helm.move(state)
+        limit = state.max_steps + (move.driver == "human")
+        last = state.step + 1 in (self._until, limit)
         now = time.monotonic()
-        wanted = self._pictures and (self._every_frame or last or self._frame_is_due(now))
-        reply = self._sim.step(action, frames=wanted)
-        self._recent.append(time.monotonic())
+        due = self._every_frame or last or self._pace.frame_is_due(now, state.hz)
+        reply = self._sim.step(move.action, frames=self._pictures and due)
+        self._helm.moved(move, reply.proprio)
+        self._pace.count(now, bool(reply.jpegs))
         step = state.step + 1
         frame = Frame(step, reply.jpegs, time.time()) if reply.jpegs else None
-        self._tell("on_step", StepEvent(step, action, reply.proprio, reply.success, plan, frame))
-        self._set(step=step, measured_hz=self._measured_hz(), message="")
+        event = StepEvent(
+            step, move.action, reply.proprio, reply.success, move.plan, frame, move.driver
+        )
+        self._tell("on_step", event)
+        inputs, measured = self._helm.pilot.inputs, self._pace.measured_hz
+        self._set(
+            step=step, max_steps=limit, measured_hz=measured, message="", resting=False,
+            inputs=inputs,
+        )  # fmt: skip
         if frame:
-            self._last_frame = now
             self._tell("on_frame", frame)
-        elif reply.success and self._pictures:
+        self._look_round(reply)
+
+    def _look_round(self, reply: StepReply) -> None:
+        """After a step: is the episode over, or the instruction?"""
+        state, sequence = self.state, self.state.sequence
+        over = reply.success and not sequence.more
+        if over and self._pictures and not reply.jpegs:
             self._show(self._sim.frames())
-        if reply.success:
+        if sequence.over(state.step, reply.success):
+            self._next_instruction()
+        if over:
             self._end(Outcome.SUCCESS)
-        elif step >= state.max_steps:
+        elif state.step >= self.state.max_steps:
             self._end(Outcome.TIMEOUT)
-        elif step == self._until:
+        elif state.step == self._until:
             self._set(status=Status.PAUSED)
-
-    def _frame_is_due(self, now: float) -> bool:
-        """Pictures give way to control steps when the machine can't do both."""
-        behind = self.state.hz > 0 and now - self._next_step > 1.0 / self.state.hz
-        return now - self._last_frame >= (LATE_FRAME_PERIOD_S if behind else FRAME_PERIOD_S)
-
-    def _measured_hz(self) -> float:
-        if len(self._recent) < 2:
-            return 0.0
-        return (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
 
     def _end(self, outcome: Outcome, message: str = "") -> None:
         """Close the running episode, if one is."""
         if self.state.status not in (Status.RUNNING, Status.PAUSED):
             return
+        if self._helps:
+            self._mark("help", f"{outcome}; asked for help {self._helps}×")
+        self._forget_help()
         status = Status.ERROR if outcome is Outcome.ERROR else Status.ENDED
         self._set(status=status, outcome=outcome, message=message)
         self._tell_episode(outcome=outcome, steps=self.state.step, message=message)
@@ -326,23 +389,3 @@ class ControlLoop:
         except Exception as error:
             self._fail(f"The simulator could not be restarted: {error}", error)
         return IDLE_S
-
-    # -- telling ------------------------------------------------------------------------------
-    def _set(self, **changes: object) -> None:
-        self.state = replace(self.state, **changes)
-        self._tell("on_state", self.state)
-
-    def _tell_episode(self, **event: object) -> None:
-        state = self.state
-        about = {"instruction": state.instruction, "perturbation": state.perturbation}
-        self._tell("on_episode", EpisodeEvent(state.scene, **about, **event))
-
-    def _mark(self, kind: str, text: str) -> None:
-        self._tell("on_mark", Mark(self.state.step, kind, text))
-
-    def _show(self, jpegs: dict[str, bytes]) -> None:
-        self._tell("on_frame", Frame(self.state.step, jpegs, time.time()))
-
-    def _tell(self, method: str, *args: object) -> None:
-        for subscriber in self._subscribers:
-            getattr(subscriber, method)(*args)

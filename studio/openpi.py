@@ -20,7 +20,7 @@ import msgpack
 import numpy as np
 
 from models.types import Observation
-from studio.events import MAX_INSTRUCTION
+from studio.sequence import MAX_INSTRUCTION
 
 IMAGES = {"agentview": "observation/image", "wrist": "observation/wrist_image"}
 STATE, PROMPT = "observation/state", "prompt"

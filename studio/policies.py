@@ -9,7 +9,7 @@ from typing import Any
 
 from models.policy import EnergyPolicy
 from studio.events import EpisodeEvent
-from studio.loop import Subscriber
+from studio.state import Subscriber
 
 DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
 
@@ -40,6 +40,14 @@ def threshold(policy: EnergyPolicy, k: float = DEFAULT_K) -> float | None:
     """T = μ_v + k·σ_v (EB-VLA Eq. 5), or None without a calibration."""
     known = policy.calibration
     return known.mu + k * known.sigma if known else None
+
+
+def level(policy: EnergyPolicy, score: str) -> tuple[float, float] | None:
+    """(mu, sigma) of `score` over the calibration episodes, or None."""
+    known = policy.calibration
+    if known is None:
+        return None
+    return known.levels.get(score) or ((known.mu, known.sigma) if score == known.score else None)
 
 
 class EpisodePolicy(Subscriber):

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from models.types import Plan
-from studio.events import Advice, EpisodeEvent, Frame, Mark, StepEvent
+from studio.events import Advice, Comparison, EpisodeEvent, Frame, Mark, StepEvent
 from studio.feed import PlanRecord, append_mark
 from studio.state import LoopState
 
@@ -44,6 +44,7 @@ class Episode:
     marks: list[Mark] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     advice: dict[int, Advice] = field(default_factory=dict)  # by plan, where somebody asked for it
+    comparisons: list[Comparison] = field(default_factory=list)  # of a person's chunks
 
     @property
     def mean_final_energy(self) -> float:
@@ -66,9 +67,10 @@ class Recorder:
             episode = self._episode
             if episode is None or not episode.steps:
                 raise NothingRecorded("Nothing is recorded yet: run the scene first.")
-            copies = {
-                name: list(getattr(episode, name)) for name in ("steps", "plans", "marks", "frames")
-            } | {"advice": dict(episode.advice)}
+            lists = ("steps", "plans", "marks", "frames", "comparisons")
+            copies = {name: list(getattr(episode, name)) for name in lists} | {
+                "advice": dict(episode.advice)
+            }
             return dataclasses.replace(episode, **copies)
 
     # -- Subscriber ---------------------------------------------------------------------------
@@ -105,6 +107,10 @@ class Recorder:
                 if record.plan is plan:
                     self._episode.advice[index] = advice
 
+    def on_comparison(self, comparison: Comparison) -> None:
+        """Keep what the policy thinks of a person's chunk, if that is of this episode."""
+        self._append("comparisons", comparison)
+
     def _append(self, name: str, item: object) -> None:
         with self._lock:
             if self._episode:
@@ -119,6 +125,7 @@ def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
         (p.step, 1, _plan_row(i, p, episode.advice.get(i))) for i, p in enumerate(episode.plans)
     ]
     rows += [(m.step, 0, {"event": "mark", **_plain(m)}) for m in episode.marks]
+    rows += [(c.step, 1, {"event": "comparison", **_plain(c)}) for c in episode.comparisons]
     rows += [(s.step - 1, 2, _step_row(s)) for s in episode.steps]
     for *_, row in sorted(rows, key=lambda row: row[:2]):
         yield row

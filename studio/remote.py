@@ -24,7 +24,7 @@ from models.config import SamplerConfig
 from models.types import DescentTrace, LandscapeSlice, Observation, Plan
 from studio import openpi
 from studio.extension import EXTENSION, Served, check_robot, slice_of, trace_of
-from studio.loop import PolicyAway
+from studio.helm import PolicyAway
 from studio.openpi import API_KEY
 
 BACKOFF_S = (0.5, 1, 2, 4)  # between attempts to reach a server

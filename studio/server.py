@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import HTTPConnection
 
 from studio import static, wire
-from studio.events import Mark
+from studio.events import Command, Drive, Mark, SetAssists, SetDriver
 from studio.feed import Snapshot
 from studio.movie import write_mp4
 from studio.policies import calibration, describe, threshold
@@ -40,6 +41,7 @@ QUEUE_POLL_S = 1.0
 IDLE_CODE = 4408  # the session gave its simulator back; the page asks before it takes a new one
 MAX_MESSAGE = 64 * 1024  # bytes from the page
 TOKEN = re.compile(r"[0-9a-f]{32}")
+DRIVING = (SetDriver, Drive, SetAssists)  # what takes the wheel
 
 
 def create_app(studio: Studio) -> FastAPI:
@@ -120,8 +122,10 @@ class Cursors:
     episode: int = -1
     plans: int = 0
     marks: tuple[Mark, ...] = ()
+    comparisons: int = 0
     frame: int = 0
     state: object = None
+    wheel: object = None
 
     def new_marks(self, marks: tuple[Mark, ...]) -> int:
         """Index of the first mark to send; the last one sent may have been replaced since."""
@@ -136,6 +140,7 @@ class PageLink:
         self._studio, self._session, self._socket = studio, session, socket
         self._policy = session.policy.current  # that the page knows of
         self._cursors = Cursors()
+        self._page = session.wheel.join()
         self._in_flight = 0
         self._policy_view = False
         self._news = asyncio.Event()
@@ -151,6 +156,7 @@ class PageLink:
                     tasks.start_soon(self._until_gone, direction, tasks.cancel_scope)
         finally:
             unlisten()
+            self._session.wheel.leave(self._page)
 
     async def _until_gone(
         self, direction: Callable[[], Awaitable[None]], scope: anyio.CancelScope
@@ -189,15 +195,31 @@ class PageLink:
             self._news.set()
         elif message.get("type") == "view":
             self._policy_view = bool(message.get("policy"))
+        elif message.get("type") == "wheel":
+            wish = self._session.wheel.ask if message.get("ask") else self._session.wheel.grant
+            wish(self._page, time.monotonic())
         elif request := wire.parse_analysis(message):
             self._session.analyse(
                 request, lambda a: self._loop.call_soon_threadsafe(self._answer, a)
             )
         elif command := wire.parse_command(message):
-            self._studio.check(command)
-            self._session.submit(command)
+            self._steer(command)
         else:
             raise wire.BadMessage(f"unknown request {message.get('type')!r}")
+
+    def _steer(self, command: Command) -> None:
+        """Pass a command on. Raises ValueError while another page of this session drives."""
+        wheel = self._session.wheel
+        if isinstance(command, DRIVING):
+            free = wheel.take(self._page, time.monotonic())
+        else:
+            free = wheel.state.driver in (None, self._page)
+        if not free:
+            raise ValueError("another tab drives this arm; ask for the wheel first")
+        self._studio.check(command)
+        self._session.submit(command)
+        if command == SetDriver("policy"):
+            wheel.let_go()
 
     def _answer(self, message: dict) -> None:
         self._answers.put_nowait(message)
@@ -218,6 +240,7 @@ class PageLink:
             if self._policy is not self._session.policy.current:
                 await self._hello()  # the episode that has begun is another checkpoint's
                 continue
+            await self._send_wheel()
             await self._send_history(snapshot)
             await self._send_state(snapshot)
             await self._send_frame(snapshot)
@@ -235,27 +258,38 @@ class PageLink:
                 "state": wire.state_message(snapshot.state),
                 "plans": plans,
                 "marks": [wire.mark_message(mark) for mark in snapshot.marks],
+                "comparisons": [wire.comparison_message(c) for c in snapshot.comparisons],
             }
         )
-        self._cursors = Cursors(snapshot.episode, len(plans), snapshot.marks, 0, snapshot.state)
+        known = (len(plans), snapshot.marks, len(snapshot.comparisons), 0, snapshot.state)
+        self._cursors = Cursors(snapshot.episode, *known)
         self._news.set()
 
     async def _send_history(self, snapshot: Snapshot) -> None:
         cursors = self._cursors
         if snapshot.episode != cursors.episode:
             cursors.episode, cursors.plans, cursors.marks = snapshot.episode, 0, ()
+            cursors.comparisons = 0
             await self._text({"type": "episode", "episode": snapshot.episode})
         for index in range(cursors.plans, len(snapshot.plans)):
             message = wire.plan_message(index, snapshot.plans[index])
             await self._text({"type": "plan", **message})
         for mark in snapshot.marks[cursors.new_marks(snapshot.marks) :]:
             await self._text({"type": "mark", **wire.mark_message(mark)})
+        for comparison in snapshot.comparisons[cursors.comparisons :]:
+            await self._text({"type": "comparison", **wire.comparison_message(comparison)})
         cursors.plans, cursors.marks = len(snapshot.plans), snapshot.marks
+        cursors.comparisons = len(snapshot.comparisons)
 
     async def _send_state(self, snapshot: Snapshot) -> None:
         if snapshot.state is not self._cursors.state:
             self._cursors.state = snapshot.state
             await self._text({"type": "state", **wire.state_message(snapshot.state)})
+
+    async def _send_wheel(self) -> None:
+        if (state := self._session.wheel.state) is not self._cursors.wheel:
+            self._cursors.wheel = state
+            await self._text({"type": "wheel", **wire.wheel_message(state, self._page)})
 
     async def _send_frame(self, snapshot: Snapshot) -> None:
         if snapshot.frame is None or snapshot.frame_number == self._cursors.frame:

@@ -16,13 +16,14 @@ from pathlib import Path
 from models.policy import EnergyPolicy
 from studio.advice import Adviser
 from studio.analysis import AnalysisRequest, Analyst
-from studio.events import Command, LoadScene, Run, SceneSpec, Status
+from studio.events import Command, LoadScene, Run, SceneSpec, SetGuard, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
-from studio.policies import EpisodePolicy
+from studio.policies import EpisodePolicy, level
 from studio.recorder import Recorder
 from studio.sim.process import SimProcess
 from studio.tape import Tape
+from studio.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Session:
     recorder: Recorder
     tape: Tape
     analyst: Analyst
+    wheel: Wheel
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
     last_active: float = field(default_factory=time.monotonic)
@@ -71,7 +73,13 @@ class Session:
         return cls(token, policy, sim, loop, feed, recorder, tape, Analyst(policy, feed, adviser))
 
     def submit(self, command: Command) -> None:
-        """Pass a command to the loop."""
+        """Pass a command to the loop. Raises ValueError for a guard that has nothing to go by."""
+        asked = isinstance(command, SetGuard) and command.guard.on
+        if asked and level(self.policy.current, command.guard.score) is None:
+            raise ValueError(
+                f"guard: this checkpoint has no calibration for {command.guard.score}; "
+                "make one with python -m studio.evaluate --calibrate"
+            )
         self.last_active = time.monotonic()
         self.loop.submit(command)
 
@@ -83,7 +91,8 @@ class Session:
     def unused(self, linger_s: float, idle_s: float) -> bool:
         """Nobody watches any more, or nothing has happened and nobody asked for long."""
         now = time.monotonic()
-        if self.loop.state.status in (Status.LOADING, Status.RUNNING):
+        state = self.loop.state
+        if state.status in (Status.LOADING, Status.RUNNING) and not state.resting:
             self.last_active = now
         left = self.watchers <= 0 and now - self.unwatched_since > linger_s
         return left or now - self.last_active > idle_s

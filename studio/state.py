@@ -1,21 +1,32 @@
-"""What the control loop says of itself: one immutable state, replaced as a whole on a change."""
+"""What the control loop says: its state, one immutable whole, and what happens, to subscribers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
 from models.config import SamplerConfig
+from models.types import Plan
 from studio.events import (
     CameraPerturbation,
+    EpisodeEvent,
+    Frame,
     LightPerturbation,
+    Mark,
     Outcome,
     Perturbation,
     SceneSpec,
     SensorNoise,
     Status,
+    StepEvent,
 )
+from studio.guard import GuardSettings
+from studio.sequence import Sequence
+from studio.teleop import Assists
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,13 @@ class LoopState:
     max_steps: int = 0
     n_inits: int = 0
     episode: int = 0
+    driver: str = "policy"
+    assists: Assists = field(default_factory=Assists)
+    resting: bool = False  # a person drives and holds nothing: the scene waits
+    inputs: int = 0  # changes of what a person holds, as counted here
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    help: str = ""  # why the policy has stopped and asks for help
+    sequence: Sequence = field(default_factory=Sequence)
     pose: Pose | None = None
     nominal_pose: Pose | None = None
 
@@ -63,3 +81,41 @@ class LoopState:
     def perturbation(self) -> Perturbation:
         """How the scene is seen."""
         return Perturbation(self.camera, self.light, self.sensor)
+
+
+class Subscriber(Protocol):
+    """Told of everything that happens, on the loop's own thread. Must return quickly."""
+
+    def on_state(self, state: LoopState) -> None: ...
+    def on_episode(self, event: EpisodeEvent) -> None: ...
+    def on_step(self, event: StepEvent) -> None: ...
+    def on_plan(self, step: int, plan: Plan) -> None: ...
+    def on_frame(self, frame: Frame) -> None: ...
+    def on_mark(self, mark: Mark) -> None: ...
+
+
+class Telling:
+    """Keeps the state, and tells the subscribers what happens."""
+
+    def __init__(self, state: LoopState, subscribers: Iterable[Subscriber]) -> None:
+        self.state = state
+        self._subscribers = list(subscribers)
+
+    def _set(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)
+        self._tell("on_state", self.state)
+
+    def _tell_episode(self, **event: object) -> None:
+        state = self.state
+        about = {"instruction": state.instruction, "perturbation": state.perturbation}
+        self._tell("on_episode", EpisodeEvent(state.scene, **about, **event))
+
+    def _mark(self, kind: str, text: str) -> None:
+        self._tell("on_mark", Mark(self.state.step, kind, text))
+
+    def _show(self, jpegs: dict[str, bytes]) -> None:
+        self._tell("on_frame", Frame(self.state.step, jpegs, time.time()))
+
+    def _tell(self, method: str, *args: object) -> None:
+        for subscriber in self._subscribers:
+            getattr(subscriber, method)(*args)

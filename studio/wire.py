@@ -16,26 +16,38 @@ from studio.events import (
     Advance,
     CameraPerturbation,
     Command,
+    Comparison,
+    Drive,
     Frame,
     LightPerturbation,
     LoadScene,
     Mark,
+    NextInstruction,
     Pause,
+    Replan,
     Reset,
     RobotStart,
     Run,
     SceneSpec,
     SensorNoise,
+    SetAssists,
     SetCamera,
+    SetDriver,
+    SetGuard,
     SetInstruction,
     SetLight,
     SetSampler,
     SetSensor,
+    SetSequence,
     SetSpeed,
 )
 from studio.feed import PlanRecord
+from studio.guard import GuardSettings
 from studio.scores import plan_scores
+from studio.sequence import Sequence
 from studio.state import LoopState
+from studio.teleop import Assists, DriveInput
+from studio.wheel import WheelState
 
 THUMB_WIDTH = 96  # pixels
 
@@ -48,7 +60,7 @@ def parse_command(message: dict) -> Command | None:
     """A page's message as a command, or None when it is none. Raises ValueError on bad values."""
     kind = message.get("type")
     fields = {name: value for name, value in message.items() if name != "type"}
-    simple = {"run": Run, "pause": Pause, "reset": Reset}
+    simple = {"run": Run, "pause": Pause, "reset": Reset, "next": NextInstruction}
     if kind in simple:
         return simple[kind]()
     try:
@@ -69,6 +81,18 @@ def parse_command(message: dict) -> Command | None:
                 return SetSensor(_form(SensorNoise, fields))
             case "sampler":
                 return SetSampler(_form(SamplerConfig, fields))
+            case "driver":
+                return SetDriver(str(fields["driver"]))
+            case "drive":
+                return Drive(_form(DriveInput, fields))
+            case "assists":
+                return SetAssists(_form(Assists, fields))
+            case "guard":
+                return SetGuard(_form(GuardSettings, fields))
+            case "replan":
+                return Replan(_whole(fields.get("chains", Replan().chains)))
+            case "sequence":
+                return SetSequence(_sequence(fields))
     except KeyError as missing:
         raise BadMessage(f"{kind}: the field {missing} is missing") from None
     return None
@@ -103,11 +127,19 @@ def _scene(fields: dict) -> SceneSpec:
     return SceneSpec(str(fields["suite"]), *numbers, goal, _form(RobotStart, robot), str(layout))
 
 
+def _sequence(fields: dict) -> Sequence:
+    """What to do one after the other; it begins with the first."""
+    items = fields["items"]
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise BadMessage("sequence: items is a list of instructions")
+    return Sequence(tuple(items), _whole(fields.get("after", 0)))
+
+
 def _form(form: type, fields: dict) -> object:
     """A dataclass from fields by name; numbers that are whole become int where it wants int."""
     values = {}
     for f in dataclasses.fields(form):
-        if f.name not in fields or f.type == "str":
+        if f.name not in fields or f.type in ("str", "bool"):
             values[f.name] = fields.get(f.name, f.default)
             continue
         value = _finite(fields[f.name])
@@ -156,6 +188,21 @@ def plan_message(index: int, record: PlanRecord) -> dict:
 def mark_message(mark: Mark) -> dict:
     """MARK: an annotation of the trace."""
     return dataclasses.asdict(mark)
+
+
+def comparison_message(comparison: Comparison) -> dict:
+    """COMPARISON: a person's chunk beside the policy's."""
+    return dataclasses.asdict(comparison)
+
+
+def wheel_message(state: WheelState, page: int) -> dict:
+    """WHEEL: whether this page drives, another one does, and who asks to."""
+    return {
+        "mine": state.driver == page,
+        "taken": state.driver not in (None, page),
+        "asking": state.asking == page,
+        "asked": state.driver == page and state.asking is not None,
+    }
 
 
 def thumbnail(image: np.ndarray) -> str:

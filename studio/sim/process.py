@@ -33,7 +33,7 @@ JPEG_QUALITY = 85
 _ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 5.0  # how long a child may take to end by itself
 _FORWARDED = frozenset(
-    "load ask reset step frames observe set_camera set_light camera_pose "  # noqa: SIM905
+    "load ask reset step frames observe proprio set_camera set_light camera_pose "  # noqa: SIM905
     "nominal_camera_pose get_state set_state versions ask_expert expert_answer".split()
 )
 
@@ -100,6 +100,10 @@ class SimProcess:
     def observe(self, instruction: str | None = None, size: int = 128) -> Observation:
         """What the policy sees now."""
         return self._call("observe", instruction, size)
+
+    def proprio(self) -> np.ndarray:
+        """float32 [8]: end-effector position (m), axis-angle (rad), two gripper joints (m)."""
+        return self._call("proprio")
 
     def ask_expert(self, step: int, horizon: int) -> int:
         """Begin to find out what the scripted expert would do at a control step of this episode.

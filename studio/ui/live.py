@@ -14,7 +14,6 @@ from studio.events import (
     CAMERA_BOUNDS,
     LIGHT_BOUNDS,
     MAX_CHAINS,
-    MAX_INSTRUCTION,
     ROBOT_BOUNDS,
     SENSOR_BOUNDS,
     CameraPerturbation,
@@ -25,6 +24,7 @@ from studio.events import (
 )
 from studio.perturbations import DIFFICULTIES, lights, sensors, starts
 from studio.scores import SCORES
+from studio.sequence import MAX_INSTRUCTION
 from studio.ui.widgets import PLOTLY, Field, bridge, form, heading, listen, panel
 
 CAMERA_LOOKS = {

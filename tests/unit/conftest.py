@@ -69,6 +69,9 @@ class PointMass:
         image = np.full((16, 16, 3), 90, np.uint8)
         return Observation({"agentview": image, "wrist": image}, self.x.copy(), instruction)
 
+    def proprio(self):
+        return self.x.copy()
+
     def set_camera(self, camera):
         self.camera = camera
 

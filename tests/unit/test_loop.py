@@ -25,7 +25,8 @@ from studio.events import (
     SetSpeed,
     Status,
 )
-from studio.loop import ControlLoop, plan_seed
+from studio.helm import plan_seed
+from studio.loop import ControlLoop
 
 
 def run_to_end(loop, limit=1000):

@@ -22,7 +22,8 @@ from models.model import EBVLA
 from models.policy import EnergyPolicy
 from models.types import Observation
 from studio.events import Advance, Outcome, Pause, Run, Status
-from studio.loop import ControlLoop, PolicyAway
+from studio.helm import PolicyAway
+from studio.loop import ControlLoop
 from studio.policies import describe
 from studio.remote import RemotePolicy
 from studio.serving import PolicyServer, ServerThread
