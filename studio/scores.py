@@ -76,6 +76,16 @@ def energy_gap(plan: Plan) -> float | None:
     return plan.energy_gap
 
 
+def readout_distance(plan: Plan) -> float | None:
+    """Mean over the chunk of |read-out - a^(K)|, normalised units; None without a read-out.
+
+    Two heads on one context disagree where neither was trained.
+    """
+    if plan.readout is None or plan.trace is None:
+        return None
+    return float(np.abs(plan.readout - plan.trace.actions[-1, plan.chain]).mean())
+
+
 def _several(plan: Plan) -> bool:
     return plan.trace is not None and plan.trace.energies.shape[1] > 1
 
@@ -108,6 +118,12 @@ SCORES: dict[str, Score] = {
             chain_action_spread,
         ),
         Score("energy_gap", "energy gap", "what the read-out leaves on the table", energy_gap),
+        Score(
+            "readout_distance",
+            "read-out distance",
+            "how far the read-out's actions are from the energy's",
+            readout_distance,
+        ),
     )
 }
 

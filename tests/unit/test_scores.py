@@ -11,7 +11,7 @@ K, H, D = 3, 4, 7
 
 
 def make_plan(chains: int, gap: float | None = None, human: bool = False) -> Plan:
-    """A plan of random numbers; its last chain is the chosen one."""
+    """A plan of random numbers, with a read-out if it has a gap to it; the last chain is chosen."""
     rng = np.random.default_rng(chains)
     per_step = rng.normal(10, 1, (K + 1, chains, H))
     trace = DescentTrace(
@@ -24,7 +24,7 @@ def make_plan(chains: int, gap: float | None = None, human: bool = False) -> Pla
     obs = Observation({}, np.zeros(8, np.float32), "")
     return Plan(
         np.zeros((H, D)), None if human else trace, chains - 1, SamplerConfig(), 0, obs, 0.1,
-        energy_gap=gap,
+        energy_gap=gap, readout=None if gap is None else rng.normal(size=(H, D)),
     )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def test_scores_of_several_chains():
             "chain_energy_spread": np.std(trace.energies[-1], ddof=1),
             "chain_action_spread": np.sqrt(np.mean((ends - ends.mean(0)) ** 2) * 3 / 2),
             "energy_gap": 0.5,
+            "readout_distance": np.mean(np.abs(ends[chosen] - plan.readout)),
         }
     )
 
@@ -49,7 +50,9 @@ def test_scores_of_several_chains():
 def test_a_plan_without_what_a_score_needs_has_none():
     one_chain = plan_scores(make_plan(chains=1))
     missing = {name for name, value in one_chain.items() if value is None}
-    assert missing == {"chain_energy_spread", "chain_action_spread", "energy_gap"}
+    assert missing == {
+        "chain_energy_spread", "chain_action_spread", "energy_gap", "readout_distance",
+    }  # fmt: skip
     assert set(plan_scores(make_plan(chains=1, human=True)).values()) == {None}
 
 
