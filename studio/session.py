@@ -16,9 +16,10 @@ from pathlib import Path
 from models.policy import EnergyPolicy
 from studio.advice import Adviser
 from studio.analysis import AnalysisRequest, Analyst
-from studio.events import Command, LoadScene, Run, SceneSpec, SetGuard, Status
+from studio.events import Command, Comparison, LoadScene, Run, SceneSpec, SetGuard, Status
 from studio.feed import Feed
 from studio.loop import ControlLoop
+from studio.onlooker import Onlooker
 from studio.policies import EpisodePolicy, level
 from studio.recorder import Recorder
 from studio.sim.process import SimProcess
@@ -64,13 +65,20 @@ class Session:
         policy = EpisodePolicy(newest, provenance)
         sim, feed, recorder = SimProcess(policy.checkpoint.pixels), Feed(), Recorder(provenance)
         tape = Tape(recordings, sim, provenance)
-        loop = ControlLoop(sim, policy, [policy, feed, recorder, tape])
+
+        def compared(comparison: Comparison) -> None:
+            feed.on_comparison(comparison)
+            recorder.on_comparison(comparison)
+
+        onlooker = Onlooker(sim, policy, compared)
+        loop = ControlLoop(sim, policy, [policy, feed, recorder, tape, onlooker])
         threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
         loop.submit(LoadScene(scene))
         if autorun:
             loop.submit(Run())
         adviser = Adviser(sim, policy, feed, recorder.on_advice)
-        return cls(token, policy, sim, loop, feed, recorder, tape, Analyst(policy, feed, adviser))
+        analyst = Analyst(policy, feed, adviser)
+        return cls(token, policy, sim, loop, feed, recorder, tape, analyst, Wheel(feed.notify))
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop. Raises ValueError for a guard that has nothing to go by."""
