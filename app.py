@@ -24,7 +24,7 @@ def build(args: Namespace):
     import gradio as gr
 
     from models.policy import EnergyPolicy
-    from studio import lab_routes
+    from studio import lab_routes, recording_routes
     from studio.events import SceneSpec
     from studio.remote import RemotePolicy
     from studio.server import create_app
@@ -47,13 +47,11 @@ def build(args: Namespace):
         cap=args.sessions,
         scene=scene,
         autorun=not args.paused,
-        linger_s=args.linger,
-        idle_s=60 * args.idle,
-        recordings=workshop.workspace.recordings,
-    )
+        linger_s=args.linger, idle_s=60 * args.idle, recordings=workshop.workspace.recordings,
+    )  # fmt: skip
     application = create_app(studio)
-    application.include_router(router(workshop, studio))
-    application.include_router(lab_routes.router(workshop, studio))
+    for routes in (router, lab_routes.router, recording_routes.router):
+        application.include_router(routes(workshop, studio))
     options = {"root_path": args.root_path, **page.LAUNCH}
     return gr.mount_gradio_app(application, page.build(studio), path="/", **options)
 

@@ -61,7 +61,10 @@ class Darkroom:
         """Make `demo.hdf5` from a tape. Raises ValueError for a bad name or source, or if busy."""
         if source not in (ACTIONS, STATES):
             raise ValueError(f"replay from {ACTIONS} or {STATES}, not {source!r}")
-        recording.read(self._library.folder(name))  # what can't be read is refused at once
+        folder = self._library.folder(name)
+        recording.read(folder)  # what can't be read is refused at once
+        if recording.being_written(folder):
+            raise ValueError(f"{name}: is being recorded; end its episode first")
         options = ["--states"] if source == STATES else []
         self._submit(name, REPLAY, lambda folder, tell: _replay(folder, options, tell))
 
@@ -80,7 +83,7 @@ class Darkroom:
 
         def score(folder: Path, tell: Tell) -> None:
             policy = load()
-            if not rescore.path(folder, policy).is_file():
+            if not rescore.path(folder, policy.checkpoint.sha256).is_file():
                 scores = rescore.rescore(folder, recording.read(folder), policy, tell)
                 rescore.write(folder, policy, scores)
 

@@ -77,9 +77,9 @@ def _observation(demo: h5py.Group, tape: Recording, step: int, seed: int) -> Obs
     return corrupted(Observation(images, proprio, view.instruction), view.sensor, seed)
 
 
-def path(folder: Path, policy: EnergyPolicy) -> Path:
-    """Where a checkpoint's scores of a recording are kept."""
-    return folder / f"energies-{policy.checkpoint.sha256[:12]}.json"
+def path(folder: Path, sha256: str) -> Path:
+    """Where the scores of a recording by the checkpoint of these weights are kept."""
+    return folder / f"energies-{sha256[:12]}.json"
 
 
 def write(folder: Path, policy: EnergyPolicy, scores: list[Score]) -> None:
@@ -89,5 +89,5 @@ def write(folder: Path, policy: EnergyPolicy, scores: list[Score]) -> None:
         "threshold": threshold(policy),
         "scores": [asdict(score) for score in scores],
     }
-    with whole_file(path(folder, policy)) as fresh:
+    with whole_file(path(folder, policy.checkpoint.sha256)) as fresh:
         fresh.write_text(json.dumps(found))

@@ -153,6 +153,7 @@ function drawOutcome(state) {
     button("live-again", "Again", () => send("run")),
     button("live-next", "Next state", actions.next),
   );
+  emit("outcome", banner);
 }
 
 function button(id, label, press) {

@@ -43,12 +43,21 @@ async function choices() {
   const found = await ask("/choices").catch(() => null);
   if (!found || JSON.stringify(found) === JSON.stringify(data)) return;
   data = found;
-  const folders = found.data.map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
+  const folders = folderChoices();
   const filled = { data: { choices: folders }, init: { choices: [["random weights", ""], ...found.checkpoints.map((c) => [c, c])] } };
   if (!form.draft.data && folders.length) filled.data.value = folders[0][1];
   if (!form.draft.init) filled.init.value = "";
   form.fill(filled);
   drawAll();
+}
+
+const folderChoices = () =>
+  data.data.map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
+
+// The Recordings tab hands demonstrations over.
+export async function trainOn(path) {
+  await choices();
+  form.fill({ data: { choices: folderChoices(), value: path } });
 }
 
 // -- which run ------------------------------------------------------------------------------------

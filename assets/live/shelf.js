@@ -1,0 +1,99 @@
+// What the Recordings tab and Live know of recordings: the list, its server, and shared pieces of page.
+
+import { emit, escapeHtml } from "./bus.js";
+import { toast } from "./chrome.js";
+import { answerOf, openTab } from "./jobs.js";
+import { address, send } from "./socket.js";
+
+export const shelf = {
+  rows: null, // newest first; null before the first answer
+  trash: [],
+  work: {}, // by recording: {what, done, total, problem}
+  checkpoints: [],
+  discarded: null, // ids that were thrown away last
+};
+let asked = 0;
+
+export const url = (path, fields) => address(`recordings${path}?${new URLSearchParams(fields)}`).href;
+export const read = (path, fields) => answerOf(`recordings${path}?${new URLSearchParams(fields)}`);
+
+// A person's request: what goes wrong is told; null then.
+export async function tell(path, body) {
+  try {
+    return await answerOf(`recordings${path}`, body);
+  } catch (error) {
+    toast(error.message);
+    return null;
+  } finally {
+    await look();
+  }
+}
+
+// Asks for the list; an answer that a newer request has overtaken is dropped.
+export async function look() {
+  const mine = ++asked;
+  const found = await answerOf("recordings").catch(() => null);
+  if (!found || mine !== asked) return;
+  const { recordings, ...rest } = found;
+  Object.assign(shelf, rest, { rows: recordings });
+  emit("recordings", shelf);
+}
+
+export const row = (id) => shelf.rows?.find((one) => one.id === id) ?? null;
+export const working = (id) => Boolean(shelf.work[id] && !shelf.work[id].problem);
+
+export async function discard(names) {
+  if (names.length && (await tell("/discard", { names }))) shelf.discarded = names;
+  emit("recordings", shelf);
+}
+
+export async function restore(names) {
+  shelf.discarded = null;
+  await tell("/restore", { names });
+}
+
+// The same scene, from its beginning, in Live; what went wrong is thrown away.
+export async function redo(id) {
+  const { scene } = row(id);
+  await discard([id]);
+  send("load", scene);
+  openTab("Live");
+  toast("Once more: this scene is in Live again.", "note");
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// Has these recordings replayed where they are not yet; true once all have their pictures.
+export async function developed(names) {
+  if (!(await tell("/develop", { names }))) return false;
+  while (names.some(working)) {
+    await pause(700);
+    await look();
+  }
+  const failed = names.find((id) => !row(id)?.demo);
+  if (failed) toast(shelf.work[failed]?.problem ?? `${failed}: could not be replayed`);
+  return !failed;
+}
+
+const NAMES = { policy: "the policy", human: "a person", shared: "both" };
+
+// Who drove, over the steps; what is trimmed away is faded.
+export function driverBar({ runs, steps, first, last }) {
+  const spans = runs.map(([driver, count]) => `<i data-driver="${driver}" style="flex-grow:${count}"></i>`).join("");
+  const spoken = runs.map(([driver, count]) => `${NAMES[driver]} ${count} steps`).join(", ");
+  const cut = (side, share) => (share ? `<u style="${side}:0;width:${(100 * share).toFixed(2)}%"></u>` : "");
+  const left = cut("left", first / steps);
+  const right = cut("right", last === null || last === undefined ? 0 : 1 - last / steps);
+  return `<span class="st-drivers" role="img" aria-label="${spoken}" title="${spoken}">${spans}${left}${right}</span>`;
+}
+
+export const OUTCOMES = { success: "success", timeout: "timeout", stopped: "stopped", error: "error" };
+
+export function outcomePill({ writing, outcome, error }) {
+  const word = error ? "unreadable" : writing ? "recording" : (OUTCOMES[outcome] ?? "cut short");
+  return `<span class="st-pill" data-outcome="${word.replace(" ", "-")}">${word}</span>`;
+}
+
+export const title = ({ instructions, id }) => (instructions ? instructions.join(" → ") : id);
+
+export const titleHtml = (recording) => escapeHtml(title(recording));
