@@ -171,7 +171,8 @@ class ControlLoop(Telling):
         same_task = (scene.suite, scene.task) == (old.scene.suite, old.scene.task)
         items = old.sequence.items if same_task else ()
         retyped = same_task and old.instruction and old.instruction != old.task_instruction
-        self._helm.begin(self._sim.proprio())
+        proprio = self._sim.proprio()
+        self._helm.begin(proprio)
         self._forget_help()
         self._helps, self._limit, self._until = 0, info.max_steps, None
         self._set(
@@ -184,6 +185,7 @@ class ControlLoop(Telling):
             n_inits=info.n_inits,
             episode=old.episode + 1,
             measured_hz=0.0,
+            hand=tuple(map(float, proprio[3:6])),
             nominal_pose=Pose.of(*self._sim.nominal_camera_pose()),
             pose=Pose.of(*self._sim.camera_pose()),
         )
@@ -342,7 +344,7 @@ class ControlLoop(Telling):
         inputs, measured = self._helm.pilot.inputs, self._pace.measured_hz
         self._set(
             step=step, max_steps=limit, measured_hz=measured, message="", resting=False,
-            inputs=inputs,
+            inputs=inputs, hand=tuple(map(float, reply.proprio[3:6])),
         )  # fmt: skip
         if frame:
             self._tell("on_frame", frame)

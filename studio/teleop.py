@@ -104,11 +104,12 @@ class Pilot:
 
     def __init__(self) -> None:
         self.inputs = 0  # changes received, for whoever counts
+        self._held = DriveInput()
         self.release()
 
     def release(self) -> None:
         """Let go of everything."""
-        self._held = DriveInput()
+        self._held = DriveInput(self._held.number)
         self._since: DriveInput | None = None  # the strongest of what came since the last step
         self._heard = -np.inf
 

@@ -38,6 +38,7 @@ export const live = {
   versions: {},
   plans: [],
   marks: [],
+  comparisons: [], // of what a person did with what the policy would have done
   selected: null, // index of the plan that the panels below explain
   k: Number(recall("studio-k") ?? 1),
   score: recall("studio-score"), // null: the one that the checkpoint was calibrated for

@@ -30,9 +30,12 @@ const OVERLAYS = `
       <dt><kbd>c</kbd></dt><dd>one chunk: on to the next plan</dd>
       <dt><kbd>r</kbd></dt><dd>reset: the same scene again</dd>
       <dt><kbd>n</kbd></dt><dd>next: the task's next initial state</dd>
+      <dt><kbd>t</kbd></dt><dd>take the arm over, give it back</dd>
+      <dt><kbd>m</kbd></dt><dd>on to the next instruction of a sequence</dd>
       <dt><kbd>→</kbd> <kbd>←</kbd></dt><dd>walk the guided tour, <kbd>esc</kbd> ends it</dd>
       <dt><kbd>?</kbd></dt><dd>this legend</dd>
     </dl>
+    <p>While a person drives, the keys shown under the cameras move the arm, and of the others only space, ? and these two count.</p>
     <h2>Reading the energy</h2>
     <p>Every plan starts from noise a⁽⁰⁾ and descends to a⁽ᴷ⁾. A low final energy means that the action looks like
       the demonstrations. Above μ<sub>v</sub> + kσ<sub>v</sub>, the band of calibration episodes, the plan counts as out of
@@ -120,17 +123,18 @@ const KEYS = { " ": "toggle", s: "step", c: "chunk", r: "reset", n: "next" };
 const PRESSED = "button, summary, a, input:not([type=range]), [role=tab]";
 
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typingIn(event.target)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.defaultPrevented || typingIn(event.target)) return;
   if (event.key === "?") return legend();
   const action = KEYS[event.key];
   const onLive = byId("live-stage")?.offsetParent !== null;
   if (!action || !onLive || byId("live-legend").open) return;
+  if (event.key !== " " && document.body.dataset.driver !== "policy") return; // beside the driving keys
   if (event.key === " " && event.target.closest(PRESSED)) return; // it presses that
   event.preventDefault();
   actions[action]();
 }
 
-function typingIn(target) {
+export function typingIn(target) {
   if (target.isContentEditable || target.closest("textarea, select, [role=combobox], [role=listbox] input")) return true;
   return target.tagName === "INPUT" && !["range", "radio", "checkbox"].includes(target.type);
 }

@@ -2,9 +2,12 @@
 
 import { live, mountPanel } from "./bus.js";
 import * as chrome from "./chrome.js";
+import * as drive from "./drive.js";
 import * as forms from "./forms.js";
+import * as guard from "./guard.js";
 import * as inside from "./inside.js";
 import * as pose from "./pose.js";
+import * as sequence from "./sequence.js";
 import { connect, disconnect } from "./socket.js";
 import * as stage from "./stage.js";
 import * as tour from "./tour.js";
@@ -13,6 +16,9 @@ import * as trace from "./trace.js";
 const PANELS = {
   header: chrome.mount,
   stage: stage.mount,
+  drive: drive.mount,
+  guard: guard.mount,
+  sequence: sequence.mount,
   trace: trace.mount,
   pose: pose.mount,
   landscape: (element) => inside.mount("landscape", element),
@@ -28,6 +34,7 @@ window.studio = {
   follow: inside.setFollow,
   download: chrome.download,
   disconnect,
+  inputs: drive.counts,
   live,
 };
 

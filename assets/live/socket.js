@@ -81,8 +81,11 @@ function receive({ type, ...message }) {
   } else if (type === "mark") {
     live.marks.push(message);
     emit("mark", message);
+  } else if (type === "comparison") {
+    live.comparisons.push(message);
+    emit("comparison", message);
   } else if (type === "episode") {
-    Object.assign(live, { plans: [], marks: [], selected: null });
+    Object.assign(live, { plans: [], marks: [], comparisons: [], selected: null });
     emit("episode", message);
   } else {
     if (type === "queue") attempts = 0;

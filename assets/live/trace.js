@@ -47,6 +47,7 @@ export function mount(element) {
     });
   }
   on("mark", draw);
+  on("comparison", draw);
   on("resize", () => window.dispatchEvent(new Event("resize")));
   on("select", () => {
     markCells();
@@ -72,7 +73,7 @@ function draw() {
       $(`#live-trace-${name}`).setAttribute("aria-pressed", String(isPaper() && both === (name === "both")));
     }
     drawScores();
-    $("#live-trace-empty").hidden = live.plans.length > 0;
+    $("#live-trace-empty").hidden = live.plans.length + live.comparisons.length > 0;
     root.dataset.points = live.plans.length;
   });
 }
@@ -120,11 +121,27 @@ function traces() {
     mode: "markers", hoverinfo: "skip",
     marker: { symbol: "circle-open", size: 19, color: css("--st-ink"), line: { width: 2.5 } },
   };
-  return [initial, final, ring];
+  return [initial, final, ring, ...byHand()];
+}
+
+// What a person did beside what the policy would have done there; energies, like the paper's score.
+function byHand() {
+  const visible = isPaper() && live.comparisons.length > 0;
+  const apart = 2.5 * (live.checkpoint?.horizon ?? 8); // control steps: another intervention
+  const points = live.comparisons.flatMap((c, i, all) => (i && c.step - all[i - 1].step > apart ? [{ step: null }, c] : [c]));
+  const x = points.map(({ step }) => step);
+  const hovertemplate = "step %{x}<br>%{text} %{y:.2f}<extra></extra>";
+  const series = (name, text, marker, dash) => ({
+    x, y: points.map((point) => point[name]), text, mode: "lines+markers", hovertemplate, visible, connectgaps: false, marker, line: { color: marker.color, width: 1.5, dash },
+  });
+  return [
+    series("policy", "the policy's own chunk: E(a⁽ᴷ⁾)", { color: css("--st-muted"), size: 7, symbol: "circle-open" }, "dot"),
+    series("human", "the person's chunk: E", { color: css("--st-human"), size: 9, symbol: "square" }),
+  ];
 }
 
 function layout() {
-  const last = live.plans.at(-1)?.step ?? 0;
+  const last = Math.max(live.plans.at(-1)?.step ?? 0, live.comparisons.at(-1)?.step ?? 0, live.marks.at(-1)?.step ?? 0);
   const end = Math.max(48, last * 1.04 + 4);
   const { shapes, annotations } = decorations(end);
   const title = !isPaper() ? scoreLabel() : both ? "energy" : "E(a⁽ᴷ⁾)";
@@ -146,6 +163,7 @@ function layout() {
 // Room for every value and for the band, with a margin.
 function extent() {
   const values = live.plans.flatMap((p) => (isPaper() && both ? [p.initial, p.final] : [score(p)]));
+  if (isPaper()) values.push(...live.comparisons.flatMap((c) => [c.human, c.policy]));
   const known = level();
   if (known) values.push(known.mu, known.mu - known.sigma, threshold());
   const finite = values.filter(Number.isFinite);
@@ -174,9 +192,12 @@ function decorations(end) {
       { ...label, y: limit, yshift: near ? 9 : 0, text: `μ<sub>v</sub>+${live.k.toFixed(1)}σ<sub>v</sub>`, font: { color: css("--st-out"), size: 13 } },
     );
   }
+  shapes.push(...bands(end));
   let free = -Infinity; // labels that would overlap are left to the hover
   // of a slider's many marks at one step only the last counts
-  const marks = live.marks.filter(({ step, kind }, i, all) => step !== all[i + 1]?.step || kind !== all[i + 1].kind);
+  const marks = live.marks.filter(
+    ({ step, kind }, i, all) => kind === "help" || step !== all[i + 1]?.step || kind !== all[i + 1].kind,
+  );
   for (const mark of marks) {
     shapes.push({
       type: "line", x0: mark.step, x1: mark.step, yref: "paper", y0: 0, y1: 1, layer: "below",
@@ -187,12 +208,25 @@ function decorations(end) {
     annotations.push({
       x: mark.step, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, bgcolor: "rgba(0,0,0,0)",
       xanchor: mark.step > 0.7 * end ? "right" : "left", font: { size: 11, color: css("--st-muted") },
-      text: fits ? `${{ instruction: "✎", camera: "◉", light: "☀", sensor: "≋", sampler: "∿" }[mark.kind] ?? "•"} ${plain(text)}` : "·",
+      text: fits ? `${{ instruction: "✎", camera: "◉", light: "☀", sensor: "≋", sampler: "∿", driver: "⇄", help: "?" }[mark.kind] ?? "•"} ${plain(text)}` : "·",
       hovertext: plain(`step ${mark.step}: ${mark.text}`), captureevents: true,
     });
     if (fits) free = mark.step + end * Math.min(0.3, 0.011 * text.length);
   }
   return { shapes, annotations };
+}
+
+// Where a person drove, alone or with the policy.
+function bands(end) {
+  const turns = live.marks.filter(({ kind }) => kind === "driver");
+  return turns.flatMap(({ step, text }, i) => {
+    if (text === "policy") return [];
+    const x1 = turns[i + 1]?.step ?? end;
+    return [{
+      type: "rect", x0: step, x1, yref: "paper", y0: 0, y1: 1, layer: "below", line: { width: 0 },
+      fillcolor: css("--st-human-soft"), opacity: text === "shared" ? 0.55 : 1, name: text,
+    }];
+  });
 }
 
 // Plotly reads a subset of HTML in its labels; what a person typed is not markup.

@@ -83,7 +83,10 @@ def build_live(studio: StudioInfo) -> None:
             _keep()
         with gr.Column(scale=1, min_width=320, elem_id="live-main"):
             widgets |= _instruction(studio)
+            panel("sequence", elem_classes="st-card")
             panel("stage")
+            panel("drive", elem_classes="st-card")
+            panel("guard", elem_classes="st-card")
             panel("trace", elem_classes="st-card")
             widgets |= _landscape(studio.checkpoint["horizon"])
             _descent()
@@ -239,6 +242,7 @@ def _keep() -> None:
             for kind, label in (("mp4", "Video (MP4)"), ("zip", "Data (ZIP)")):
                 button = gr.Button(label, min_width=110, elem_id=f"live-export-{kind}")
                 listen(button.click, f"() => {{ window.studio.download('{kind}') }}")
+        panel("record", "recordings")
 
 
 def _landscape(horizon: int) -> Widgets:

@@ -10,6 +10,7 @@ from studio.static import address
 from studio.ui.collect import build_collect
 from studio.ui.lab import build_lab
 from studio.ui.live import StudioInfo, build_live
+from studio.ui.recordings import build_recordings
 from studio.ui.train import build_train
 from studio.ui.widgets import PLOTLY, panel
 
@@ -41,7 +42,7 @@ LAUNCH: dict[str, Any] = {
     "head": f'<link rel="icon" href="{address("icon.svg")}">'
     + "".join(
         f'<link rel="stylesheet" href="{address(name)}">'
-        for name in ("live.css", "jobs.css", "lab.css")
+        for name in ("live.css", "drive.css", "jobs.css", "lab.css", "recordings.css")
     ),
     "footer_links": [],
     "run_history": False,
@@ -58,6 +59,8 @@ def build(studio: StudioInfo) -> gr.Blocks:
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Live", id="live"):
                 build_live(studio)
+            with gr.Tab("Recordings", id="recordings"):
+                build_recordings()
             with gr.Tab("OOD lab", id="lab"):
                 build_lab()
             with gr.Tab("Collect", id="collect"):
