@@ -24,6 +24,7 @@ SCRIPTS = {
     "collect": "collect.js",
     "lab": "lab.js",
     "sweep": "sweep.js",
+    "recordings": "recordings.js",
 }  # entry of each tab
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
