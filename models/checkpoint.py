@@ -5,6 +5,8 @@ model.safetensors        weights, without the sentence encoder: that ships in it
 dataset_statistics.json  normalisation
 README.md                model card
 calibration.json         optional: mean and spread of the final energy on nominal episodes
+context_statistics.safetensors
+                         optional: where the contexts of training lie (`models.contexts`)
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from models import contexts
 from models.config import ModelConfig
+from models.contexts import ContextStatistics
 from models.model import EBVLA
 from models.normalize import Statistics
 
@@ -99,6 +103,7 @@ class Checkpoint:
     statistics: Statistics
     info: CheckpointInfo
     calibration: Calibration | None
+    contexts: ContextStatistics | None = None
 
 
 def save_checkpoint(
@@ -106,7 +111,8 @@ def save_checkpoint(
 ) -> Path:
     """Write the folder beside its place, then rename: readers see the old or the new one whole.
 
-    A calibration is not carried over: it belongs to the weights that it was measured with.
+    Calibration and context statistics are not carried over: they belong to the weights that they
+    were measured with.
     Raises OSError when it cannot be written; nothing is left of the attempt then.
     """
     folder = Path(folder)
@@ -170,7 +176,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     model = EBVLA(config)
     _load_weights(model, folder / WEIGHTS)
     info = CheckpointInfo(str(folder), sha256(folder / WEIGHTS), config.preset, training)
-    return Checkpoint(model, statistics, info, read_calibration(folder))
+    try:
+        known = contexts.read(folder, config.hidden_size)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    return Checkpoint(model, statistics, info, read_calibration(folder), known)
 
 
 def _load_weights(model: EBVLA, file: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.checkpoint import Calibration, Checkpoint, CheckpointInfo, load_checkpoint
 from models.config import ModelConfig, SamplerConfig
+from models.contexts import summary
 from models.energy_head import BoundEnergy, Context
 from models.landscape import slice_2d
 from models.mcmc import Descent, descend, draw_noise, score
@@ -59,6 +60,8 @@ class EnergyPolicy:
         self.calibration: Calibration | None = checkpoint.calibration
         self._model = checkpoint.model.to(self.device).eval().requires_grad_(False)
         self.statistics: Statistics = checkpoint.statistics
+        known = checkpoint.contexts
+        self._contexts = known and known.to(self.device)
         self._text = build_text(self.config.text)
         self._lock = threading.Lock()
         self._looked_into: tuple[Observation, BoundEnergy] | None = None
@@ -94,6 +97,7 @@ class EnergyPolicy:
                     readout = self._model.read_out(context)
                 readout_energy = score(energy, readout.unsqueeze(1)).mean((1, 2)).cpu().numpy()
                 readout = readout.cpu().numpy()
+            away = self._contexts and self._contexts.distance(summary(context)).cpu().numpy()
             traces = [_trace(descent, row) for row in range(len(observations))]
         latency = time.perf_counter() - started
         plans = []
@@ -113,6 +117,7 @@ class EnergyPolicy:
                     energy_gap=None
                     if readout is None
                     else float(readout_energy[row] - trace.energies[-1, chain]),
+                    context_distance=None if away is None else float(away[row]),
                 )
             )
         return plans
@@ -129,6 +134,11 @@ class EnergyPolicy:
         points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
         per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
         return per_step.mean(-1), per_step
+
+    def summarize(self, observations: Sequence[Observation]) -> np.ndarray:
+        """What context statistics are fitted to, float32 [B, D] (`models.contexts.summary`)."""
+        with self._lock:
+            return summary(self._encode(observations)).cpu().numpy()
 
     def slice_2d(
         self,

@@ -29,6 +29,7 @@ import torch
 from models.checkpoint import write_json
 from models.config import PRESETS, preset
 from models.data import load_demonstrations
+from models.fit_contexts import fit
 from models.policy import choose_device
 from models.ranks import Ranks
 from models.run import SETTINGS, StopSignal, claim
@@ -144,6 +145,10 @@ def train(args: argparse.Namespace, config: TrainConfig, device: str) -> int:
     )
     with StopSignal() as stop:
         finished = trainer.run(stop)
+    if finished and trainer.ranks.main:
+        for name in ("last", "best"):
+            if (args.out / name).is_dir():
+                fit(args.out / name, trainer.data, device)
     trainer.ranks.leave()
     if finished:
         return 0

@@ -50,6 +50,7 @@ class Plan:
     `chain` is the chain of lowest final energy; `actions` are its final actions, denormalised to
     the environment's own scale. `readout` is the regression read-out of the latent queries
     (normalised) and `energy_gap` = E(readout, C) - E(a^(K), C); both None without a read-out.
+    `context_distance`: how far C is from those of training (`models.contexts`), None if unknown.
     `round_trip_s`: request to reply where a policy server planned, None where this process did.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     latency_s: float
     readout: np.ndarray | None = None  # float32 [H, D], normalised
     energy_gap: float | None = None
+    context_distance: float | None = None
     round_trip_s: float | None = None
 
     @property

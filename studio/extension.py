@@ -96,6 +96,7 @@ def plan_reply(plan: Plan, query: Query) -> dict[str, Any]:
         "initial_energy": plan.initial_energy,
         "final_energy": plan.final_energy,
         "energy_gap": plan.energy_gap,
+        "context_distance": plan.context_distance,
         "readout": plan.readout,
     }
     if query.asked.get("trace"):

@@ -148,6 +148,7 @@ def _plan_row(index: int, record: PlanRecord, advice: Advice | None) -> dict[str
         "initial_energy": plan.initial_energy,
         "final_energy": plan.final_energy,
         "energy_gap": plan.energy_gap,
+        "context_distance": plan.context_distance,
         "chain": plan.chain,
         "seed": plan.seed,
         "sampler": _plain(plan.sampler),

@@ -78,6 +78,7 @@ class RemotePolicy:
             latency_s=reply["server_timing"]["infer_ms"] / 1e3,
             readout=told["readout"],
             energy_gap=told["energy_gap"],
+            context_distance=told["context_distance"],
             round_trip_s=round_trip,
         )
 

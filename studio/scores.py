@@ -86,6 +86,11 @@ def readout_distance(plan: Plan) -> float | None:
     return float(np.abs(plan.readout - plan.trace.actions[-1, plan.chain]).mean())
 
 
+def context_distance(plan: Plan) -> float | None:
+    """How far C is from those of training (`models.contexts`); no energy is asked."""
+    return plan.context_distance
+
+
 def _several(plan: Plan) -> bool:
     return plan.trace is not None and plan.trace.energies.shape[1] > 1
 
@@ -123,6 +128,12 @@ SCORES: dict[str, Score] = {
             "read-out distance",
             "how far the read-out's actions are from the energy's",
             readout_distance,
+        ),
+        Score(
+            "context_distance",
+            "context distance",
+            "how far what is seen is from what was seen in training; no energy",
+            context_distance,
         ),
     )
 }

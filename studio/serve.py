@@ -21,7 +21,8 @@ A text frame is an error, `Type: message`. After `BadRequest` (mend the request)
 again later) the connection goes on; after anything else it is closed. The kinds of `eb_vla`:
 
     kind "plan" (the default)  seed, sampler {steps, step_size, ...}, trace (true: all of it)
-         -> chain, initial_energy, final_energy, energy_gap, readout [H, 7], trace
+         -> chain, initial_energy, final_energy, energy_gap, context_distance, readout [H, 7],
+            trace
     kind "explore"    seed, sampler                   -> trace: the descent of a plan alone
     kind "energies"   actions [N, H, 7], normalised   -> energies [N], timestep_energies [N, H]
     kind "slice_2d"   centre [H, 7], timestep, dims, span, grid  -> slice: E over two dimensions

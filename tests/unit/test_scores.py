@@ -25,6 +25,7 @@ def make_plan(chains: int, gap: float | None = None, human: bool = False) -> Pla
     return Plan(
         np.zeros((H, D)), None if human else trace, chains - 1, SamplerConfig(), 0, obs, 0.1,
         energy_gap=gap, readout=None if gap is None else rng.normal(size=(H, D)),
+        context_distance=gap,
     )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def test_scores_of_several_chains():
             "chain_energy_spread": np.std(trace.energies[-1], ddof=1),
             "chain_action_spread": np.sqrt(np.mean((ends - ends.mean(0)) ** 2) * 3 / 2),
             "energy_gap": 0.5,
+            "context_distance": 0.5,
             "readout_distance": np.mean(np.abs(ends[chosen] - plan.readout)),
         }
     )
@@ -52,6 +54,7 @@ def test_a_plan_without_what_a_score_needs_has_none():
     missing = {name for name, value in one_chain.items() if value is None}
     assert missing == {
         "chain_energy_spread", "chain_action_spread", "energy_gap", "readout_distance",
+        "context_distance",
     }  # fmt: skip
     assert set(plan_scores(make_plan(chains=1, human=True)).values()) == {None}
 

@@ -37,6 +37,7 @@ def test_command_line(tmp_path, capsys):
     argv = ["--preset", "debug", "--data", str(tmp_path / "demos"), "--out", str(out)]
     assert main([*argv, "--steps", "2", "--batch-size", "2", "--threads", "1"]) == 0
     assert (out / "last" / "model.safetensors").is_file()
+    assert load_checkpoint(out / "last").contexts and load_checkpoint(out / "best").contexts
     assert main([*argv, "--steps", "3", "--batch-size", "2", "--resume"]) == 0
     assert lines(out)[-1]["step"] == 3
     settings = json.loads((out / "config.json").read_text())

@@ -1,0 +1,61 @@
+"""Fit a checkpoint's context statistics to its training data; the trainer does so when it ends.
+
+`python -m models.fit_contexts runs/tiny/last --data data`
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models import contexts
+from models.contexts import ContextStatistics
+from models.data import Demonstrations, load_demonstrations
+from models.policy import EnergyPolicy
+from models.types import CAMERAS, Observation
+
+SAMPLES = 2000  # encoded at most, spread evenly over the data
+BATCH = 64
+
+
+def fit(checkpoint: Path, data: Demonstrations, device: str = "auto") -> None:
+    """Write the statistics of `data` into the folder. Raises CheckpointError, ValueError, OSError.
+
+    The calibration stays: it tells of scores, not of these.
+    """
+    policy = EnergyPolicy.from_pretrained(checkpoint, device)
+    rows = np.unique(np.linspace(0, len(data.task) - 1, SAMPLES).astype(int))
+    parts = np.array_split(rows, -(-len(rows) // BATCH))
+    found = [policy.summarize([_observation(data, row) for row in part]) for part in parts]
+    contexts.write(checkpoint, ContextStatistics.fit(torch.from_numpy(np.concatenate(found))))
+
+
+def _observation(data: Demonstrations, row: int) -> Observation:
+    images = dict(zip(CAMERAS, data.images[row], strict=True))
+    return Observation(images, data.proprio[row], data.instructions[data.task[row]])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fit and store; exit code 2 on bad input."""
+    p = argparse.ArgumentParser(prog="python -m models.fit_contexts", description=__doc__)
+    p.add_argument("checkpoint", type=Path)
+    p.add_argument("--data", type=Path, required=True, help="what the checkpoint was trained on")
+    p.add_argument("--device", default="auto")
+    args = p.parse_args(argv)
+    try:
+        config = EnergyPolicy.from_pretrained(args.checkpoint, "cpu").config
+        data = load_demonstrations(args.data, config.horizon, 4, config.action_dim)
+        fit(args.checkpoint, data, args.device)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
