@@ -83,10 +83,11 @@ def build_live(studio: StudioInfo) -> None:
             _keep()
         with gr.Column(scale=1, min_width=320, elem_id="live-main"):
             widgets |= _instruction(studio)
-            panel("sequence", elem_classes="st-card")
             panel("stage")
             panel("drive", elem_classes="st-card")
-            panel("guard", elem_classes="st-card")
+            with gr.Row(elem_classes="st-aside"):
+                panel("guard", elem_classes="st-card")
+                panel("sequence", elem_classes="st-card")
             panel("trace", elem_classes="st-card")
             widgets |= _landscape(studio.checkpoint["horizon"])
             _descent()
