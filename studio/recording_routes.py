@@ -215,7 +215,8 @@ def _live(routes: APIRouter, archive: Archive) -> None:
 
     @routes.get("/live")
     def status(token: str) -> JSONResponse:
-        return answered(lambda: archive.tape(token).status())
+        session = archive.studio.sessions.get(token)  # none yet for a page that queues
+        return JSONResponse(session.tape.status() if session else {})
 
     @routes.post("/live", dependencies=own)
     def every(page: Page) -> JSONResponse:

@@ -3,12 +3,12 @@
 import { escapeHtml, mountPanel, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import { button, draw, follow, onAction, openTab } from "./jobs.js";
-import * as player from "./player.js";
+import * as viewer from "./viewer.js";
 import * as record from "./record.js";
 import { developed, discard, driverBar, look, outcomePill, restore, row, shelf, tell, title, titleHtml, url, working } from "./shelf.js";
 import { trainOn } from "./train.js";
 
-const PANELS = { library: mountLibrary, player: player.mount, record: record.mount };
+const PANELS = { library: mountLibrary, viewer: viewer.mount, record: record.mount };
 const FILTERS = { all: "all", human: "driven by hand", kept: "kept", trash: "trash" };
 const HZ = 20; // control steps a second
 const remembered = JSON.parse(recall("studio-recordings") ?? "{}");
@@ -107,7 +107,7 @@ function drawAll() {
   const rows = shown();
   if (view.filter !== "trash" && !row(view.selected)) view.selected = rows[0]?.id ?? null;
   draw(places.list, rows.map(rowHtml).join("") || `<li class="st-empty">${emptyText()}</li>`);
-  player.show(row(view.selected));
+  viewer.show(row(view.selected));
 }
 
 function drawMany() {

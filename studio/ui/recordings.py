@@ -13,4 +13,4 @@ def build_recordings() -> None:
         with gr.Column(scale=5, min_width=320, elem_classes="st-main"):
             panel("library", "recordings", elem_classes="st-card")
         with gr.Column(scale=6, min_width=320, elem_classes="st-main"):
-            panel("player", "recordings", elem_classes="st-card")
+            panel("viewer", "recordings", elem_classes="st-card")
