@@ -12,17 +12,28 @@ from studio.analysis import AnalysisRequest
 from studio.events import (
     Advance,
     CameraPerturbation,
+    Drive,
     Frame,
     LightPerturbation,
     LoadScene,
+    NextInstruction,
+    Replan,
     RobotStart,
     SceneSpec,
     SensorNoise,
+    SetAssists,
     SetCamera,
+    SetDriver,
+    SetGuard,
     SetLight,
     SetSensor,
+    SetSequence,
 )
+from studio.guard import GuardSettings
+from studio.sequence import Sequence
 from studio.state import LoopState
+from studio.teleop import Assists, DriveInput
+from studio.wheel import WheelState
 
 LOAD = {"type": "load", "suite": "libero_goal", "task": 3, "init": 41, "seed": 2}
 
@@ -42,6 +53,30 @@ def test_commands_by_name():
     )
     assert wire.parse_command({"type": "sampler", "steps": 20.0}).sampler == SamplerConfig(steps=20)
     assert wire.parse_command({"type": "nonsense"}) is None
+
+
+def test_driving_commands_by_name():
+    held = {"type": "drive", "number": 7, "x": -1, "go": True, "speed": 0.3, "frame": "camera"}
+    assert wire.parse_command(held) == Drive(
+        DriveInput(7, x=-1.0, go=True, speed=0.3, frame="camera")
+    )
+    assert wire.parse_command({"type": "driver", "driver": "human"}) == SetDriver("human")
+    assists = wire.parse_command({"type": "assists", "upright": True, "limit": 0.5})
+    assert assists == SetAssists(Assists(upright=True, limit=0.5))
+    guard = wire.parse_command({"type": "guard", "on": True, "k": 2, "plans": 4, "rule": "slope"})
+    assert guard == SetGuard(GuardSettings(on=True, k=2.0, plans=4, rule="slope"))
+    assert wire.parse_command({"type": "replan", "chains": 4}) == Replan(4)
+    items = {"type": "sequence", "items": ["open it", "close it"], "after": 40}
+    assert wire.parse_command(items) == SetSequence(Sequence(("open it", "close it"), 40))
+    assert wire.parse_command({"type": "next"}) == NextInstruction()
+
+
+def test_the_wheel_as_each_page_sees_it():
+    state = WheelState(driver=1, asking=2)
+    driver, asker, third = (wire.wheel_message(state, page) for page in (1, 2, 3))
+    assert driver == {"mine": True, "taken": False, "asking": False, "asked": True}
+    assert asker == {"mine": False, "taken": True, "asking": True, "asked": False}
+    assert third == {"mine": False, "taken": True, "asking": False, "asked": False}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +100,21 @@ def test_commands_by_name():
         {"type": "sampler", "steps": 1e9},
         {"type": "sampler", "steps": 1.5},
         {"type": "instruction", "text": ""},
+        {"type": "driver", "driver": "nobody"},
+        {"type": "driver"},
+        {"type": "drive", "x": 2},
+        {"type": "drive", "x": "left"},
+        {"type": "drive", "go": 1},
+        {"type": "drive", "frame": "moon"},
+        {"type": "assists", "limit": 0},
+        {"type": "guard", "plans": 0},
+        {"type": "guard", "score": "mood"},
+        {"type": "replan", "chains": 1000},
+        {"type": "sequence"},
+        {"type": "sequence", "items": "open it"},
+        {"type": "sequence", "items": [3]},
+        {"type": "sequence", "items": ["x" * 501]},
+        {"type": "sequence", "items": ["wave"] * 21},
     ],
 )
 def test_bad_commands_say_so(message):
