@@ -82,7 +82,7 @@ class Recorder:
                 self._episode.end = event
 
     def on_step(self, event: StepEvent) -> None:
-        self._append("steps", event)
+        self._append("steps", dataclasses.replace(event, frame=None))  # frames are kept apart
 
     def on_plan(self, step: int, plan: Plan) -> None:
         self._append("plans", PlanRecord(step, plan))
