@@ -317,7 +317,7 @@ class ControlLoop(Telling):
         pose = {"pose": Pose.of(*self._sim.camera_pose())} if name == "camera" else {}
         self._set(**{name: value}, **pose)
         self._mark(name, describe(value))
-        if move and self.state.status is not Status.RUNNING:
+        if move and (self.state.resting or self.state.status is not Status.RUNNING):
             self._show(self._sim.frames())
 
     # -- one control step ---------------------------------------------------------------------

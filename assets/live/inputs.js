@@ -77,8 +77,9 @@ function poll() {
   const found = padIndex === null ? null : navigator.getGamepads()[padIndex];
   if (!found) return;
   requestAnimationFrame(poll);
-  const [across, along, turn, lift] = found.axes;
-  const down = (index) => found.buttons[index]?.value ?? 0;
+  const there = Number(document.hasFocus()); // a window without the focus holds nothing
+  const [across, along, turn, lift] = found.axes.map((value) => there * value);
+  const down = (index) => there * (found.buttons[index]?.value ?? 0);
   pad = {
     x: -bent(along ?? 0), y: -bent(across ?? 0), z: -bent(lift ?? 0), yaw: -bent(turn ?? 0),
     pitch: down(12) - down(13), roll: down(15) - down(14),

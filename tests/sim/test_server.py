@@ -136,6 +136,29 @@ def test_a_reload_finds_the_episode_again(client, page):
     assert hello["state"]["step"] == 8 and len(hello["plans"]) == 1
 
 
+def test_one_page_drives_and_the_other_asks_to(client, page):
+    page.send(type="driver", driver="human")
+    page.until(lambda m: m["type"] == "wheel" and m["mine"])
+    with client.websocket_connect(f"/live/ws?token={TOKEN}") as socket:
+        other = Page(socket)
+        other.until(lambda m: m["type"] == "wheel" and m["taken"])
+        other.send(type="reset")
+        assert "wheel" in other.until(lambda m: m["type"] == "error")["message"]
+        other.send(type="wheel", ask=True)
+        page.until(lambda m: m["type"] == "wheel" and m["asked"])
+        page.send(type="wheel")
+        other.until(lambda m: m["type"] == "wheel" and m["mine"])
+        page.until(lambda m: m["type"] == "wheel" and m["taken"])
+    page.until(lambda m: m["type"] == "wheel" and not m["taken"])  # the other one is gone
+    page.send(type="driver", driver="policy")
+    page.until_state(driver="policy")
+
+
+def test_a_guard_needs_a_calibration(page):
+    page.send(type="guard", on=True)
+    assert "no calibration" in page.until(lambda m: m["type"] == "error")["message"]
+
+
 def test_a_second_page_queues(client, page):
     with client.websocket_connect(f"/live/ws?token={'b' * 32}") as other:
         message = Page(other).until(lambda m: m["type"] == "queue")

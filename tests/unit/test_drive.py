@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from studio.events import (
+    CameraPerturbation,
     Drive,
     LoadScene,
     NextInstruction,
@@ -16,6 +17,7 @@ from studio.events import (
     Run,
     SceneSpec,
     SetAssists,
+    SetCamera,
     SetDriver,
     SetGuard,
     SetInstruction,
@@ -93,6 +95,9 @@ def test_an_idle_person_uses_no_steps(driven, listener):
     steps(driven, 3 * SETTLE_STEPS)
     assert driven.state.resting and driven.state.status is Status.RUNNING
     assert driven.state.step == SETTLE_STEPS
+    shown = len(listener.of("on_frame"))
+    driven.apply(SetCamera(CameraPerturbation(distance=120)))
+    assert len(listener.of("on_frame")) == shown + 1  # a scene at rest shows the move at once
     hold(driven, x=1.0)
     steps(driven, 1)
     assert not driven.state.resting and driven.state.step == SETTLE_STEPS + 1
