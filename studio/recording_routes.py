@@ -89,13 +89,20 @@ class Archive:
             if not recording.being_written(self.library.folder(name)):
                 self.darkroom.develop(name)
 
+    def throw_away(self, names: list[str]) -> None:
+        """Move to the trash. Raises ValueError while one of them is worked on or recorded."""
+        for name in names:
+            if (work := self.darkroom.work().get(name)) and not work["problem"]:
+                raise ValueError(f"{name}: its {work['what']} is under way; wait for it")
+        self.library.throw_away(names)
+
     def discard(self, tape: Tape) -> str:
         """Throw away what a page records or has just recorded; returns its name."""
         name = tape.status()["id"]
         if name is None:
             raise ValueError("nothing is recorded here")
         tape.let_go(name)
-        self.library.throw_away([name])
+        self.throw_away([name])
         return name
 
     def score(self, which: Which) -> None:
@@ -187,7 +194,7 @@ def _deciding(routes: APIRouter, archive: Archive) -> None:
 
     @routes.post("/discard", dependencies=own)
     def discard(which: Names) -> JSONResponse:
-        return answered(lambda: library.throw_away(which.names) or {})
+        return answered(lambda: archive.throw_away(which.names) or {})
 
     @routes.post("/restore", dependencies=own)
     def restore(which: Names) -> JSONResponse:

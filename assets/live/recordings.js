@@ -143,7 +143,7 @@ const stamp = (seconds) => {
 function rowHtml(one) {
   const { id, scene, steps, human, work = shelf.work[id] } = one;
   const picture = one.thumb
-    ? `<img alt="" src="${escapeHtml(url("/thumb.jpg", { name: id, trash: view.filter === "trash", at: one.thumb }))}">` : "<b></b>";
+    ? `<img alt="" loading="lazy" src="${escapeHtml(url("/thumb.jpg", { name: id, trash: view.filter === "trash", at: one.thumb }))}">` : "<b></b>";
   const about = scene && [
     `${scene.suite.replace("libero_", "")} ${scene.task}`, `init ${scene.init}`, `${(steps / HZ).toFixed(1)} s`,
     human ? `${Math.round((100 * human) / steps)} % by hand` : "", stamp(one.begun),
