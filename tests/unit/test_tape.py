@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -163,6 +164,17 @@ def test_a_full_disk_ends_the_recording_and_not_the_episode(tape, folder):
     read = recording.read(path.parent)
     assert 3 < len(read) < 40
     assert f"at step {len(read) + 1}:" in tape.status()["problem"]
+
+
+def test_a_long_recording_takes_no_more_memory(tape, folder):
+    drive(tape, "h" * 100, None)
+    tracemalloc.start()
+    zeros = np.zeros(8, np.float32)
+    for step in range(101, 3101):
+        tape.on_step(StepEvent(step, zeros[:7], zeros, False, driver="human"))
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 100_000 < (only(folder) / TAPE).stat().st_size
 
 
 def test_states_are_kept_bit_for_bit():
