@@ -15,6 +15,7 @@ import numpy as np
 from models.trajectory import DRIVERS
 from studio.events import (
     CameraPerturbation,
+    Comparison,
     LightPerturbation,
     Mark,
     Outcome,
@@ -57,6 +58,7 @@ class Recording:
     provenance: Mapping[str, Any]
     views: tuple[View, ...]  # the first is at step 0
     plans: tuple[Mapping[str, Any], ...]
+    comparisons: tuple[Comparison, ...]  # of a person's chunks with the policy's plans
     marks: tuple[Mark, ...]
     actions: np.ndarray  # float64 [T, 7], as executed, bit for bit
     states: np.ndarray  # float64 [T + 1, state]
@@ -124,8 +126,9 @@ def _recording(rows: list[dict[str, Any]]) -> Recording:
         begun=float(first["begun"]),
         versions=first["versions"],
         provenance=first["provenance"],
-        views=tuple(map(_view, _of(rows, "view"))),
+        views=tuple({row["step"]: _view(row) for row in _of(rows, "view")}.values()),
         plans=tuple(_of(rows, "plan")),
+        comparisons=tuple(map(_comparison, _of(rows, "comparison"))),
         marks=tuple(_marks(rows)),
         actions=np.array([row["action"] for row in steps], np.float64),
         states=np.stack([unpack(row["state"]) for row in (first, *steps)]),
@@ -146,6 +149,10 @@ def _marks(rows: list[dict[str, Any]]) -> list[Mark]:
     for row in _of(rows, "mark"):
         append_mark(marks, Mark(row["step"], row["kind"], row["text"]))
     return marks
+
+
+def _comparison(row: Mapping[str, Any]) -> Comparison:
+    return Comparison(**{f.name: row[f.name] for f in fields(Comparison)})
 
 
 def _view(row: Mapping[str, Any]) -> View:

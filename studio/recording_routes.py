@@ -126,6 +126,7 @@ class Archive:
         tape = recording.read(self.library.folder(name))
         return {
             "plans": [{"step": p["step"], "final": p["final"]} for p in tape.plans],
+            "comparisons": [asdict(comparison) for comparison in tape.comparisons],
             "marks": [asdict(mark) for mark in tape.marks],
             "instructions": [[view.step, view.instruction] for view in tape.views],
         }

@@ -69,6 +69,7 @@ class Session:
         def compared(comparison: Comparison) -> None:
             feed.on_comparison(comparison)
             recorder.on_comparison(comparison)
+            tape.on_comparison(comparison)
 
         onlooker = Onlooker(sim, policy, compared)
         loop = ControlLoop(sim, policy, [policy, feed, recorder, tape, onlooker])

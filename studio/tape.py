@@ -33,7 +33,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.types import Plan
-from studio.events import EpisodeEvent, Frame, Mark, Outcome, StepEvent
+from studio.events import Comparison, EpisodeEvent, Frame, Mark, Outcome, StepEvent
 from studio.state import LoopState
 
 log = logging.getLogger(__name__)
@@ -153,6 +153,11 @@ class Tape:
     def on_mark(self, mark: Mark) -> None:
         with self._lock:
             self._note({"event": "mark", **dataclasses.asdict(mark)})
+
+    def on_comparison(self, comparison: Comparison) -> None:
+        """Called by the onlooker, on its own thread."""
+        with self._lock:
+            self._note({"event": "comparison", **dataclasses.asdict(comparison)})
 
     def on_frame(self, frame: Frame) -> None:
         self._picture = frame.jpegs.get("agentview")

@@ -82,7 +82,6 @@ async function train() {
   const found = await tell("/gather", { names });
   if (!found) return;
   await trainOn(found.data);
-  openTab("Train");
   toast(`${found.demonstrations} demonstrations are in ${found.data}.`, "note");
 }
 

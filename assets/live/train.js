@@ -15,6 +15,8 @@ const remembered = JSON.parse(recall("studio-runs") ?? "{}");
 let selected = remembered.selected ?? null;
 const compared = new Set(remembered.compared ?? []);
 let data = null; // folders of demonstrations
+let configured;
+const ready = new Promise((resolve) => (configured = resolve));
 
 window.train = {
   set: (name, value) => form.set(name, value),
@@ -32,6 +34,7 @@ export const mount = (name, root) => mountPanel(PANELS, name, root);
 export function configure(config, refill) {
   form.configure(config, refill);
   choices();
+  configured();
 }
 
 // -- the form -------------------------------------------------------------------------------------
@@ -54,8 +57,10 @@ async function choices() {
 const folderChoices = () =>
   data.data.map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
 
-// The Recordings tab hands demonstrations over.
+// The Recordings tab hands demonstrations over; the form is made when its tab is looked at first.
 export async function trainOn(path) {
+  openTab("Train");
+  await ready;
   await choices();
   form.fill({ data: { choices: folderChoices(), value: path } });
 }

@@ -11,7 +11,7 @@ let root = null;
 let recording = null; // its row
 let step = 0;
 let playing = null; // timer
-let about = null; // {id, plans, marks, instructions}
+let about = null; // {id, plans, comparisons, marks, instructions}
 let found = null; // {key, scores, threshold, checkpoint}
 let checkpoint = ""; // "": the one that Live uses
 const $ = (selector) => root.querySelector(selector);
@@ -218,6 +218,10 @@ function traces(known) {
     made.push(line("what was done", found.scores, "done", css("--st-human")), line("its own plan", found.scores, "plan", css("--st-in")));
   }
   if (known?.plans.length) made.push(line("at the time", known.plans, "final", css("--st-faint"), { dash: "dot" }));
+  if (known?.comparisons.length) {
+    const grey = { mode: "markers", marker: { color: css("--st-faint"), size: 9, symbol: "square" } };
+    made.push({ ...line("the person's, at the time", known.comparisons, "human", css("--st-faint")), ...grey });
+  }
   return made;
 }
 

@@ -14,6 +14,7 @@ from studio import recording
 from studio.events import (
     Advance,
     CameraPerturbation,
+    Comparison,
     EpisodeEvent,
     Frame,
     LoadScene,
@@ -104,9 +105,11 @@ def test_a_tape_is_held_while_it_is_written_and_marked_when_the_page_closes(tape
     found = only(folder)
     assert recording.being_written(found) and (found / THUMB).read_bytes() == b"first"
     assert recording.read(found).outcome is None  # so far
+    tape.on_comparison(Comparison(1, human=7.5, policy=6.0))
     tape.close()
     assert not recording.being_written(found)
     read = recording.read(found)
+    assert read.comparisons == (Comparison(1, human=7.5, policy=6.0),)
     assert (read.outcome, read.message) == (Outcome.STOPPED, "the page was closed")
 
 
