@@ -185,7 +185,7 @@ class ControlLoop(Telling):
             n_inits=info.n_inits,
             episode=old.episode + 1,
             measured_hz=0.0,
-            hand=tuple(map(float, proprio[3:6])),
+            hand=tuple(map(float, proprio[:6])),
             nominal_pose=Pose.of(*self._sim.nominal_camera_pose()),
             pose=Pose.of(*self._sim.camera_pose()),
         )
@@ -344,7 +344,7 @@ class ControlLoop(Telling):
         inputs, measured = self._helm.pilot.inputs, self._pace.measured_hz
         self._set(
             step=step, max_steps=limit, measured_hz=measured, message="", resting=False,
-            inputs=inputs, hand=tuple(map(float, reply.proprio[3:6])),
+            inputs=inputs, hand=tuple(map(float, reply.proprio[:6])),
         )  # fmt: skip
         if frame:
             self._tell("on_frame", frame)

@@ -67,7 +67,7 @@ class LoopState:
     max_steps: int = 0
     n_inits: int = 0
     episode: int = 0
-    hand: tuple[float, ...] = (0.0, 0.0, 0.0)  # axis-angle of the end effector, rad
+    hand: tuple[float, ...] = (0.0,) * 6  # of the end effector: position, m; axis-angle, rad
     driver: str = "policy"
     assists: Assists = field(default_factory=Assists)
     resting: bool = False  # a person drives and holds nothing: the scene waits

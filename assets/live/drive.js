@@ -45,7 +45,7 @@ const TEMPLATE = `
       ${check("live-gate", "policy goes only while a key is held")}
     </div>
     <div class="st-pads">${PADS.map(pad).join("")}</div>
-    <p class="st-hint" id="live-drive-hint"></p>
+    <p class="st-hint"><span id="live-drive-hint"></span> <span id="live-hand"></span></p>
   </div>`;
 
 let root;
@@ -239,6 +239,8 @@ function draw(state) {
   $("#live-gate").parentElement.hidden = driver !== "shared";
   root.querySelector('[data-code="KeyG"]').hidden = driver !== "shared";
   $("#live-drive-hint").textContent = HINTS[driver]?.[Number(resting)] ?? "";
+  const [x, y, z] = (state.hand ?? []).map((value) => number(value, 3));
+  $("#live-hand").textContent = `The hand is at ${x}, ${y}, ${z} m.`;
   gizmo.draw(driving() ? frame : null);
   drawFocus(document.hasFocus());
 }

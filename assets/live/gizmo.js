@@ -18,7 +18,7 @@ function axesOf(frame, { pose, hand }) {
     const forward = unit(pose.look.map((value, i) => (i < 2 ? value + pose.up[i] : 0)));
     return [forward, cross([0, 0, 1], forward), [0, 0, 1]];
   }
-  const turned = (v, sign) => rotate(hand, v).map((value) => sign * value);
+  const turned = (v, sign) => rotate(hand.slice(3), v).map((value) => sign * value);
   return [turned([1, 0, 0], 1), turned([0, 1, 0], -1), turned([0, 0, 1], -1)];
 }
 
