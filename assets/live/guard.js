@@ -6,7 +6,7 @@ import { send } from "./socket.js";
 
 const CHAINS = 8; // of a plan that is made again
 const TEMPLATE = `
-  <label class="st-toggle"><input type="checkbox" id="live-guard"> ask for help</label>
+  <label class="st-toggle"><input type="checkbox" id="live-guard-on"> ask for help</label>
   <span class="st-guard-rule">when <select id="live-guard-rule" aria-label="By what the guard judges">
       <option value="either">level or slope</option><option value="level">the level</option><option value="slope">the slope</option></select>
     of <input type="number" id="live-guard-plans" min="1" max="20" step="1" aria-label="Plans in a row"> plans is above <output></output></span>
@@ -26,24 +26,24 @@ const $ = (selector) => root.querySelector(selector);
 export function mount(element) {
   root = element;
   root.innerHTML = TEMPLATE;
-  for (const id of ["", "-rule", "-plans"]) $(`#live-guard${id}`).addEventListener("change", tell);
+  for (const id of ["-on", "-rule", "-plans"]) $(`#live-guard${id}`).addEventListener("change", tell);
   on("state", draw);
   on("k", () => (live.state?.guard?.on ? tell() : live.state && draw(live.state)));
 }
 
 function tell() {
   const plans = Math.min(20, Math.max(1, Math.round(Number($("#live-guard-plans").value)) || 1));
-  send("guard", { on: $("#live-guard").checked, rule: $("#live-guard-rule").value, plans, k: live.k, score: scoreName() });
+  send("guard", { on: $("#live-guard-on").checked, rule: $("#live-guard-rule").value, plans, k: live.k, score: scoreName() });
 }
 
 function draw(state) {
   const { guard } = state;
   if (!guard) return;
-  $("#live-guard").checked = guard.on;
+  $("#live-guard-on").checked = guard.on;
   $("#live-guard-rule").value = guard.rule;
   if (document.activeElement !== $("#live-guard-plans")) $("#live-guard-plans").value = guard.plans;
   $("output").textContent = number(threshold());
-  $("#live-guard").disabled = !level();
+  $("#live-guard-on").disabled = !level();
   $(".st-guard-rule").hidden = !level();
   $("#live-guard-none").hidden = Boolean(level());
   drawHelp(state.help);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -151,7 +152,7 @@ def test_taking_over_and_giving_back(page):
 def test_the_guard_asks_for_help_and_takes_an_answer(page):
     page.evaluate("studio.setAll('sampler', {...studio.live.config.defaults.sampler, steps: 1})")
     page.locator("#live-guard-plans").fill("2")
-    page.check("#live-guard")
+    page.check("#live-guard-on")
     until(page, f"{STATE}.guard.on && {STATE}.guard.plans === 2 && {STATE}.sampler.steps === 1")
     page.click("#live-run")
     banner = page.locator("#live-ask")
@@ -167,7 +168,7 @@ def test_the_guard_asks_for_help_and_takes_an_answer(page):
     texts = marks(page, "help")
     assert [texts[1], texts[3]] == ["replan with 8 chains", "take over"]
     assert all(text.startswith("asks for help: ") for text in texts[::2])
-    page.uncheck("#live-guard")
+    page.uncheck("#live-guard-on")
     until(page, f"!{STATE}.guard.on")
     give_back(page)
 
@@ -191,18 +192,18 @@ def test_instructions_in_sequence(page):
 
 
 def test_two_tabs_on_one_arm(driven, ready):
-    other = driven.context.new_page()
-    other.goto(driven.url)
-    ready(other, "running")
-    expect(other.locator("#live-wheel")).to_contain_text("Another tab drives")
-    expect(other.locator("#live-drive-body")).to_be_hidden()
-    other.keyboard.press("n")
-    other.click("#live-reset")
-    expect(other.locator("#live-toasts")).to_contain_text("ask for the wheel")
-    other.click("#live-wheel button")
-    expect(driven.locator("#live-wheel")).to_contain_text("asks for the wheel")
-    driven.click("#live-wheel button")
-    expect(other.locator("#live-drive-body")).to_be_visible()
-    expect(driven.locator("#live-wheel")).to_contain_text("Another tab drives")
-    other.close()
+    with closing(driven.context.new_page()) as other:
+        other.goto(driven.url)
+        ready(other, "running")
+        expect(other.locator("#live-wheel")).to_contain_text("Another tab drives")
+        expect(other.locator("#live-drive-body")).to_be_hidden()
+        other.keyboard.press("n")
+        other.click("#live-reset")
+        expect(other.locator("#live-toasts")).to_contain_text("ask for the wheel")
+        driven.keyboard.press("w")  # at work: an idle driver would give way at once
+        other.click("#live-wheel button")
+        expect(driven.locator("#live-wheel")).to_contain_text("asks for the wheel")
+        driven.click("#live-wheel button")
+        expect(other.locator("#live-drive-body")).to_be_visible()
+        expect(driven.locator("#live-wheel")).to_contain_text("Another tab drives")
     expect(driven.locator("#live-wheel")).to_be_hidden()
