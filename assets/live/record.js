@@ -71,6 +71,7 @@ const buttons = () => [
 function paint() {
   root.querySelector("input").checked = Boolean(tape?.every);
   root.dataset.id = tape?.id ?? "";
+  document.body.classList.toggle("st-on-tape", Boolean(tape?.id) && !tape.ended && !tape.problem);
   const by = tape?.human ? `, ${tape.human} of them by hand` : "";
   const text = tape?.problem
     ? tape.problem
