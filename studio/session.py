@@ -18,6 +18,7 @@ from studio.advice import Adviser
 from studio.analysis import AnalysisRequest, Analyst
 from studio.events import Command, Comparison, LoadScene, Run, SceneSpec, SetGuard, Status
 from studio.feed import Feed
+from studio.guard import Guard
 from studio.loop import ControlLoop
 from studio.onlooker import Onlooker
 from studio.policies import EpisodePolicy, level
@@ -71,8 +72,9 @@ class Session:
             recorder.on_comparison(comparison)
             tape.on_comparison(comparison)
 
-        onlooker = Onlooker(sim, policy, compared)
-        loop = ControlLoop(sim, policy, [policy, feed, recorder, tape, onlooker])
+        guard = Guard(lambda score: level(policy.current, score))
+        listeners = [policy, feed, recorder, tape, Onlooker(sim, policy, compared)]
+        loop = ControlLoop(sim, policy, listeners, guard=guard)
         threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
         loop.submit(LoadScene(scene))
         if autorun:
