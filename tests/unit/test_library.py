@@ -172,7 +172,7 @@ def test_what_can_not_be_gathered_leaves_nothing(library, tmp_path):
 
 def test_chunks_begin_at_the_plans_and_every_horizon_between():
     class Planned(list):
-        plans = [{"step": step} for step in (0, 8, 30, 40)]
+        plans = tuple({"step": step} for step in (0, 8, 30, 40))
 
     assert starts(Planned(range(40)), 8) == [0, 8, 16, 24, 30, 38]
 
