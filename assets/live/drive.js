@@ -9,6 +9,7 @@ import { send } from "./socket.js";
 
 const HEARTBEAT_MS = 100;
 const ASK_MS = 1000;
+const SETTLE_MS = 1000; // an edit on its way is not undone by older news
 const FRAMES = ["base", "effector", "camera"];
 const DRIVERS = { policy: "Policy", human: "You", shared: "Shared" };
 const COMMANDS = { KeyT: handOver, KeyB: nextFrame, KeyZ: () => faster(-0.1), KeyX: () => faster(0.1) };
@@ -54,6 +55,7 @@ let frame = recall("studio-frame") ?? "camera";
 let count = Math.floor(Math.random() * 2 ** 30); // numbers of one page tell its inputs from another's
 let wheel = { mine: false, taken: false, asking: false, asked: false };
 let asking = null;
+let edited = -Infinity; // when an option was, by hand
 let sent = 0; // changes told to the loop, for whoever counts
 const $ = (selector) => root.querySelector(selector);
 
@@ -213,6 +215,8 @@ function setSpeed(value) {
 function tellAssists() {
   const [upright, workspace, gate] = ["upright", "workspace", "gate"].map((id) => $(`#live-${id}`).checked);
   send("assists", { upright, workspace, gate, limit: Number($("#live-limit").value) });
+  edited = performance.now();
+  setTimeout(() => live.state && draw(live.state), 1.1 * SETTLE_MS);
 }
 
 // -- drawing --------------------------------------------------------------------------------------
@@ -232,7 +236,7 @@ function draw(state) {
   document.body.dataset.driver = driver;
   $("#live-drive-body").hidden = driver === "policy" || wheel.taken;
   for (const button of $("#live-driver").children) button.disabled = wheel.taken;
-  if (assists) {
+  if (assists && performance.now() > edited + SETTLE_MS) {
     for (const id of ["upright", "workspace", "gate"]) $(`#live-${id}`).checked = assists[id];
     $("#live-limit").value = String(assists.limit);
   }
