@@ -270,16 +270,30 @@ def test_energies_are_computed_beside_and_kept(client, library):
     name = record(library.path, "h" * 20)
     assert client.get("/recordings/energies", params={"name": name}).json() == {}
     assert post(client, "/score", name=name) == {}
-    deadline = time.monotonic() + 120
-    while client.get("/recordings").json()["work"]:
-        assert time.monotonic() < deadline, "it was never done"
-        time.sleep(0.05)
+    rest(client)
     found = client.get("/recordings/energies", params={"name": name}).json()
     assert [score["step"] for score in found["scores"]] == [0, 8, 16]
     assert all(np.isfinite([s["done"], s["plan"]]).all() for s in found["scores"])
     blank = record(library.path, "h", developed=False)
     assert "replay the recording first" in post(client, "/score", name=blank)["error"]
     assert "no such checkpoint" in post(client, "/score", name=name, checkpoint="/etc")["error"]
+
+
+def rest(client) -> None:
+    """Wait until nothing is worked on."""
+    deadline = time.monotonic() + 120
+    while client.get("/recordings").json()["work"]:
+        assert time.monotonic() < deadline, "it was never done"
+        time.sleep(0.05)
+
+
+def test_what_is_worked_on_is_not_thrown_away(client, library):
+    name = record(library.path, "h" * 800)  # a hundred plans
+    assert post(client, "/score", name=name) == {}
+    assert "under way" in post(client, "/discard", names=[name])["error"]
+    assert "under way" in post(client, "/score", name=name)["error"]
+    rest(client)
+    assert post(client, "/discard", names=[name]) == {}
 
 
 def test_a_recording_that_can_not_be_replayed_says_why(client, library):
