@@ -288,7 +288,7 @@ def rest(client) -> None:
 
 
 def test_what_is_worked_on_is_not_thrown_away(client, library):
-    name = record(library.path, "h" * 800)  # a hundred plans
+    name = record(library.path, "h" * 160)  # twenty plans
     assert post(client, "/score", name=name) == {}
     assert "under way" in post(client, "/discard", names=[name])["error"]
     assert "under way" in post(client, "/score", name=name)["error"]
