@@ -87,6 +87,8 @@ class Recording:
 
 def read(folder: Path) -> Recording:
     """The recording in `folder`. Raises Unreadable for a tape without a step or of another kind."""
+    if not (folder / TAPE).is_file():
+        raise Unreadable(f"{folder}: no recording here, {TAPE} is missing")
     rows, _ = read_rows(folder / TAPE)
     try:
         return _recording(rows)

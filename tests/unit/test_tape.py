@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from studio import recording
+from studio import recording, replay
 from studio.events import (
     Advance,
     CameraPerturbation,
@@ -150,6 +150,12 @@ def test_another_version_is_refused_with_its_reason(tape, folder, change, words)
     path.write_text("\n".join([json.dumps(json.loads(first) | change), *rest]) + "\n")
     with pytest.raises(recording.Unreadable, match=words):
         recording.read(path.parent)
+
+
+def test_a_folder_without_a_tape_is_told_in_one_line(tmp_path, capsys):
+    assert replay.main([str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"replay: {tmp_path}: no recording here, tape.jsonl is missing"
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_episode(tape, folder):
