@@ -63,6 +63,7 @@ export function draw(frame) {
 
 function arm(x, y, name, label) {
   const far = 1 + 9 / Math.max(12, Math.hypot(x, y));
+  const aside = { forward: -8, left: 0, up: 8 }[name]; // two axes may lie one behind the other
   return `<g class="${name}" data-x="${x.toFixed(1)}" data-y="${y.toFixed(1)}"><line x2="${x.toFixed(1)}" y2="${y.toFixed(1)}"/>
-    <circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="3"/><text x="${(x * far).toFixed(1)}" y="${(y * far + 4).toFixed(1)}">${label}</text></g>`;
+    <circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="3"/><text x="${(x * far + aside).toFixed(1)}" y="${(y * far + 4).toFixed(1)}">${label}</text></g>`;
 }

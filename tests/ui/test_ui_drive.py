@@ -150,7 +150,8 @@ def test_taking_over_and_giving_back(page):
 
 
 def test_the_guard_asks_for_help_and_takes_an_answer(page):
-    page.evaluate("studio.setAll('sampler', {...studio.live.config.defaults.sampler, steps: 1})")
+    hardly = "{...studio.live.config.defaults.sampler, steps: 1, step_size: 0.01}"  # noise stays
+    page.evaluate(f"studio.setAll('sampler', {hardly})")
     page.locator("#live-guard-plans").fill("2")
     page.check("#live-guard-on")
     until(page, f"{STATE}.guard.on && {STATE}.guard.plans === 2 && {STATE}.sampler.steps === 1")
