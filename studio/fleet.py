@@ -21,7 +21,7 @@ from typing import Any
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from studio.batching import Batcher
-from studio.loop import Controller
+from studio.helm import Controller
 from studio.results import episode_row, error_row
 from studio.rollout import run_episode
 from studio.sim.process import SimCrashed, SimError, SimProcess

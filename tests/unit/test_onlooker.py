@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import Drifter
 
 from studio.events import Drive, LoadScene, Reset, Run, SceneSpec, SetAssists, SetDriver
 from studio.feed import Feed
@@ -14,6 +13,7 @@ from studio.loop import ControlLoop
 from studio.onlooker import Onlooker
 from studio.recorder import Recorder, event_lines
 from studio.teleop import Assists, DriveInput
+from tests.unit.conftest import Drifter
 
 
 class Judge(Drifter):
