@@ -185,7 +185,8 @@ def test_a_collection_starts_and_stops(tab: Page):
 @pytest.mark.parametrize("name", ["Train", "Collect"])
 def test_a_narrow_page_does_not_overflow(tab: Page, name: str):
     tab.set_viewport_size({"width": 390, "height": 844})
-    open_tab(tab, name)
+    tab.get_by_role("button", name="More tabs").click()
+    tab.get_by_role("button", name=name, exact=True).click()
     expect(
         tab.locator(f"#{name.lower()}-run h3, #{name.lower()}-run .st-empty").first
     ).to_be_visible()
