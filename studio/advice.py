@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from models.policy import EnergyPolicy
-from models.types import Plan
 from studio.events import Advice
 from studio.feed import Feed, PlanRecord
 from studio.sim.process import SimCrashed, SimError, SimProcess
@@ -24,7 +23,7 @@ class Adviser:
         sim: SimProcess,
         policy: EnergyPolicy,
         feed: Feed,
-        keep: Callable[[Plan, Advice], None],
+        keep: Callable[[PlanRecord, Advice], None],
     ) -> None:
         """`keep` is told each answer once, to store it with the episode."""
         self._sim, self._policy, self._feed, self._keep = sim, policy, feed, keep
@@ -66,5 +65,5 @@ class Adviser:
         energies, _ = self._policy.energies(record.plan.observation, normalized[None])
         advice = Advice(chunk.actions, normalized, float(energies[0]), chunk.phase)
         self._known[record.step] = advice
-        self._keep(record.plan, advice)
+        self._keep(record, advice)
         return advice

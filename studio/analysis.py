@@ -103,10 +103,9 @@ class Analyst:
             deliver({**head, **figure})
 
     def _figure(self, request: AnalysisRequest, stop: Callable[[], bool]) -> dict:
-        plans = self._feed.snapshot().plans
-        if not 0 <= request.plan < len(plans):
-            raise ValueError("this plan belongs to an episode that has ended; choose another")
-        record = plans[request.plan]
+        record = next((r for r in self._feed.snapshot().plans if r.index == request.plan), None)
+        if record is None:
+            raise ValueError("this plan is not at hand any more; choose another")
         plan, trace, chain = record.plan, record.plan.trace, record.plan.chain
         if request.timestep >= len(plan.actions):
             raise ValueError(f"landscape: the chunk has {len(plan.actions)} actions")

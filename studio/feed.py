@@ -1,13 +1,15 @@
 """Feed: what a page can read of a running loop. A subscriber with a latest-wins mailbox for the
-picture and the state, and the bounded history of the episode's plans and marks.
+picture and the state, and the newest of the episode's plans, comparisons and marks.
 
-Readers hold cursors (episode, plans sent, marks sent, frame number) and take what is new; a slow
-reader costs nothing and never holds the loop up.
+Readers hold cursors (episode, plans seen, marks sent, frame number) and take what is new; a slow
+reader costs nothing and never holds the loop up. A long episode takes no more memory than a short
+one: the oldest plans give way, and `studio.recorder` has them all.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,14 +17,15 @@ from models.types import Plan
 from studio.events import Comparison, EpisodeEvent, Frame, Mark, StepEvent
 from studio.state import LoopState
 
-MAX_PLANS = 600  # per episode; LIBERO's longest has 520 steps
-MAX_COMPARISONS = 5000  # per episode; half an hour of driving by hand
+MAX_PLANS = 256  # 0.1 MB each; 2,048 control steps of the policy, where LIBERO's longest have 520
+MAX_COMPARISONS = 5000  # half an hour of driving by hand
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """A plan and the control step that it starts at."""
+    """A plan, the how manieth it is of its episode, and the control step that it starts at."""
 
+    index: int
     step: int
     plan: Plan
 
@@ -41,13 +44,14 @@ def append_mark(marks: list[Mark], mark: Mark) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent look at the feed."""
+    """One consistent look at the feed; `compared` counts those that have gone, too."""
 
     state: LoopState
     episode: int
     plans: tuple[PlanRecord, ...]
     marks: tuple[Mark, ...]
     comparisons: tuple[Comparison, ...]
+    compared: int
     frame: Frame | None
     frame_number: int
     closed: bool  # the session has ended
@@ -59,14 +63,18 @@ class Feed:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._state = LoopState()
-        self._plans: list[PlanRecord] = []
-        self._marks: list[Mark] = []
-        self._comparisons: list[Comparison] = []
+        self._forget()
         self._episode = 0
         self._frame: Frame | None = None
         self._frame_number = 0
         self._closed = False
         self._listeners: set[Callable[[], None]] = set()
+
+    def _forget(self) -> None:
+        self._plans: deque[PlanRecord] = deque(maxlen=MAX_PLANS)
+        self._comparisons: deque[Comparison] = deque(maxlen=MAX_COMPARISONS)
+        self._marks: list[Mark] = []
+        self._planned = self._compared = 0
 
     def snapshot(self) -> Snapshot:
         """The latest state and picture, and the history of the running episode."""
@@ -77,6 +85,7 @@ class Feed:
                 tuple(self._plans),
                 tuple(self._marks),
                 tuple(self._comparisons),
+                self._compared,
                 self._frame,
                 self._frame_number,
                 self._closed,
@@ -103,14 +112,14 @@ class Feed:
     def on_episode(self, event: EpisodeEvent) -> None:
         if event.outcome is None:
             with self._lock:
-                self._plans, self._marks, self._comparisons = [], [], []
+                self._forget()
                 self._episode += 1
             self.notify()
 
     def on_plan(self, step: int, plan: Plan) -> None:
         with self._lock:
-            if len(self._plans) < MAX_PLANS:
-                self._plans.append(PlanRecord(step, plan))
+            self._plans.append(PlanRecord(self._planned, step, plan))
+            self._planned += 1
         self.notify()
 
     def on_mark(self, mark: Mark) -> None:
@@ -127,8 +136,8 @@ class Feed:
     def on_comparison(self, comparison: Comparison) -> None:
         """Called by the onlooker, on its own thread."""
         with self._lock:
-            if len(self._comparisons) < MAX_COMPARISONS:
-                self._comparisons.append(comparison)
+            self._comparisons.append(comparison)
+            self._compared += 1
         self.notify()
 
     def on_step(self, event: StepEvent) -> None:

@@ -8,6 +8,7 @@ changed. A recording that is thrown away moves to the hidden folder .trash until
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -103,13 +104,16 @@ class Library:
             fresh.write_text(json.dumps(asdict(_note(folder)) | changes))
 
     def _row(self, folder: Path) -> dict[str, Any]:
-        stat = (folder / TAPE).stat()
-        about = _outline(folder, stat.st_size, stat.st_mtime_ns)
+        stat, writing = (folder / TAPE).stat(), recording.being_written(folder)
+        size, changed_ns = stat.st_size, stat.st_mtime_ns
+        if writing:  # one that grows is read again when it has grown by a twentieth
+            size, changed_ns = round(math.log(size + 1, 1.05)), 0
+        about = _outline(folder, size, changed_ns)
         return {
             "id": folder.name,
             **about,
             **asdict(_note(folder)),
-            "writing": recording.being_written(folder),
+            "writing": writing,
             "replay": _report(folder),
             "thumb": _stamp(folder / THUMB),
             "demo": _stamp(folder / DEMO),
@@ -145,7 +149,12 @@ def _outline(folder: Path, size: int, changed_ns: int) -> dict[str, Any]:
     try:
         tape = recording.read(folder)
     except ValueError as error:
-        return {"error": str(error), "begun": changed_ns / 1e9, "steps": 0, "runs": []}
+        return {
+            "error": str(error),
+            "begun": (folder / TAPE).stat().st_mtime,
+            "steps": 0,
+            "runs": [],
+        }
     scene, checkpoint = tape.scene, tape.provenance.get("checkpoint") or {}
     return {
         "begun": tape.begun,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import imageio
@@ -32,7 +33,7 @@ def write_mp4(
     """
     if not episode.frames:
         raise NothingRecorded("No picture was rendered in this episode: run the scene first.")
-    total = episode.steps[-1].step
+    trace = _Trace.of(episode, threshold)
     with (
         whole_file(path) as temporary,
         imageio.get_writer(
@@ -40,14 +41,14 @@ def write_mp4(
         ) as video,
     ):
         for step, cameras in _pictures(episode):
-            video.append_data(compose(episode, step, cameras, threshold))
-            progress(step / max(total, 1))
+            video.append_data(_compose(episode, trace, step, cameras))
+            progress(step / max(trace.steps, 1))
     return path
 
 
 def _pictures(episode: Episode) -> Iterator[tuple[int, list[Image.Image]]]:
     """One entry per control step: the newest pictures rendered up to it."""
-    frames = iter(sorted(episode.frames, key=lambda frame: frame.step))
+    frames = iter(episode.frames)
     upcoming, shown = next(frames), None
     for step in range(episode.steps[-1].step + 1):
         while upcoming is not None and (upcoming.step <= step or shown is None):
@@ -57,9 +58,7 @@ def _pictures(episode: Episode) -> Iterator[tuple[int, list[Image.Image]]]:
         yield step, shown
 
 
-def compose(
-    episode: Episode, step: int, cameras: list[Image.Image], threshold: float | None
-) -> np.ndarray:
+def _compose(episode: Episode, trace: _Trace, step: int, cameras: list[Image.Image]) -> np.ndarray:
     """One frame of the film, uint8 [height, width, 3]."""
     side = cameras[0].height
     canvas = Image.new("RGB", (side * len(cameras), HEADER + side + STRIP), PAPER)
@@ -72,43 +71,49 @@ def compose(
     draw.text((canvas.width - PAD, 9), f"step {step}", MUTED, _font(13), anchor="ra")
     for index, camera in enumerate(cameras):
         canvas.paste(camera, (index * side, HEADER))
-    _draw_trace(draw, episode, step, threshold, top=HEADER + side, width=canvas.width)
+    trace.draw(draw, step, top=HEADER + side, width=canvas.width)
     return np.asarray(canvas)
 
 
-def _draw_trace(
-    draw: ImageDraw.ImageDraw,
-    episode: Episode,
-    step: int,
-    threshold: float | None,
-    *,
-    top: int,
-    width: int,
-) -> None:
-    """Final energies up to `step` on the axes of the whole episode."""
-    draw.text((PAD, top + 6), "final energy", MUTED, _font(11))
-    records = [record for record in episode.plans if record.plan.trace]
-    if not records:
-        return
-    energies = [record.plan.final_energy for record in records]
-    levels = energies + ([threshold] if threshold is not None else [])
-    low, high = min(levels), max(levels)
-    span = (high - low) or 1.0
-    x_of = lambda s: PAD + (width - 2 * PAD) * s / max(1, episode.steps[-1].step)  # noqa: E731
-    y_of = lambda e: top + STRIP - PAD - (STRIP - 40) * (e - low) / span  # noqa: E731
-    for mark in episode.marks:
-        if mark.step <= step:
-            draw.line([(x_of(mark.step), top + 24), (x_of(mark.step), top + STRIP - PAD)], MUTED)
-    if threshold is not None:
-        draw.line([(PAD, y_of(threshold)), (width - PAD, y_of(threshold))], OUT_OF_DISTRIBUTION)
-    points = [(x_of(r.step), y_of(e)) for r, e in zip(records, energies, strict=True)]
-    seen = [(p, e) for p, e, r in zip(points, energies, records, strict=True) if r.step <= step]
-    for (a, _), (b, _) in itertools.pairwise(seen):
-        draw.line([a, b], INK, 2)
-    for (x, y), energy in seen:
-        warn = threshold is not None and energy > threshold
-        colour = OUT_OF_DISTRIBUTION if warn else IN_DISTRIBUTION
-        draw.ellipse([x - 3, y - 3, x + 3, y + 3], colour)
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """Final energies on the axes of the whole episode."""
+
+    points: list[tuple[int, float]]  # control step and energy of each plan
+    marks: list[int]  # their control steps
+    steps: int
+    threshold: float | None
+
+    @classmethod
+    def of(cls, episode: Episode, threshold: float | None) -> _Trace:
+        points = [(r.step, r.plan.final_energy) for r in episode.plans if r.plan.trace]
+        marks = [mark.step for mark in episode.marks]
+        return cls(points, marks, episode.steps[-1].step, threshold)
+
+    def draw(self, draw: ImageDraw.ImageDraw, step: int, *, top: int, width: int) -> None:
+        """What is known by `step`."""
+        draw.text((PAD, top + 6), "final energy", MUTED, _font(11))
+        if not self.points:
+            return
+        levels = [energy for _, energy in self.points]
+        levels += [] if self.threshold is None else [self.threshold]
+        low, high = min(levels), max(levels)
+        span = (high - low) or 1.0
+        x_of = lambda s: PAD + (width - 2 * PAD) * s / max(1, self.steps)  # noqa: E731
+        y_of = lambda e: top + STRIP - PAD - (STRIP - 40) * (e - low) / span  # noqa: E731
+        for mark in self.marks:
+            if mark <= step:
+                draw.line([(x_of(mark), top + 24), (x_of(mark), top + STRIP - PAD)], MUTED)
+        if self.threshold is not None:
+            limit = y_of(self.threshold)
+            draw.line([(PAD, limit), (width - PAD, limit)], OUT_OF_DISTRIBUTION)
+        seen = [((x_of(s), y_of(e)), e) for s, e in self.points if s <= step]
+        for (a, _), (b, _) in itertools.pairwise(seen):
+            draw.line([a, b], INK, 2)
+        for (x, y), energy in seen:
+            warn = self.threshold is not None and energy > self.threshold
+            colour = OUT_OF_DISTRIBUTION if warn else IN_DISTRIBUTION
+            draw.ellipse([x - 3, y - 3, x + 3, y + 3], colour)
 
 
 def _font(size: int) -> ImageFont.ImageFont:

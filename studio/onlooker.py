@@ -10,15 +10,15 @@ being weighed is left out.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from models.policy import EnergyPolicy
 from models.types import Observation
 from studio.events import Comparison, EpisodeEvent, StepEvent
-from studio.helm import PolicyAway, plan_seed
+from studio.helm import plan_seed
 from studio.sensor import corrupted
 from studio.sim.process import SimProcess
 from studio.state import LoopState, Subscriber
@@ -36,7 +36,8 @@ class Onlooker(Subscriber):
         self._state = LoopState()
         self._episode = 0
         self._drop()
-        self._busy = threading.Lock()
+        self._work = ThreadPoolExecutor(1, "onlooker")
+        self._weighing: Future[None] | None = None
 
     def on_state(self, state: LoopState) -> None:
         self._state = state
@@ -61,16 +62,15 @@ class Onlooker(Subscriber):
     def _begin(self, step: int) -> None:
         """Look at the scene now; the pictures of the step that was just drawn are used again."""
         seed = plan_seed(self._state.scene, step)
-        seen = self._sim.observe(self._state.instruction)
+        seen = self._sim.observe(self._state.instruction, noted=False)
         self._step, self._actions = step, []
         self._seen = corrupted(seen, self._state.sensor, seed)
 
     def _weigh(self, seen: Observation, actions: np.ndarray) -> None:
-        """Start a thread for one chunk, unless one is at it."""
-        if not self._busy.acquire(blocking=False):
-            return
-        task = (self._episode, self._step, self._state, seen, actions)
-        threading.Thread(target=self._compare, args=task, name="onlooker", daemon=True).start()
+        """Let the thread weigh a chunk, unless it is at another."""
+        if self._weighing is None or self._weighing.done():
+            task = (self._episode, self._step, self._state, seen, actions)
+            self._weighing = self._work.submit(self._compare, *task)
 
     def _compare(
         self, episode: int, step: int, state: LoopState, seen: Observation, actions: np.ndarray
@@ -81,7 +81,5 @@ class Onlooker(Subscriber):
             energies, _ = self._policy.energies(seen, chunk)
             if episode == self._episode:
                 self._tell(Comparison(step, float(energies[0]), plan.final_energy))
-        except (PolicyAway, ValueError) as error:  # of a policy on another machine
+        except Exception as error:  # of a policy on another machine that is away, say
             log.info("the person's chunk at step %d is not compared: %s", step, error)
-        finally:
-            self._busy.release()

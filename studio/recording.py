@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import fcntl
-from collections.abc import Iterator, Mapping
+import json
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -24,9 +29,9 @@ from studio.events import (
     SensorNoise,
 )
 from studio.feed import append_mark
-from studio.jobs import read_rows
 from studio.tape import FORMAT, TAPE, unpack
 
+ACTION, PROPRIO = 7, 8  # numbers of an action and of a hand's proprioception
 CUT_SHORT = "its end is missing: the studio or its machine stopped"
 
 
@@ -89,9 +94,8 @@ def read(folder: Path) -> Recording:
     """The recording in `folder`. Raises Unreadable for a tape without a step or of another kind."""
     if not (folder / TAPE).is_file():
         raise Unreadable(f"{folder}: no recording here, {TAPE} is missing")
-    rows, _ = read_rows(folder / TAPE)
     try:
-        return _recording(rows)
+        return _recording(_rows(folder / TAPE))
     except Unreadable:
         raise
     except (KeyError, TypeError, ValueError, IndexError, binascii.Error) as error:
@@ -110,45 +114,83 @@ def being_written(folder: Path) -> bool:
     return False
 
 
-def _recording(rows: list[dict[str, Any]]) -> Recording:
-    if not rows or rows[0].get("event") != "episode":
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a tape, one in memory at a time; what is no row is passed over."""
+    with path.open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the last line may be cut off
+                if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
+                    yield row
+
+
+def _recording(rows: Iterator[dict[str, Any]]) -> Recording:
+    first = next(rows, {})
+    if first.get("event") != "episode":
         raise Unreadable("the tape has no beginning")
-    first = rows[0]
     if first["format"] > FORMAT:
         raise Unreadable("recorded by a newer studio; upgrade this one to open it")
-    steps = list(_of(rows, "step"))
-    if not steps:
+    steps, others = _Steps(first["state"]), defaultdict(list)
+    for row in rows:
+        if row.get("event") == "step":
+            steps.add(row)
+        else:
+            others[row.get("event")].append(row)
+    if not steps.drivers:
         raise Unreadable("nothing had happened yet")
-    end = next(_of(rows, "end"), None)
-    drivers = tuple(row["driver"] for row in steps)
-    if unknown := set(drivers) - set(DRIVERS):
+    if unknown := set(steps.drivers) - set(DRIVERS):
         raise Unreadable(f"driven by {', '.join(sorted(unknown))}, which this studio doesn't know")
+    end = next(iter(others["end"]), None)
     return Recording(
         scene=scene_of(first["scene"]),
         begun=float(first["begun"]),
         versions=first["versions"],
         provenance=first["provenance"],
-        views=tuple({row["step"]: _view(row) for row in _of(rows, "view")}.values()),
-        plans=tuple(_of(rows, "plan")),
-        comparisons=tuple(map(_comparison, _of(rows, "comparison"))),
-        marks=tuple(_marks(rows)),
-        actions=np.array([row["action"] for row in steps], np.float64),
-        states=np.stack([unpack(row["state"]) for row in (first, *steps)]),
-        proprio=np.array([row["proprio"] for row in steps], np.float32),
-        drivers=drivers,
-        success=np.array([row["success"] for row in steps], bool),
+        views=tuple({row["step"]: _view(row) for row in others["view"]}.values()),
+        plans=tuple(others["plan"]),
+        comparisons=tuple(map(_comparison, others["comparison"])),
+        marks=tuple(_marks(others["mark"])),
+        **steps.arrays(),
         outcome=Outcome(end["outcome"]) if end else None,
         message=end["message"] if end else CUT_SHORT,
     )
 
 
-def _of(rows: list[dict[str, Any]], event: str) -> Iterator[dict[str, Any]]:
-    return (row for row in rows if row.get("event") == event)
+class _Steps:
+    """The rows of the steps as numbers: half an hour has 36,000 of them."""
+
+    def __init__(self, state: str) -> None:
+        """`state`: before the first step."""
+        self._states = bytearray(unpack(state).tobytes())
+        self._length = len(self._states)
+        self._actions, self._proprio = array("d"), array("f")
+        self._success = bytearray()
+        self.drivers: list[str] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Raises ValueError, TypeError or KeyError for a row that is damaged."""
+        state = unpack(row["state"]).tobytes()
+        if (len(state), len(row["action"]), len(row["proprio"])) != (self._length, ACTION, PROPRIO):
+            raise ValueError(f"step {row['step']} has other numbers")
+        self._states += state
+        self._actions.extend(row["action"])
+        self._proprio.extend(row["proprio"])
+        self._success.append(bool(row["success"]))
+        self.drivers.append(sys.intern(row["driver"]))
+
+    def arrays(self) -> dict[str, Any]:
+        """The fields of a `Recording` that have an entry per step."""
+        return {
+            "actions": np.frombuffer(self._actions).reshape(-1, ACTION),
+            "states": np.frombuffer(self._states, "<f8").reshape(len(self.drivers) + 1, -1),
+            "proprio": np.frombuffer(self._proprio, np.float32).reshape(-1, PROPRIO),
+            "drivers": tuple(self.drivers),
+            "success": np.frombuffer(self._success, bool),
+        }
 
 
-def _marks(rows: list[dict[str, Any]]) -> list[Mark]:
+def _marks(rows: Iterable[Mapping[str, Any]]) -> list[Mark]:
     marks: list[Mark] = []
-    for row in _of(rows, "mark"):
+    for row in rows:
         append_mark(marks, Mark(row["step"], row["kind"], row["text"]))
     return marks
 

@@ -117,7 +117,7 @@ async def _wait_for_place(studio: Studio, socket: WebSocket, token: str) -> Sess
 
 @dataclass
 class Cursors:
-    """What this page has been sent of the feed."""
+    """What this page has been sent of the feed: how many plans and comparisons, which marks …"""
 
     episode: int = -1
     plans: int = 0
@@ -248,7 +248,7 @@ class PageLink:
     async def _hello(self) -> None:
         self._policy = self._session.policy.current
         snapshot = self._session.feed.snapshot()
-        plans = [wire.plan_message(i, record) for i, record in enumerate(snapshot.plans)]
+        plans = [wire.plan_message(record) for record in snapshot.plans]
         await self._text(
             {
                 "type": "hello",
@@ -261,7 +261,7 @@ class PageLink:
                 "comparisons": [wire.comparison_message(c) for c in snapshot.comparisons],
             }
         )
-        known = (len(plans), snapshot.marks, len(snapshot.comparisons), 0, snapshot.state)
+        known = (_planned(snapshot), snapshot.marks, snapshot.compared, 0, snapshot.state)
         self._cursors = Cursors(snapshot.episode, *known)
         self._news.set()
 
@@ -271,15 +271,16 @@ class PageLink:
             cursors.episode, cursors.plans, cursors.marks = snapshot.episode, 0, ()
             cursors.comparisons = 0
             await self._text({"type": "episode", "episode": snapshot.episode})
-        for index in range(cursors.plans, len(snapshot.plans)):
-            message = wire.plan_message(index, snapshot.plans[index])
-            await self._text({"type": "plan", **message})
+        for record in snapshot.plans:
+            if record.index >= cursors.plans:
+                await self._text({"type": "plan", **wire.plan_message(record)})
         for mark in snapshot.marks[cursors.new_marks(snapshot.marks) :]:
             await self._text({"type": "mark", **wire.mark_message(mark)})
-        for comparison in snapshot.comparisons[cursors.comparisons :]:
+        news = min(snapshot.compared - cursors.comparisons, len(snapshot.comparisons))
+        for comparison in snapshot.comparisons[len(snapshot.comparisons) - news :]:
             await self._text({"type": "comparison", **wire.comparison_message(comparison)})
-        cursors.plans, cursors.marks = len(snapshot.plans), snapshot.marks
-        cursors.comparisons = len(snapshot.comparisons)
+        cursors.plans, cursors.marks = _planned(snapshot), snapshot.marks
+        cursors.comparisons = snapshot.compared
 
     async def _send_state(self, snapshot: Snapshot) -> None:
         if snapshot.state is not self._cursors.state:
@@ -305,6 +306,11 @@ class PageLink:
 
     async def _text(self, message: dict) -> None:
         await self._socket.send_text(json.dumps(message))
+
+
+def _planned(snapshot: Snapshot) -> int:
+    """How many plans the episode has had."""
+    return snapshot.plans[-1].index + 1 if snapshot.plans else 0
 
 
 # -- downloads ----------------------------------------------------------------------------------

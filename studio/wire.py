@@ -169,11 +169,11 @@ def state_message(state: LoopState) -> dict:
     return {**plain, "pose": pose}
 
 
-def plan_message(index: int, record: PlanRecord) -> dict:
+def plan_message(record: PlanRecord) -> dict:
     """PLAN: one point of the energy trace and its thumbnail."""
     plan = record.plan
     return {
-        "index": index,
+        "index": record.index,
         "step": record.step,
         "initial": plan.initial_energy,
         "final": plan.final_energy,

@@ -2,6 +2,7 @@
 
 import { emit, live, recall, remember } from "./bus.js";
 
+const MOST = { plans: 256, comparisons: 5000 }; // that a page shows, as studio/feed.py keeps them
 const BACKOFF_S = [0.5, 1, 2, 4, 8];
 const decoder = new TextDecoder();
 let socket = null;
@@ -76,13 +77,13 @@ function receive({ type, ...message }) {
     live.state = { ...live.state, ...message };
     emit("state", live.state);
   } else if (type === "plan") {
-    live.plans.push(message);
+    keep("plans", message);
     emit("plan", message);
   } else if (type === "mark") {
     live.marks.push(message);
     emit("mark", message);
   } else if (type === "comparison") {
-    live.comparisons.push(message);
+    keep("comparisons", message);
     emit("comparison", message);
   } else if (type === "episode") {
     Object.assign(live, { plans: [], marks: [], comparisons: [], selected: null });
@@ -91,6 +92,12 @@ function receive({ type, ...message }) {
     if (type === "queue") attempts = 0;
     emit(type, message);
   }
+}
+
+// The oldest give way.
+function keep(name, item) {
+  live[name].push(item);
+  if (live[name].length > MOST[name]) live[name].shift();
 }
 
 // [uint32 n][n bytes of JSON][jpeg][jpeg]…; acknowledged once decoded and drawn.

@@ -3,6 +3,9 @@
 import { escapeHtml, level, live, number, on, score, scoreLabel, scoreName, select, setScore, threshold, verdict } from "./bus.js";
 import { CONFIG, css, onTheme, plotly, themed } from "./plot.js";
 
+const MOST_POINTS = 400; // of a person's chunks that are drawn; more are thinned out
+const MOST_MARKS = 100; // drawn, the newest
+
 const TEMPLATE = `
   <header class="st-head"><h3>Energy trace</h3>
     <div class="st-segments" role="group" aria-label="What the trace shows">
@@ -37,6 +40,8 @@ export function mount(element) {
   });
   on("plan", (plan) => {
     addCell(plan);
+    const strip = $("#live-filmstrip");
+    while (strip.children.length > live.plans.length) strip.firstChild.remove();
     fillBars();
     draw();
   });
@@ -126,9 +131,12 @@ function traces() {
 
 // What a person did beside what the policy would have done there; energies, like the paper's score.
 function byHand() {
-  const visible = isPaper() && live.comparisons.length > 0;
-  const apart = 2.5 * (live.checkpoint?.horizon ?? 8); // control steps: another intervention
-  const points = live.comparisons.flatMap((c, i, all) => (i && c.step - all[i - 1].step > apart ? [{ step: null }, c] : [c]));
+  const told = live.comparisons;
+  const visible = isPaper() && told.length > 0;
+  const every = 2 ** Math.max(0, Math.ceil(Math.log2(told.length / MOST_POINTS)));
+  const some = told.filter((_, i) => i % every === 0 || i === told.length - 1);
+  const apart = (every + 1.5) * (live.checkpoint?.horizon ?? 8); // control steps: another intervention
+  const points = some.flatMap((c, i, all) => (i && c.step - all[i - 1].step > apart ? [{ step: null }, c] : [c]));
   const x = points.map(({ step }) => step);
   const hovertemplate = "step %{x}<br>%{text} %{y:.2f}<extra></extra>";
   const series = (name, text, marker, dash) => ({
@@ -195,9 +203,9 @@ function decorations(end) {
   shapes.push(...bands(end));
   let free = -Infinity; // labels that would overlap are left to the hover
   // of a slider's many marks at one step only the last counts
-  const marks = live.marks.filter(
-    ({ step, kind }, i, all) => kind === "help" || step !== all[i + 1]?.step || kind !== all[i + 1].kind,
-  );
+  const marks = live.marks
+    .filter(({ step, kind }, i, all) => kind === "help" || step !== all[i + 1]?.step || kind !== all[i + 1].kind)
+    .slice(-MOST_MARKS);
   for (const mark of marks) {
     shapes.push({
       type: "line", x0: mark.step, x1: mark.step, yref: "paper", y0: 0, y1: 1, layer: "below",
@@ -218,7 +226,7 @@ function decorations(end) {
 
 // Where a person drove, alone or with the policy.
 function bands(end) {
-  const turns = live.marks.filter(({ kind }) => kind === "driver");
+  const turns = live.marks.filter(({ kind }) => kind === "driver").slice(-MOST_MARKS);
   return turns.flatMap(({ step, text }, i) => {
     if (text === "policy") return [];
     const x1 = turns[i + 1]?.step ?? end;

@@ -26,6 +26,7 @@ from studio.sim.grasp import Grasp, plan_grasp
 if TYPE_CHECKING:
     from studio.sim.libero_sim import LiberoSim
 
+MOMENTS = 256  # that are remembered, the newest
 LIMIT_S = 20  # a fork that takes longer ends itself
 NEARBY = 0.02  # m beside a grasp's approach that still count as being on it
 
@@ -119,6 +120,8 @@ class Foresight:
     def note(self, step: int, last_action: np.ndarray) -> None:
         """Remember the present moment under the number of its control step."""
         self._moments[step] = self._sim.snapshot(), last_action
+        if len(self._moments) > MOMENTS:
+            del self._moments[next(iter(self._moments))]
 
     def ask(self, step: int, horizon: int) -> int:
         """Begin to find out; returns a ticket. A question that is still open is given up.

@@ -97,9 +97,11 @@ class SimProcess:
         """Both cameras now, as JPEG."""
         return self._call("frames")
 
-    def observe(self, instruction: str | None = None, size: int = 128) -> Observation:
-        """What the policy sees now."""
-        return self._call("observe", instruction, size)
+    def observe(
+        self, instruction: str | None = None, size: int = 128, noted: bool = True
+    ) -> Observation:
+        """What the policy sees now; a moment that is `noted` can be asked about (`ask_expert`)."""
+        return self._call("observe", instruction, size, noted)
 
     def proprio(self) -> np.ndarray:
         """float32 [8]: end-effector position (m), axis-angle (rad), two gripper joints (m)."""
@@ -224,9 +226,10 @@ class _Server:
         self._steps, self._last_action = 0, np.zeros(7)
         self._foresight.forget()
 
-    def observe(self, instruction: str | None, size: int) -> Observation:
+    def observe(self, instruction: str | None, size: int, noted: bool) -> Observation:
         observation = self._sim.observe(instruction, size)
-        self._foresight.note(self._steps, self._last_action)
+        if noted:
+            self._foresight.note(self._steps, self._last_action)
         return observation
 
     def ask_expert(self, step: int, horizon: int) -> int:

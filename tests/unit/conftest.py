@@ -65,7 +65,7 @@ class PointMass:
     def frames(self):
         return {"agentview": b"a", "wrist": b"w"}
 
-    def observe(self, instruction):
+    def observe(self, instruction, noted=True):
         image = np.full((16, 16, 3), 90, np.uint8)
         return Observation({"agentview": image, "wrist": image}, self.x.copy(), instruction)
 

@@ -60,7 +60,7 @@ def adviser(oracle, feed, kept):
         normalize=lambda actions: 2 * actions,
         energies=lambda observation, chunks: (chunks.mean((1, 2)), None),
     )
-    return Adviser(oracle, policy, feed, lambda plan, advice: kept.append((plan, advice)))
+    return Adviser(oracle, policy, feed, lambda record, advice: kept.append((record, advice)))
 
 
 def go_on() -> bool:
@@ -73,7 +73,7 @@ def test_an_answer_is_scored_kept_and_asked_for_once(adviser, oracle, feed, kept
     assert (advice.energy, advice.phase, advice.actions[0, 0]) == (1.0, "pick", 0.5)
     assert adviser.ask(record)(go_on) is advice
     assert oracle.asked == [8]
-    assert [(plan is record.plan, known is advice) for plan, known in kept] == [(True, True)]
+    assert [(told is record, known is advice) for told, known in kept] == [(True, True)]
 
 
 def test_no_answer_has_its_reason(adviser, oracle, feed, kept):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -23,8 +24,9 @@ from studio.events import (
     SetLight,
     SetSensor,
     Status,
+    StepEvent,
 )
-from studio.feed import Feed
+from studio.feed import MAX_PLANS, Feed
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
 from studio.recorder import NothingRecorded, Recorder, whole_file, write_zip
@@ -81,10 +83,11 @@ def test_an_episode_says_how_it_was_seen_and_how_it_started(point_mass, drifter,
 
 def test_what_the_expert_would_have_done_is_kept_with_its_plan(recorded, tmp_path):
     recorder = recorded[0]
-    plan = recorder.episode().plans[2].plan
+    record = recorder.episode().plans[2]
     actions = np.full((8, 7), 0.25, np.float32)
-    recorder.on_advice(plan, Advice(actions, actions, 4.5, "pick milk_1"))
-    recorder.on_advice(replace(plan), Advice(actions, actions, 1.0, "of another episode"))
+    recorder.on_advice(record, Advice(actions, actions, 4.5, "pick milk_1"))
+    other = replace(record, index=3, plan=replace(record.plan, seed=1))
+    recorder.on_advice(other, Advice(actions, actions, 1.0, "of another episode"))
     archive = zipfile.ZipFile(write_zip(recorder.episode(), tmp_path / "episode.zip"))
     rows = [json.loads(line) for line in archive.read("episode.jsonl").splitlines()]
     asked = {row["index"]: row["expert_energy"] for row in rows if "expert_energy" in row}
@@ -110,6 +113,60 @@ def test_feed_keeps_the_episode(recorded):
     assert [record.step for record in snapshot.plans] == [0, 8, 16, 24, 32]
     assert snapshot.episode == 1 and snapshot.marks[0].step == 1
     assert snapshot.frame.step == 40
+
+
+def held_by(act):
+    """Bytes that Python holds after `act` and did not before."""
+    tracemalloc.start()
+    act()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held
+
+
+def test_a_long_episode_takes_no_memory(recorded, drifter, tmp_path):
+    recorder, feed = recorded
+    record, frame = recorder.episode().plans[0], recorder.episode().frames[0]
+    image = np.zeros((128, 128, 3), np.uint8)
+    seen = replace(record.plan.observation, images={"agentview": image, "wrist": image})
+
+    def go_on(steps):
+        for step in range(41, 41 + steps):
+            zeros = np.zeros(8, np.float32)
+            recorder.on_step(StepEvent(step, zeros[:7], zeros, False, driver="human"))
+            recorder.on_frame(replace(frame, step=step))
+            if step % 8 == 0:
+                plan = replace(record.plan, observation=replace(seen, images=dict(seen.images)))
+                recorder.on_plan(step, plan)
+                feed.on_plan(step, plan)
+
+    assert held_by(lambda: go_on(4000)) < 1_000_000
+    assert len(recorder.episode().frames) == 41 + 4000
+    assert len(recorder.episode().plans) == 5 + 500
+    window = [record.index for record in feed.snapshot().plans]
+    assert window == list(range(505 - MAX_PLANS, 505))
+    path = tmp_path / "episode.zip"
+    assert held_by(lambda: write_zip(recorder.episode(), path)) < 1_000_000
+    archive = zipfile.ZipFile(path)
+    kinds = [json.loads(line)["event"] for line in archive.read("episode.jsonl").splitlines()]
+    assert (kinds.count("step"), kinds.count("plan")) == (4040, 505)
+    plans = np.load(io.BytesIO(archive.read("plans.npz")))
+    assert plans["plan_504/wrist"].shape == (128, 128, 3)
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_episode(recorded, monkeypatch, tmp_path):
+    recorder, _ = recorded
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    recorder.on_step(StepEvent(41, np.zeros(7), np.zeros(8), False))
+    monkeypatch.undo()
+    archive = zipfile.ZipFile(write_zip(recorder.episode(), tmp_path / "episode.zip"))
+    rows = [json.loads(line) for line in archive.read("episode.jsonl").splitlines()]
+    assert [row["event"] for row in rows].count("step") == 40
+    assert rows[-2]["message"].startswith("No space left on device: steps from here on")
 
 
 def test_nothing_recorded_says_so():
