@@ -12,7 +12,7 @@ counts the policy's steps; those of a person extend it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -64,11 +64,11 @@ class Helm:
         self._controller, self._observe = controller, observe
         self._replan_every = replan_every
         self.pilot = Pilot()
-        self.begin(np.zeros(8))
+        self.begin(np.zeros(8), np.zeros(3))
 
-    def begin(self, proprio: np.ndarray) -> None:
-        """Another episode, with the hand where `proprio` [8] says."""
-        self._home, self._proprio = np.asarray(proprio[:3], float), proprio
+    def begin(self, proprio: np.ndarray, home: Sequence[float]) -> None:
+        """Another episode; `proprio` [8]: where the hand is, `home` [3]: where the scene has it."""
+        self._home, self._proprio = np.asarray(home, float), proprio
         self._plans, self._grip = 0, OPEN
         self.drop()
 

@@ -172,7 +172,7 @@ class ControlLoop(Telling):
         items = old.sequence.items if same_task else ()
         retyped = same_task and old.instruction and old.instruction != old.task_instruction
         proprio = self._sim.proprio()
-        self._helm.begin(proprio)
+        self._helm.begin(proprio, info.home)
         self._forget_help()
         self._helps, self._limit, self._until = 0, info.max_steps, None
         self._set(

@@ -35,7 +35,7 @@ RADIANS = 0.5  # of a rotation action of 1
 PLUMB_RAD = 0.02  # a hand this near to vertical is
 OPEN = -1.0
 
-# Where a hand may go, m from where the episode began: around LIBERO's tables, down to their tops.
+# Where a hand may go, m from where LIBERO has it begin: around its tables, down to their tops.
 REACH = np.array([[-0.30, -0.55, -0.28], [0.45, 0.55, 0.35]])
 
 INPUT_BOUNDS: dict[str, tuple] = {
@@ -165,7 +165,8 @@ def arm_action(
 ) -> np.ndarray:
     """The arm's part [6] of the action that `held` asks for, in the environment's scale.
 
-    proprio [8]: where the hand is; axes: see `frame_axes`; home [3]: where the episode began, m.
+    proprio [8]: where the hand is; axes: see `frame_axes`; home [3]: the middle of `REACH`, m. A
+    hand outside of it, as a perturbed start may have put it, only gets no further out.
     """
     speed = min(held.speed, assists.limit)
     move = axes @ _shortened(held.axes[:3]) * speed

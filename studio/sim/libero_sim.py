@@ -52,13 +52,17 @@ _PLACEMENT_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """What was loaded. `max_steps`: control steps before a timeout; `n_inits`: initial states."""
+    """What was loaded. `max_steps`: control steps before a timeout; `n_inits`: initial states.
+
+    `home`: where the initial state has the hand, m, however the scene's `robot` moves it.
+    """
 
     scene: SceneSpec
     instruction: str
     max_steps: int
     n_inits: int
     bddl_file: str
+    home: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class LiberoSim:
             max_steps=catalog.max_steps(scene.suite),
             n_inits=catalog.n_inits(*place),
             bddl_file=str(bddl_file),
+            home=self._home,
         )
 
     def ask(self, instruction: str) -> int | None:
@@ -147,6 +152,7 @@ class LiberoSim:
         with build.seeded(scene.seed):
             self._place_fixtures()
         self.set_state(catalog.init_state(scene.suite, scene.task, scene.init, scene.layout))
+        self._home = tuple(map(float, self.proprio()[:3]))
         if not scene.robot.nominal:
             move_arm(self.env, scene.robot)
         for _ in range(SETTLE_STEPS):

@@ -27,6 +27,7 @@ class PointMass:
 
     goal: float = 1e9
     max_steps: int = 40
+    start: float = 0.0  # on the x axis
     x: np.ndarray = field(default_factory=lambda: np.zeros(8, np.float32))
     camera: CameraPerturbation = field(default_factory=CameraPerturbation)
     light: LightPerturbation = field(default_factory=LightPerturbation)
@@ -41,8 +42,10 @@ class PointMass:
         if scene.init >= 50:
             raise ValueError("init 50: this task has the initial states 0-49")
         self.x = np.zeros(8, np.float32)
-        self.steps = 0
-        return SimpleNamespace(instruction="reach the goal", max_steps=self.max_steps, n_inits=50)
+        self.x[0] = self.start
+        self.steps, home = 0, (0.0, 0.0, 0.0)
+        words = "reach the goal"
+        return SimpleNamespace(instruction=words, max_steps=self.max_steps, n_inits=50, home=home)
 
     def step(self, action, frames=False):
         self.steps += 1

@@ -14,6 +14,7 @@ from studio.events import (
     Outcome,
     Replan,
     Reset,
+    RobotStart,
     Run,
     SceneSpec,
     SetAssists,
@@ -27,7 +28,7 @@ from studio.events import (
 from studio.guard import Guard, GuardSettings
 from studio.loop import ControlLoop
 from studio.sequence import Sequence
-from studio.teleop import SETTLE_STEPS, Assists, DriveInput
+from studio.teleop import REACH, SETTLE_STEPS, Assists, DriveInput
 
 FREE = Assists(workspace=False)  # a point mass has metres to go
 
@@ -88,6 +89,21 @@ def test_the_gripper_stays_as_it_was(driven, drifter, listener):
     steps(driven, 1)
     grips = [event.action[6] for (event,) in listener.of("on_step")]
     assert np.allclose(grips, [0.3, 1, 1, -1, -1])
+
+
+def test_the_workspace_stays_where_the_scene_is(loop, point_mass):
+    """However the arm starts: from outside it comes back in, and goes no further out."""
+    point_mass.start = REACH[1, 0] + 0.25
+    loop.apply(LoadScene(SceneSpec(robot=RobotStart(0.5, 1))))
+    loop.apply(SetDriver("human"))
+    loop.apply(Run())
+    ways = []
+    for forward in (0.0, 1.0, -1.0, 1.0):
+        before = point_mass.x[0]
+        hold(loop, x=forward, speed=0.3)
+        steps(loop, 1)
+        ways.append(point_mass.x[0] - before)
+    assert np.allclose(ways, [0, 0, -0.3, 0.3])
 
 
 def test_an_idle_person_uses_no_steps(driven, listener):

@@ -83,6 +83,23 @@ def test_the_workspace_stops_the_way_out_only():
     assert action(DriveInput(x=1), edge)[0] > 0
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_hand_that_starts_outside_of_the_workspace_is_left_alone(axis, side):
+    """A moved start of the arm may put it there: it does not jump back, and goes no further."""
+    limit = REACH[(side + 1) // 2, axis]
+    outside = HOME.copy()
+    outside[axis] += limit + side * 0.3
+    name, others = "xyz"[axis], "xyz".replace("xyz"[axis], "")
+    assert not action(DriveInput(), proprio(outside), assists=Assists()).any()
+    assert not action(DriveInput(**{name: side}), proprio(outside), assists=Assists()).any()
+    free = action(DriveInput(**{name: -side}), proprio(outside), assists=FREE)
+    assert (action(DriveInput(**{name: -side}), proprio(outside), assists=Assists()) == free).all()
+    along = DriveInput(**dict.fromkeys(others, 1.0), **{name: float(side)})
+    found = action(along, proprio(outside), assists=Assists())
+    assert found[axis] == 0 and np.count_nonzero(found) == 2
+
+
 def test_upright_only_turns_and_straightens():
     held = DriveInput(roll=1, yaw=1, speed=1.0)
     found = action(held, assists=Assists(upright=True))
