@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import dataclass
 
 import numpy as np
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as GaveUp
 
-from benchmarks.live import ROOT, free_port, wait_for_page
-from benchmarks.teleop import CHROMIUM, FLAGS, STATE, take_the_arm
+from benchmarks.teleop import STATE, driven_page
 from studio.events import SceneSpec
 from studio.sim.catalog import parse_range
 from studio.sim.rotations import rotation_about, wrap
@@ -159,24 +155,12 @@ def main() -> None:
     parser.add_argument("--tasks", default="0,4,5")
     parser.add_argument("--init", type=int, default=40)
     args = parser.parse_args()
-    port, began = free_port(), time.monotonic()
     print("| task | outcome | steps | time |\n| --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        options = ["--paused", "--port", str(port), "--workspace", folder]
-        studio = subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT)
-        try:
-            wait_for_page(port, began)
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            take_the_arm(page, f"http://127.0.0.1:{port}/")
-            page.click("#live-frame [data-value=base]")
-            for task in parse_range(args.tasks):
-                outcome, steps, seconds = solve(page, SceneSpec(SUITE, task, args.init, 0))
-                print(f"| {task} | {outcome} | {steps} | {seconds:.0f} s |", flush=True)
-            browser.close()
-        finally:
-            studio.terminate()
-            studio.wait(20)
+    with driven_page() as (_, page):
+        page.click("#live-frame [data-value=base]")
+        for task in parse_range(args.tasks):
+            outcome, steps, seconds = solve(page, SceneSpec(SUITE, task, args.init, 0))
+            print(f"| {task} | {outcome} | {steps} | {seconds:.0f} s |", flush=True)
 
 
 if __name__ == "__main__":

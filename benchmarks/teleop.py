@@ -1,8 +1,10 @@
-"""Driving by hand in the real browser: `python -m benchmarks.teleop`.
+"""Driving by hand in the real browser: `python -m benchmarks.teleop [--minutes 30]`.
 
 Starts `app.py` and the Chromium at $CHROMIUM, takes the arm, and reports how long a key press takes
 to change the picture on the page (from the browser's own time of the event to the drawn frame),
-and whether the control loop has counted every one of many random presses and releases.
+and whether the control loop has counted every one of many random presses and releases. With
+`--minutes` a person drives and records one episode for so long instead, and the memory of the app,
+of the simulator and of the page's scripts is followed.
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.live import ROOT, free_port, resident_mb, wait_for_page
+from benchmarks.live import ROOT, children, free_port, resident_mb, wait_for_page
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu"]
@@ -26,6 +32,8 @@ STATE = "window.studio?.live.state"
 MOVES = "wasdqeijkluofvg"
 RATE_HZ = 33.0  # random events a second: 10,000 in five minutes
 HOLD_S = 0.2
+SAMPLES = 10  # looks at the memory after the first one
+CHANGE_S = 0.5  # how long a person who records holds the same keys, on average
 
 # Resolves to ms from the next key press to the first frame whose pixels differ.
 WATCH = """() => {
@@ -92,9 +100,10 @@ def random_keys(page: Page, events: int, chance: random.Random) -> tuple[int, in
     return events, now[0] - sent, now[1] - heard
 
 
-def measure(presses: int, events: int, seed: int) -> list[tuple[str, str]]:
-    """Start the studio and return the rows of the table."""
-    port, began, chance = free_port(), time.monotonic(), random.Random(seed)
+@contextmanager
+def driven_page() -> Iterator[tuple[int, Page]]:
+    """The app's process id and its page, the arm in a person's hand."""
+    port, began = free_port(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         options = ["--paused", "--port", str(port), "--workspace", folder]
         studio = subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT)
@@ -103,21 +112,87 @@ def measure(presses: int, events: int, seed: int) -> list[tuple[str, str]]:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             take_the_arm(page, f"http://127.0.0.1:{port}/")
-            waits = sorted(latencies(page, presses, chance))
-            before = resident_mb(studio.pid)
-            made, sent, heard = random_keys(page, events, chance)
-            after = resident_mb(studio.pid)
-            steps = page.evaluate(f"{STATE}.step")
+            yield studio.pid, page
             browser.close()
         finally:
             studio.terminate()
             studio.wait(20)
+
+
+def measure(presses: int, events: int, seed: int) -> list[tuple[str, str]]:
+    """The rows of the table."""
+    chance = random.Random(seed)
+    with driven_page() as (_, page):
+        waits = sorted(latencies(page, presses, chance))
+        made, sent, heard = random_keys(page, events, chance)
     return [
         ("key press to first changed frame, median", f"{statistics.median(waits):.0f} ms"),
         ("the same, p95", f"{waits[int(0.95 * (len(waits) - 1))]:.0f} ms"),
         ("random presses and releases: made, sent, counted", f"{made:,}, {sent:,}, {heard:,}"),
-        (f"memory of the app before and after, {steps:,} steps", f"{before:.0f}, {after:.0f} MB"),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Memory in MB after so many control steps of one episode."""
+
+    steps: int
+    app: float
+    simulator: float
+    page: float  # what its scripts hold after a collection of garbage
+
+    @classmethod
+    def of(cls, pid: int, page: Page) -> Sample:
+        devtools = page.context.new_cdp_session(page)
+        devtools.send("HeapProfiler.collectGarbage")
+        heap = devtools.send("Runtime.getHeapUsage")["usedSize"] / 2**20
+        devtools.detach()
+        (simulator,) = children(pid)
+        steps = page.evaluate(f"{STATE}.step")
+        return cls(steps, resident_mb(pid), resident_mb(simulator), heap)
+
+
+def record(minutes: float, seed: int) -> Iterator[Sample]:
+    """A person holds random keys for so long; the memory at the start and after each part."""
+    chance = random.Random(seed)
+    with driven_page() as (pid, page):
+        yield Sample.of(pid, page)
+        for _ in range(SAMPLES):
+            hold_random_keys(page, 60 * minutes / SAMPLES, chance)
+            yield Sample.of(pid, page)
+        if page.evaluate(f"{STATE}.episode") != 1:
+            raise RuntimeError("the episode has ended before its time")
+
+
+def hold_random_keys(page: Page, seconds: float, chance: random.Random) -> None:
+    """There is always one down, so that the scene never rests."""
+    until, held = time.monotonic() + seconds, "w"
+    page.keyboard.down(held)
+    while time.monotonic() < until:
+        time.sleep(2 * CHANGE_S * chance.random())
+        key = chance.choice(MOVES.replace(held, ""))
+        page.keyboard.down(key)
+        page.keyboard.up(held)
+        held = key
+    page.keyboard.up(held)
+
+
+def growth(samples: list[Sample], name: str) -> float:
+    """MB per 10,000 steps once everything has been used: from the first part's end on."""
+    steps = [sample.steps for sample in samples[1:]]
+    return 10_000 * np.polyfit(steps, [getattr(sample, name) for sample in samples[1:]], 1)[0]
+
+
+def print_memory(minutes: float, seed: int) -> None:
+    """A row per sample, as they come."""
+    names, samples = ("app", "simulator", "page"), []
+    print("| steps | app | simulator | the page's scripts |\n| --- | --- | --- | --- |")
+    for sample in record(minutes, seed):
+        samples.append(sample)
+        row = " | ".join(f"{getattr(sample, name):.1f} MB" for name in names)
+        print(f"| {sample.steps:,} | {row} |", flush=True)
+    row = " | ".join(f"{growth(samples, name):+.1f} MB" for name in names)
+    print(f"| per 10,000, after the first part | {row} |")
 
 
 def main() -> None:
@@ -125,8 +200,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--presses", type=int, default=60)
     parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, help="of recording, to follow the memory")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.minutes:
+        return print_memory(args.minutes, args.seed)
     rows = measure(args.presses, args.events, args.seed)
     print("| driving by hand | measured |\n| --- | --- |")
     for name, value in rows:
