@@ -87,6 +87,40 @@ def test_the_scene_streams_inside_another_sites_frame(framed, proxied):
     )
 
 
+def test_in_a_frame_keys_drive_after_a_click(framed, proxied):
+    frame = next(frame for frame in framed.frames if frame.url == proxied)
+    for target in (framed, frame):  # Playwright lets every page believe that it has the focus
+        devtools = framed.context.new_cdp_session(target)
+        devtools.send("Emulation.setFocusEmulationEnabled", {"enabled": False})
+    frame.wait_for_function(DRIVES, timeout=150_000)
+    frame.click("#live-driver [data-value=human]")
+    resting = "studio.live.state.driver === 'human' && studio.live.state.resting"
+    frame.wait_for_function(resting, timeout=60_000)
+    note = frame.locator("#live-focus")
+    expect(note).to_be_hidden()
+
+    def told() -> list[int]:
+        return frame.evaluate("[studio.live.state.step, studio.inputs().sent]")
+
+    framed.mouse.click(1400, 880)  # beside the frame
+    expect(note).to_be_visible()
+    before = told()
+    framed.keyboard.press("d", delay=400)
+    assert told() == before
+    note.click()
+    expect(note).to_be_hidden()
+    framed.keyboard.down("d")
+    frame.wait_for_function(f"studio.live.state.step >= {before[0] + 4}", timeout=60_000)
+    framed.keyboard.up("d")
+    frame.wait_for_function(resting, timeout=60_000)
+    before = told()
+    frame.locator("#live-instruction textarea, #live-instruction input").first.click()
+    framed.keyboard.type("was die f", delay=40)
+    assert told() == before
+    framed.mouse.click(1400, 880)
+    expect(note).to_be_visible()
+
+
 def test_another_sites_own_socket_is_refused(framed, proxied):
     address = proxied.replace("http:", "ws:") + f"live/ws?token={'c' * 32}"
     code = framed.evaluate(
