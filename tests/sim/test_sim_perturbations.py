@@ -77,7 +77,8 @@ def test_the_arm_starts_elsewhere_and_stays_there(sim):
     sim.set_state(catalog.init_state(SCENE.suite, SCENE.task, SCENE.init))
     nominal = arm(sim)  # before it settled
     start = RobotStart(0.2, 150)
-    sim.load(SceneSpec("libero_goal", 3, init=2, seed=5, robot=start))
+    info = sim.load(SceneSpec("libero_goal", 3, init=2, seed=5, robot=start))
+    np.testing.assert_allclose(info.home, hand, atol=0.02)  # where it would have started
     np.testing.assert_allclose(arm(sim) - nominal, joint_offset(start), atol=0.03)
     assert 0.01 < np.linalg.norm(sim.proprio()[:3] - hand) < LEVER * start.offset
     joints = arm(sim)
