@@ -23,7 +23,7 @@ def build(args: Namespace):
     """The FastAPI application with the page mounted on it. Raises ValueError on bad arguments."""
     import gradio as gr
 
-    from models.policy import EnergyPolicy
+    from models.policy import Policy
     from studio import lab_routes, recording_routes
     from studio.events import SceneSpec
     from studio.remote import RemotePolicy
@@ -38,7 +38,7 @@ def build(args: Namespace):
     if args.policy:
         policy = RemotePolicy(args.policy)
     else:
-        policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
+        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
     if args.serve:
         ServerThread(PolicyServer(policy, api_key=os.environ.get(API_KEY)), args.host, args.serve)
     workshop = Workshop(args.workspace)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation
 from studio.events import Outcome, SceneSpec
 from studio.fleet import LocalFleet
@@ -32,7 +32,7 @@ SETTLE_STEPS, PLAN_STEPS = 10, 8
 SIZE = 128  # pixels
 
 
-def stock(policy: EnergyPolicy, wanted: Sequence[Trial]) -> tuple[float, int]:
+def stock(policy: Policy, wanted: Sequence[Trial]) -> tuple[float, int]:
     """Seconds and successes of one episode after the other with `OffScreenRenderEnv`."""
     from studio.sim import build
 
@@ -77,7 +77,7 @@ def _observation(raw: dict, instruction: str) -> Observation:
     return Observation(images, state.astype(np.float32), instruction)
 
 
-def fleet(policy: EnergyPolicy, wanted: Sequence[Trial], workers: int) -> tuple[float, int]:
+def fleet(policy: Policy, wanted: Sequence[Trial], workers: int) -> tuple[float, int]:
     """Seconds and successes with so many simulators."""
     ours = LocalFleet(policy, SamplerConfig(), workers)
     started = time.perf_counter()
@@ -92,7 +92,7 @@ def main() -> None:
     p.add_argument("--suite", default="libero_object", choices=catalog.SUITES)
     p.add_argument("--episodes", type=int, default=10)
     arguments = p.parse_args()
-    policy = EnergyPolicy.from_pretrained(arguments.checkpoint)
+    policy = Policy.from_pretrained(arguments.checkpoint)
     tasks = range(len(catalog.tasks(arguments.suite)))
     wanted = [Trial(SceneSpec(arguments.suite, task, init)) for init in (40, 41) for task in tasks]
     wanted = wanted[: arguments.episodes]

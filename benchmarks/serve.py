@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import CAMERAS, Observation
 from studio.remote import RemotePolicy
 
@@ -78,7 +78,7 @@ def main() -> None:
     p.add_argument("--seconds", type=float, default=10)
     args = p.parse_args()
     print("| clients | plans/s | p50 | p99 |\n|---|---|---|---|")
-    local = EnergyPolicy.from_pretrained(args.checkpoint)
+    local = Policy.from_pretrained(args.checkpoint)
     print(row("in this process", local.plan, 1, args.seconds), flush=True)
     with serving(args.checkpoint) if not args.url else nullcontext(args.url) as url:
         remote = RemotePolicy(url)

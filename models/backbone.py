@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
+from models.action_head import Context
 from models.config import ModelConfig
-from models.energy_head import Context
 from models.text import MINILM_SIZE, QWEN_REPO
 from models.vision import build_tower
 

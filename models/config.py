@@ -48,6 +48,9 @@ SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
+HEADS = ("energy", "diffusion", "flow")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Architecture of one EB-VLA; names follow Table V of the paper.
@@ -73,7 +76,8 @@ class ModelConfig:
     layers_extracted: int = 5  # N_l, the embedding included
     latents: int = 8  # K_a
     lora_rank: int = 0  # 0 trains the whole language model
-    # Energy head.
+    # Action head: the paper's energy, or what to compare it with.
+    head: Literal["energy", "diffusion", "flow"] = "energy"
     head_blocks: int = 4  # L
     head_heads: int = 6
     head_ffn_ratio: int = 4  # SwiGLU inner size / D
@@ -84,6 +88,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
+        if self.head not in HEADS:
+            raise ValueError(f"unknown head {self.head!r}; choose one of {', '.join(HEADS)}")
         if self.hidden_size % self.heads or self.hidden_size % self.head_heads:
             raise ValueError(
                 f"model: hidden_size {self.hidden_size} is no multiple of its heads "

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.energy_head import Context
+from models.action_head import Context
 
 FILE = "context_statistics.safetensors"
 SHRINKAGE = 1e-3  # of the mean variance, added to each: few samples leave directions unseen

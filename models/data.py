@@ -90,7 +90,7 @@ def load_demonstrations(
         suites.add(demo.suite)
         starts = np.arange(0, len(demo.actions), stride)
         targets, whose = chunks(demo.actions, starts, horizon), sources(demo, starts, horizon)
-        parts.append((demo.images, demo.proprio[starts], targets, whose))
+        parts.append((demo.images[:], demo.proprio[starts], targets, whose))
     if len({images.shape[1:] for images, *_ in parts}) > 1:
         raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
     images, proprio, actions, source = map(np.concatenate, zip(*parts, strict=True))
@@ -128,6 +128,7 @@ def read_demonstrations(
 ) -> Iterator[Trajectory]:
     """Every demonstration under `folder`, one in memory at a time, seen every `stride` steps.
 
+    Those of HDF5 read their pictures as they are sliced, until the next one is asked for.
     LeRobotDataset v3 folders are told by their meta/info.json; beside them every `*.hdf5` is read.
     Raises ValueError (one line, naming the file) for an empty folder, a truncated file, missing
     keys, another action size, images that are not square uint8 RGB, or values that are not finite.

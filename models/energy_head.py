@@ -1,166 +1,20 @@
-"""The energy head E(a, C) (EB-VLA §II-B): low energy is good.
-
-Context      what the backbone hands over: hidden states per layer and the proprio token
-EnergyHead   L blocks of self-attention, cross-attention into C_i and SwiGLU
-BoundEnergy  the head with its context's keys and values computed once per plan
-
-Shape letters: B observations, N chains or grid points, H chunk horizon, D_a action dimensions,
-D hidden size, S context length K_a + 1 + K_t. Attention is written out (softmax of a product)
-because training differentiates twice, which fused attention kernels do not support.
-"""
+"""The energy head E(a, C) (EB-VLA §II-B): low energy is good."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.action_head import ActionTransformer
 from models.config import ModelConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """C before it is split per block: one entry per extracted layer."""
-
-    latents: tuple[Tensor, ...]  # h_a, N_l times [B, K_a, D]
-    vision: tuple[Tensor, ...]  # h_t, N_l times [B, K_t, D]
-    proprio: Tensor  # p, [B, 1, D]
-
-    def layer(self, index: int) -> Tensor:
-        """C_i = [h_a; p; h_t] of one layer (Eq. 1), [B, S, D]."""
-        return torch.cat([self.latents[index], self.proprio, self.vision[index]], dim=1)
-
-
-class RMSNorm(nn.Module):
-    """Root mean square norm over the last axis."""
-
-    def __init__(self, size: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
-
-
-def rotary_angles(length: int, size: int, device: torch.device, base: float = 1e4) -> Tensor:
-    """RoPE rotations e^(i·t·ω) as (cos, sin), [2, length, size]."""
-    frequency = base ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
-    angle = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequency)
-    angle = torch.cat([angle, angle], dim=-1)
-    return torch.stack([angle.cos(), angle.sin()])
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Apply RoPE to x [..., length, size] with `rotary_angles`."""
-    left, right = x.chunk(2, dim=-1)
-    cos, sin = angles.to(x.dtype)
-    return x * cos + torch.cat([-right, left], dim=-1) * sin
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d) v, twice differentiable; [..., L, d] x [..., S, d] -> [..., L, d]."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return scores.softmax(-1) @ v
-
-
-class EnergyBlock(nn.Module):
-    """Pre-norm block: bidirectional self-attention, cross-attention into C_i, SwiGLU."""
-
-    def __init__(self, size: int, heads: int, inner: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.self_norm, self.cross_norm, self.ffn_norm = (RMSNorm(size) for _ in range(3))
-        self.context_norm = RMSNorm(size)
-        self.qkv = nn.Linear(size, 3 * size, bias=False)
-        self.self_out = nn.Linear(size, size, bias=False)
-        self.cross_q = nn.Linear(size, size, bias=False)
-        self.context_kv = nn.Linear(size, 2 * size, bias=False)
-        self.cross_out = nn.Linear(size, size, bias=False)
-        self.gate_up = nn.Linear(size, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, size, bias=False)
-
-    def bind(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of C_i [B, S, D]: two of [B, heads, S, D/heads]."""
-        return tuple(
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2).contiguous()
-            for part in self.context_kv(self.context_norm(context)).chunk(2, dim=-1)
-        )
-
-    def forward(self, x: Tensor, k: Tensor, v: Tensor, angles: Tensor) -> Tensor:
-        """x [B, N, H, D] with the bound keys and values [B, heads, S, D/heads]."""
-        x = x + self._self_attention(self.self_norm(x), angles)
-        x = x + self._cross_attention(self.cross_norm(x), k, v)
-        gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
-
-    def _self_attention(self, x: Tensor, angles: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        out = attention(rotate(q, angles), rotate(k, angles), v)  # [B, N, heads, H, D/heads]
-        return self.self_out(out.transpose(2, 3).flatten(-2))
-
-    def _cross_attention(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        # Chains are further queries of the same context, so K and V are never copied.
-        b, n, h, d = x.shape
-        q = self.cross_q(x).view(b, n * h, self.heads, -1).transpose(1, 2)
-        return self.cross_out(attention(q, k, v).transpose(1, 2).reshape(b, n, h, d))
-
-
-class BoundEnergy:
-    """E(·, C) for one batch of contexts: actions [B, N, H, D_a] -> e_t [B, N, H]."""
-
-    def __init__(self, head: EnergyHead, keys_values: list[tuple[Tensor, Tensor]]) -> None:
-        self._head, self._keys_values = head, keys_values
-
-    def __call__(self, actions: Tensor) -> Tensor:
-        return self._head.energies(actions, self._keys_values)
-
-    @property
-    def size(self) -> int:
-        """B, the number of contexts."""
-        return len(self._keys_values[0][0])
-
-    def detach(self) -> BoundEnergy:
-        """The same energy, cut off from the backbone's graph."""
-        return BoundEnergy(self._head, [(k.detach(), v.detach()) for k, v in self._keys_values])
-
-    def float(self) -> BoundEnergy:
-        """The same energy in float32, after an encoding in lower precision."""
-        return BoundEnergy(self._head, [(k.float(), v.float()) for k, v in self._keys_values])
-
-
-class EnergyHead(nn.Module):
+class EnergyHead(ActionTransformer):
     """Energy-based Transformer over action tokens."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        size = config.hidden_size
-        self.layers = config.block_layers
-        self.head_size = size // config.head_heads
-        self.project = nn.Linear(config.action_dim, size)
-        self.blocks = nn.ModuleList(
-            EnergyBlock(size, config.head_heads, config.head_ffn_ratio * size) for _ in self.layers
-        )
-        self.norm = RMSNorm(size)
-        self.energy = nn.Linear(size, 1)
+        super().__init__(config)
+        self.energy = nn.Linear(config.hidden_size, 1)
 
-    def bind(self, context: Context) -> BoundEnergy:
-        """Compute each block's keys and values of its own context once."""
-        return BoundEnergy(
-            self,
-            [b.bind(context.layer(i)) for b, i in zip(self.blocks, self.layers, strict=True)],
-        )
-
-    def energies(self, actions: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def evaluate(self, actions: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
         """e_t [B, N, H] of actions [B, N, H, D_a]; E = mean over H."""
-        x = self.project(actions)
-        angles = rotary_angles(x.shape[2], self.head_size, x.device)
-        for block, (k, v) in zip(self.blocks, keys_values, strict=True):
-            x = block(x, k, v, angles)
-        return self.energy(self.norm(x)).squeeze(-1)
-
-    def forward(self, context: Context, actions: Tensor) -> Tensor:
-        """bind and score at once: e_t [B, N, H]."""
-        return self.bind(context)(actions)
+        return self.energy(self.hidden(self.project(actions), keys_values)).squeeze(-1)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.energy_head import BoundEnergy
+from models.action_head import BoundHead
 from models.mcmc import score
 from models.types import LandscapeSlice
 
@@ -26,7 +26,7 @@ EnergyAt = Callable[[np.ndarray], np.ndarray]  # [N, 2] values of the two dimens
 
 
 def slice_2d(
-    energy: BoundEnergy,
+    energy: BoundHead,
     centre: np.ndarray,
     timestep: int,
     dims: tuple[int, int],

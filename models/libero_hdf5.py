@@ -9,7 +9,7 @@ row t, as LIBERO's and robomimic's loaders pair them. Recordings of the studio h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")  # order of `CAMERAS`
 def read_file(file: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Trajectory]:
     """The demonstrations of a task, in order of their numbers, one in memory at a time.
 
+    Their pictures are read as they are sliced, while the next one has not been asked for.
     Raises ValueError (one line, naming the file) for a truncated file, missing keys, another
     action size, images that are not square uint8 RGB, or values that are not finite.
     """
@@ -73,10 +74,9 @@ def _read_demo(
         actions = check_actions(demo["actions"], action_dim)
         obs = demo["obs"]
         proprio = [_proprio(obs[key], len(actions), size) for key, size in PROPRIO_PARTS]
-        images = np.stack([_images(obs[key], len(actions), stride) for key in IMAGE_KEYS], axis=1)
         return Trajectory(
             *task,
-            images=images[:, :, ::-1] if flip else images,
+            images=_Pictures([obs[key] for key in IMAGE_KEYS], len(actions), stride, flip),
             proprio=np.concatenate(proprio, axis=1),
             actions=actions,
             driver=np.asarray(demo["driver"], np.uint8) if "driver" in demo else None,
@@ -92,11 +92,37 @@ def _proprio(part: h5py.Dataset, length: int, size: int) -> np.ndarray:
     return values
 
 
-def _images(part: h5py.Dataset, length: int, stride: int) -> np.ndarray:
-    if part.ndim != 4 or part.shape[0] != length or part.shape[3] != 3 or part.dtype != np.uint8:
-        raise ValueError(f"{part.name}: expected uint8 ({length}, S, S, 3), found {part.shape}")
-    # row by row: a strided selection of chunks costs HDF5 twelve times as much
-    return check_images(np.stack([part[i] for i in range(0, length, stride)]))
+class _Pictures:
+    """Those of one demonstration, every `stride`-th step: as an array [n, 2, S, S, 3] in slices.
+
+    Raises ValueError (one line) for other pictures and, when they are read, a damaged file.
+    """
+
+    def __init__(self, parts: Sequence[h5py.Dataset], length: int, stride: int, flip: bool) -> None:
+        for part in parts:
+            if part.ndim != 4 or part.shape[0] != length or part.dtype != np.uint8:
+                raise ValueError(f"{part.name}: expected uint8 ({length}, S, S, 3)")
+            check_images(part)
+        if parts[0].shape != parts[1].shape:
+            raise ValueError(f"{parts[1].name}: another size than {parts[0].name}")
+        self._parts, self._rows, self._flip = parts, range(0, length, stride), flip
+        self.shape = (len(self._rows), len(parts), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        rows = self._rows[span]
+        try:
+            images = np.stack([self._read(part, rows) for part in self._parts], axis=1)
+        except OSError as error:
+            file = self._parts[0].file.filename
+            raise ValueError(f"{file}: unreadable or truncated HDF5 ({error})") from None
+        return images[:, :, ::-1] if self._flip else images
+
+    def _read(self, part: h5py.Dataset, rows: range) -> np.ndarray:
+        # row by row: a strided selection of chunks costs HDF5 twelve times as much
+        return np.stack([part[row] for row in rows])
 
 
 def _text(value: str | bytes) -> str:

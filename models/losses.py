@@ -1,5 +1,7 @@
 """The training objective: Eq. 4's L1 at the end of the descent, plus the read-out's L1.
 
+A head without an energy has its own loss in place of Eq. 4's.
+
 Eq. 4 shapes the descent and leaves the height of the valley to chance. The optional contrastive
 term (ours, not the paper's) says that an action belongs to its own context: it is what makes the
 height comparable between contexts, and so a score of how well a context is known.
@@ -13,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.action_head import BoundHead
 from models.config import SamplerConfig
-from models.energy_head import BoundEnergy
+from models.denoising_head import Process
 from models.mcmc import train_descend
 from models.model import EBVLA
 from models.schedule import Draw
@@ -40,6 +43,11 @@ class Batch:
         shape = (self.size, *like.shape[1:])
         return torch.randn(shape, generator=generator, device=like.device)[self.part]
 
+    def uniform(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Uniform in [0, 1), as `normal`."""
+        shape = (self.size, *like.shape[1:])
+        return torch.rand(shape, generator=generator, device=like.device)[self.part]
+
 
 def training_loss(
     model: EBVLA,
@@ -50,18 +58,43 @@ def training_loss(
     precision: str = "float32",
     contrast: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
-    """L = |a^(K) - a*|₁ + |read-out - a*|₁, each the mean over elements, and its parts.
+    """The loss of the model's head plus |read-out - a*|₁, the mean over elements, and its parts.
 
     With several chains the head is trained from several noises against one encoding.
-    With `precision` "bfloat16" the encoding and all MCMC steps but the last run under autocast;
-    the last, which is differentiated twice, stays in float32.
-    `energy_gap` is E(a^(0)) - E(a*): positive once the head prefers the expert to noise.
-    `contrast` weighs `contrastive_loss`; 0 leaves it out.
+    With `precision` "bfloat16" the encoding and what the head is asked about it run under
+    autocast; the last MCMC step, which is differentiated twice, stays in float32.
+    `contrast` weighs `contrastive_loss` of an energy; 0 leaves it out.
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
         context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
-        energy = model.head.bind(context).float()
+        bound = model.head.bind(context).float()
         readout = model.read_out(context).float()
+    if model.config.head == "energy":
+        loss, parts = descent_loss(bound, batch, draw, sampler, generator, precision)
+    else:
+        loss, parts = denoising_loss(bound, model.head.process, batch, draw, generator, precision)
+    readout_l1 = (readout - batch.actions).abs().mean()
+    loss, parts = loss + readout_l1, {**parts, "readout_l1": readout_l1.item()}
+    if contrast:
+        with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
+            matching = contrastive_loss(bound, batch.actions, _mismatched(model, batch))
+        loss = loss + contrast * matching
+        parts["contrast"] = matching.item()
+    return loss, parts
+
+
+def descent_loss(
+    energy: BoundHead,
+    batch: Batch,
+    draw: Draw,
+    sampler: SamplerConfig,
+    generator: torch.Generator | None,
+    precision: str,
+) -> tuple[Tensor, dict[str, float]]:
+    """|a^(K) - a*|₁ (Eq. 4), the mean over elements, as `l1`.
+
+    `energy_gap` is E(a^(0)) - E(a*): positive once the head prefers the expert to noise.
+    """
     target = batch.actions.unsqueeze(1)  # [B, 1, H, D_a]
 
     def normal(like: Tensor) -> Tensor:
@@ -75,25 +108,32 @@ def training_loss(
             return detached(actions).float()
 
     final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, normal)
-    l1 = (final - target).abs().mean()
-    readout_l1 = (readout - batch.actions).abs().mean()
-    loss = l1 + readout_l1
+    loss = (final - target).abs().mean()
     with torch.no_grad():
         expert, start = detached(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
-    parts = {
-        "l1": l1.item(),
-        "readout_l1": readout_l1.item(),
-        "energy_gap": (start - expert).item(),
-    }
-    if contrast:
-        with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
-            matching = contrastive_loss(energy, batch.actions, _mismatched(model, batch))
-        loss = loss + contrast * matching
-        parts["contrast"] = matching.item()
-    return loss, parts
+    return loss, {"l1": loss.item(), "energy_gap": (start - expert).item()}
 
 
-def _mismatched(model: EBVLA, batch: Batch) -> BoundEnergy | None:
+def denoising_loss(
+    head: BoundHead,
+    process: Process,
+    batch: Batch,
+    draw: Draw,
+    generator: torch.Generator | None,
+    precision: str,
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean squared error of what the head says of noisy actions, as `denoising`."""
+    target = batch.actions.unsqueeze(1).expand(-1, draw.chains, -1, -1)
+    noise = batch.normal(target, generator)
+    time = process.time(batch.uniform(target[..., :1, :1], generator))
+    noisy, wanted = process.mix(target, noise, time)
+    with torch.autocast(noisy.device.type, torch.bfloat16, precision == "bfloat16"):
+        said = head(noisy, time[..., 0, 0])
+    loss = F.mse_loss(said.float(), wanted)
+    return loss, {"denoising": loss.item()}
+
+
+def _mismatched(model: EBVLA, batch: Batch) -> BoundHead | None:
     """The energy in the first M contexts, the fixed camera showing another moment of the task."""
     if batch.mismatched is None:
         return None
@@ -104,7 +144,7 @@ def _mismatched(model: EBVLA, batch: Batch) -> BoundEnergy | None:
 
 
 def contrastive_loss(
-    energy: BoundEnergy, actions: Tensor, mismatched: BoundEnergy | None = None
+    energy: BoundHead, actions: Tensor, mismatched: BoundHead | None = None
 ) -> Tensor:
     """Symmetric cross-entropy of E(a_i, C_j), the mean over the chunk, for actions [B, H, D_a].
 

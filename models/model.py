@@ -1,4 +1,4 @@
-"""EBVLA: the backbone, the energy head and the regression read-out as one module.
+"""EBVLA: the backbone, an action head and the regression read-out as one module.
 
 The read-out is a linear map of the latent queries and the proprio token to an action chunk,
 trained with plain L1 beside the energy. It warms the backbone up, and E(read-out) - E(minimum)
@@ -10,9 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.action_head import Context
 from models.backbone import Backbone
 from models.config import ModelConfig
-from models.energy_head import Context, EnergyHead
+from models.denoising_head import DenoisingHead
+from models.energy_head import EnergyHead
 
 
 class EBVLA(nn.Module):
@@ -22,7 +24,7 @@ class EBVLA(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = Backbone(config)
-        self.head = EnergyHead(config)
+        self.head = EnergyHead(config) if config.head == "energy" else DenoisingHead(config)
         inputs = (config.latents + 1) * config.hidden_size
         self.readout = nn.Linear(inputs, config.horizon * config.action_dim)
 

@@ -1,4 +1,8 @@
-"""EnergyPolicy: Observation -> Plan, with a checkpoint's weights, scales and calibration."""
+"""Policy: Observation -> Plan, with a checkpoint's weights, scales and calibration.
+
+EnergyPolicy     plans by descent on an energy, and answers what the landscape looks like
+DenoisingPolicy  plans by taking noise away; it has no energy to tell
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.action_head import BoundHead, Context
 from models.checkpoint import Calibration, Checkpoint, CheckpointInfo, load_checkpoint
 from models.config import ModelConfig, SamplerConfig
 from models.contexts import summary
-from models.energy_head import BoundEnergy, Context
+from models.denoising_head import denoise
 from models.landscape import slice_2d
 from models.mcmc import Descent, descend, draw_noise, score
 from models.normalize import Statistics
@@ -50,7 +56,17 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class EnergyPolicy:
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """How one chunk came about: `final` float32 [H, D], normalised, of chain `chain`."""
+
+    final: np.ndarray
+    trace: DescentTrace | None = None
+    chain: int = 0
+    energy_gap: float | None = None
+
+
+class Policy:
     """A loaded checkpoint that plans. Safe to share between threads: one lock guards the model."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
@@ -64,12 +80,13 @@ class EnergyPolicy:
         self._contexts = known and known.to(self.device)
         self._text = build_text(self.config.text)
         self._lock = threading.Lock()
-        self._looked_into: tuple[Observation, BoundEnergy] | None = None
 
-    @classmethod
-    def from_pretrained(cls, path: str | Path, device: str = "auto") -> EnergyPolicy:
-        """Load a checkpoint folder. Raises CheckpointError when it cannot be used."""
-        return cls(load_checkpoint(path), device)
+    @staticmethod
+    def from_pretrained(path: str | Path, device: str = "auto") -> Policy:
+        """The policy in a checkpoint folder. Raises CheckpointError when it cannot be used."""
+        checkpoint = load_checkpoint(path)
+        kind = EnergyPolicy if checkpoint.model.config.head == "energy" else DenoisingPolicy
+        return kind(checkpoint, device)
 
     def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
         """One chunk from one observation; the same seed gives the same plan.
@@ -81,64 +98,56 @@ class EnergyPolicy:
     def plan_batch(
         self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
     ) -> list[Plan]:
-        """A chunk for each observation, encoded and descended together, one seed each.
+        """A chunk for each observation, encoded and refined together, one seed each.
 
         `latency_s` of each plan is the time of the whole batch.
         """
         started = time.perf_counter()
         few = len(observations) * sampler.chains < MANY_CHAINS
-        with self._lock, _threads(1 if few else torch.get_num_threads()):
+        with self._lock, _threads(1 if few else torch.get_num_threads()), torch.no_grad():
             context = self._encode(observations)
-            energy = self._model.head.bind(context)
-            descent = self._descend(energy, sampler, seeds)
-            readout, readout_energy = None, None
-            if self.checkpoint.training.readout:
-                with torch.no_grad():
-                    readout = self._model.read_out(context)
-                readout_energy = score(energy, readout.unsqueeze(1)).mean((1, 2)).cpu().numpy()
-                readout = readout.cpu().numpy()
+            trained = self.checkpoint.training.readout
+            readout = self._model.read_out(context) if trained else None
+            found = self._refine(self._model.head.bind(context), readout, sampler, seeds)
             away = self._contexts and self._contexts.distance(summary(context)).cpu().numpy()
-            traces = [_trace(descent, row) for row in range(len(observations))]
+            readout = None if readout is None else readout.cpu().numpy()
         latency = time.perf_counter() - started
-        plans = []
-        for row, (obs, trace, seed) in enumerate(zip(observations, traces, seeds, strict=True)):
-            chain = int(np.argmin(trace.energies[-1]))
-            final = trace.actions[-1, chain]
-            plans.append(
-                Plan(
-                    actions=self.denormalize(final).clip(-1, 1),
-                    trace=trace,
-                    chain=chain,
-                    sampler=sampler,
-                    seed=seed,
-                    observation=obs,
-                    latency_s=latency,
-                    readout=None if readout is None else readout[row],
-                    energy_gap=None
-                    if readout is None
-                    else float(readout_energy[row] - trace.energies[-1, chain]),
-                    context_distance=None if away is None else float(away[row]),
-                )
+        return [
+            Plan(
+                actions=self.denormalize(refined.final).clip(-1, 1),
+                trace=refined.trace,
+                chain=refined.chain,
+                sampler=sampler,
+                seed=seed,
+                observation=obs,
+                latency_s=latency,
+                readout=None if readout is None else readout[row],
+                energy_gap=refined.energy_gap,
+                context_distance=None if away is None else float(away[row]),
             )
-        return plans
+            for row, (obs, refined, seed) in enumerate(zip(observations, found, seeds, strict=True))
+        ]
+
+    def _refine(
+        self,
+        head: BoundHead,
+        readout: Tensor | None,
+        sampler: SamplerConfig,
+        seeds: Sequence[int],
+    ) -> list[Refined]:
+        """A chunk for each context of `head`; `readout` is [B, H, D], None if untrained."""
+        raise NotImplementedError
 
     def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
-        """The descent of a plan alone, beside running scenes: the chains that `plan` would have."""
-        return _trace(self._descend(self._bind(obs), sampler, [seed]), 0)
+        """The descent of a plan alone, beside running scenes: the chains that `plan` would have.
+
+        This and the two below raise ValueError for a head that has no energy.
+        """
+        raise self._no_energy()
 
     def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """E [N] and e_t [N, H] of normalised chunks [N, H, D]. Raises ValueError on their shape."""
-        expected = (self.config.horizon, self.config.action_dim)
-        if actions.ndim != 3 or actions.shape[1:] != expected:
-            raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
-        points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
-        per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
-        return per_step.mean(-1), per_step
-
-    def summarize(self, observations: Sequence[Observation]) -> np.ndarray:
-        """What context statistics are fitted to, float32 [B, D] (`models.contexts.summary`)."""
-        with self._lock:
-            return summary(self._encode(observations)).cpu().numpy()
+        raise self._no_energy()
 
     def slice_2d(
         self,
@@ -154,17 +163,15 @@ class EnergyPolicy:
 
         Raises ValueError for numbers out of range, InterruptedError once `stop()` is true.
         """
-        spans = (span, span) if isinstance(span, int | float) else tuple(span)
-        if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
-            raise ValueError("landscape: grid must lie in [2, 400] and span be positive")
-        if centre.shape != (self.config.horizon, self.config.action_dim):
-            raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
-        axes = [
-            centre[timestep % self.config.horizon, d % self.config.action_dim]
-            + np.linspace(-s, s, grid)
-            for d, s in zip(dims, spans, strict=True)
-        ]
-        return slice_2d(self._bind(obs), centre, timestep, dims, *axes, self.device, stop)
+        raise self._no_energy()
+
+    def _no_energy(self) -> ValueError:
+        return ValueError(f"a {self.config.head} head has no energy; choose another checkpoint")
+
+    def summarize(self, observations: Sequence[Observation]) -> np.ndarray:
+        """What context statistics are fitted to, float32 [B, D] (`models.contexts.summary`)."""
+        with self._lock:
+            return summary(self._encode(observations)).cpu().numpy()
 
     def normalize(self, actions: np.ndarray) -> np.ndarray:
         """Environment scale -> normalised, [..., D]."""
@@ -173,24 +180,6 @@ class EnergyPolicy:
     def denormalize(self, actions: np.ndarray) -> np.ndarray:
         """Normalised -> environment scale, [..., D]; not clipped."""
         return self.statistics.denormalize(actions)
-
-    def _descend(
-        self, energy: BoundEnergy, sampler: SamplerConfig, seeds: Sequence[int]
-    ) -> Descent:
-        shape = (self.config.horizon, self.config.action_dim)
-        initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
-        return descend(energy, initial, noise, sampler)
-
-    def _bind(self, obs: Observation) -> BoundEnergy:
-        """E(·, C) of one observation; that of the last one asked for is kept.
-
-        To be evaluated without the lock, so that plans of running scenes go on meanwhile.
-        """
-        with self._lock:
-            if self._looked_into is None or self._looked_into[0] is not obs:
-                with torch.no_grad():
-                    self._looked_into = obs, self._model.head.bind(self._encode([obs]))
-            return self._looked_into[1]
 
     @torch.no_grad()
     def _encode(self, observations: Sequence[Observation]) -> Context:
@@ -207,6 +196,101 @@ class EnergyPolicy:
             text.to(self.device),
             None if mask is None else mask.to(self.device),
         )
+
+
+class EnergyPolicy(Policy):
+    """Plans by MCMC on E(a, C) (EB-VLA §II-C); the chain of lowest final energy is the plan."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        super().__init__(checkpoint, device)
+        self._looked_into: tuple[Observation, BoundHead] | None = None
+
+    def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
+        return _trace(self._descend(self._bind(obs), sampler, [seed]), 0)
+
+    def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        expected = (self.config.horizon, self.config.action_dim)
+        if actions.ndim != 3 or actions.shape[1:] != expected:
+            raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
+        points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
+        per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
+        return per_step.mean(-1), per_step
+
+    def slice_2d(
+        self,
+        obs: Observation,
+        centre: np.ndarray,
+        timestep: int = 0,
+        dims: tuple[int, int] = (0, 1),
+        span: float | tuple[float, float] = 1.0,
+        grid: int = 50,
+        stop: Callable[[], bool] | None = None,
+    ) -> LandscapeSlice:
+        spans = (span, span) if isinstance(span, int | float) else tuple(span)
+        if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
+            raise ValueError("landscape: grid must lie in [2, 400] and span be positive")
+        if centre.shape != (self.config.horizon, self.config.action_dim):
+            raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
+        axes = [
+            centre[timestep % self.config.horizon, d % self.config.action_dim]
+            + np.linspace(-s, s, grid)
+            for d, s in zip(dims, spans, strict=True)
+        ]
+        return slice_2d(self._bind(obs), centre, timestep, dims, *axes, self.device, stop)
+
+    def _refine(
+        self,
+        head: BoundHead,
+        readout: Tensor | None,
+        sampler: SamplerConfig,
+        seeds: Sequence[int],
+    ) -> list[Refined]:
+        descent = self._descend(head, sampler, seeds)
+        traces = [_trace(descent, row) for row in range(len(seeds))]
+        chains = [int(np.argmin(trace.energies[-1])) for trace in traces]
+        gaps: list[float | None] = [None] * len(seeds)
+        if readout is not None:
+            of_readout = score(head, readout.unsqueeze(1)).mean((1, 2)).tolist()
+            gaps = [
+                energy - float(trace.energies[-1, chain])
+                for energy, trace, chain in zip(of_readout, traces, chains, strict=True)
+            ]
+        return [
+            Refined(trace.actions[-1, chain], trace, chain, gap)
+            for trace, chain, gap in zip(traces, chains, gaps, strict=True)
+        ]
+
+    def _descend(self, energy: BoundHead, sampler: SamplerConfig, seeds: Sequence[int]) -> Descent:
+        shape = (self.config.horizon, self.config.action_dim)
+        initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
+        return descend(energy, initial, noise, sampler)
+
+    def _bind(self, obs: Observation) -> BoundHead:
+        """E(·, C) of one observation; that of the last one asked for is kept.
+
+        To be evaluated without the lock, so that plans of running scenes go on meanwhile.
+        """
+        with self._lock:
+            if self._looked_into is None or self._looked_into[0] is not obs:
+                with torch.no_grad():
+                    self._looked_into = obs, self._model.head.bind(self._encode([obs]))
+            return self._looked_into[1]
+
+
+class DenoisingPolicy(Policy):
+    """Plans by diffusion or flow: K evaluations of the head, from noise of σ_init; one chain."""
+
+    def _refine(
+        self,
+        head: BoundHead,
+        readout: Tensor | None,
+        sampler: SamplerConfig,
+        seeds: Sequence[int],
+    ) -> list[Refined]:
+        one = replace(sampler, chains=1)
+        noise, _ = draw_noise(one, (self.config.horizon, self.config.action_dim), seeds)
+        final = denoise(head, self._model.head.process, noise.to(self.device), sampler.steps)
+        return [Refined(chunk) for chunk in final[:, 0].cpu().numpy()]
 
 
 def _views(obs: Observation) -> np.ndarray:

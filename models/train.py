@@ -21,13 +21,13 @@ import errno
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from models.checkpoint import write_json
-from models.config import PRESETS, preset
+from models.config import HEADS, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
 from models.policy import choose_device
@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--preset", choices=PRESETS, default="eb-vla-tiny", help="architecture")
+    p.add_argument("--head", choices=HEADS, default="energy",
+                   help="energy is the paper's; the others are there to compare with")  # fmt: skip
     p.add_argument("--data", type=Path, required=True, help="folder of *.hdf5 demonstrations")
     p.add_argument("--out", type=Path, required=True, help="folder of this run")
     p.add_argument("--resume", action="store_true", help="continue the run in OUT")
@@ -74,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 DEFAULTS = TrainConfig(steps=1)
+NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`
 CHOICES = {
     "precision": ("bfloat16", "float32"),
     "eval_suite": ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"),
@@ -163,7 +166,7 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
     """
     if args.stride < 1:
         raise ValueError(f"training: --stride must be at least 1: {args.stride}")
-    model = preset(args.preset)
+    model = replace(preset(args.preset), head=args.head)
     data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
     trainer = Trainer(model, config, data, args.out, device, args.pixels)
     if args.pretrained:
@@ -175,7 +178,7 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
         trainer.start_from(args.init)
     if args.resume:
         trainer.resume()
-    settings = {n: getattr(args, n) for n in ("preset", "data", "stride", "pixels", "init")}
+    settings = {n: getattr(args, n) for n in NAMED}
     settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
     if trainer.ranks.main:
         settings |= {"device": trainer.device, "processes": trainer.ranks.count}

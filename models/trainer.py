@@ -13,31 +13,30 @@ import math
 import os
 import pickle
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from models.augment import augment
+from models.batches import Batches
 from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
 from models.config import ModelConfig
 from models.data import Demonstrations, training_rows
+from models.denoising_head import denoise
 from models.evaluation import Evaluation
 from models.features import FeatureCache
 from models.losses import Batch, training_loss
 from models.mcmc import descend
 from models.model import EBVLA
 from models.normalize import Statistics
-from models.paraphrase import paraphrases
 from models.ranks import Ranks
 from models.run import STATE, Clock, Metrics
 from models.schedule import Schedule, TrainConfig
-from models.text import build_text
 
-MISMATCHED = 4  # one in so many samples is also seen with another moment's picture
+SHOWN = (("l1", "l1"), ("denoising", "noise"), ("readout_l1", "read-out"), ("energy_gap", "gap"))
 
 
 class Trainer:
@@ -52,9 +51,10 @@ class Trainer:
         device: str = "cpu",
         pixels: str = "fast",
     ) -> None:
+        if config.contrast and model_config.head != "energy":
+            raise ValueError("training: --contrast needs --head energy")
         torch.manual_seed(config.seed)
         self.ranks = Ranks(device)
-        self.part = self.ranks.part(config.batch_size)
         self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels
         self.device = device = self.ranks.device
         self.schedule = Schedule(config)
@@ -63,9 +63,9 @@ class Trainer:
             data.actions[self.train_rows].reshape(-1, model_config.action_dim),
             data.proprio[self.train_rows],
         )
-        # Wording v of instruction i is text i * wordings + v; the first is the instruction itself.
-        texts = [t for s in data.instructions for t in paraphrases(s, config.wordings)]
-        self.text, self.text_mask = build_text(model_config.text)(texts)
+        self.batches = Batches(
+            data, self.train_rows, self.statistics, config, model_config.text, self.ranks
+        )
         self.model = EBVLA(model_config).to(device)
         # Frozen weights are shared, not copied: they never part.
         frozen = {id(p): p for p in self.model.parameters() if not p.requires_grad}
@@ -73,7 +73,6 @@ class Trainer:
         if config.gradient_checkpointing:
             self.model.backbone.language.activation_checkpointing_enable({"use_reentrant": False})
         self.optimizer = self._optimizer()
-        self.features: FeatureCache | None = None
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
         self.saved = -1  # step of the last validated save
         self.scores: dict[str, float] = {}  # of that validation
@@ -105,7 +104,7 @@ class Trainer:
         if self.ranks.main:
             self.metrics.rewind(self.step)
         if self.config.cache_features:
-            self.features = self._cache()
+            self.batches.features = self._cache()
         try:
             return self._loop(stop)
         finally:
@@ -150,10 +149,7 @@ class Trainer:
             group["lr"] = lr
         draw = self.schedule.draw(progress, rng)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        rows = self._rows()[self.part]
-        batch = self._batch(rows, torch.Generator().manual_seed(int(rng.integers(2**62))))
-        if self.config.contrast and not self.features:
-            batch = replace(batch, mismatched=self._mismatched(rows))
+        batch = self.batches.training(self.step, int(rng.integers(2**62)))
         loss, parts = training_loss(
             self.model, batch, draw, self.config.sampler, generator, self.config.precision,
             self.config.contrast,
@@ -167,61 +163,6 @@ class Trainer:
         self._update_average()
         losses = self.ranks.mean({"loss": loss.item(), **parts})
         return {**losses, "lr": lr, "grad_norm": float(norm)}
-
-    def _rows(self) -> np.ndarray:
-        """This step's samples, of all processes; epochs are permutations seeded by their number."""
-        n, size = len(self.train_rows), self.config.batch_size
-        positions = np.arange(self.step * size, (self.step + 1) * size)
-        rows = np.empty(size, dtype=np.int64)
-        for epoch in np.unique(positions // n):
-            order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(n)
-            mine = positions // n == epoch
-            rows[mine] = self.train_rows[order[positions[mine] % n]]
-        return rows
-
-    def _batch(self, rows: np.ndarray, generator: torch.Generator | None) -> Batch:
-        """Samples as tensors on the device.
-
-        With a generator they are this process's part of a training batch: augmented, and told in
-        other words.
-        """
-        images = torch.from_numpy(self.data.images[rows])
-        text = torch.from_numpy(self.data.task[rows]) * self.config.wordings
-        if generator is not None:
-            size = self.config.batch_size
-            if self.features:
-                images = self.features.draw(rows, generator, self.part, size)
-            else:
-                images = augment(images, generator, self.part, size)
-            text += self._wording(size, generator)[self.part]
-        mask = None if self.text_mask is None else self.text_mask[text].to(self.device)
-        return Batch(
-            images=images.to(self.device),
-            proprio=self._tensor(self.statistics.standardize(self.data.proprio[rows])),
-            text=self.text[text].to(self.device),
-            text_mask=mask,
-            actions=self._tensor(self.statistics.normalize(self.data.actions[rows])),
-            part=self.part,
-            size=self.config.batch_size,
-        )
-
-    def _mismatched(self, rows: np.ndarray) -> Tensor:
-        """Pictures of a quarter of the samples, agentview's from another moment of the task."""
-        rng = np.random.default_rng([self.config.seed, 2, self.step])
-        rows = rows[: max(1, len(rows) // MISMATCHED)]
-        images = self.data.mismatched(rows, self.train_rows, rng)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return augment(torch.from_numpy(images), generator).to(self.device)
-
-    def _wording(self, size: int, generator: torch.Generator) -> Tensor:
-        """Numbers of the wordings that `size` samples hear; half the time the instruction's own."""
-        if self.config.wordings == 1:
-            return torch.zeros(size, dtype=torch.long)
-        other = torch.randint(1, self.config.wordings, (size,), generator=generator)
-        return other * torch.randint(0, 2, (size,), generator=generator)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.device)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -242,30 +183,32 @@ class Trainer:
     # -- measuring and saving ------------------------------------------------------------------
 
     def validate(self, limit: int = 256) -> dict[str, float]:
-        """Held-out L1 of a^(K_inf) and the read-out of averaged weights, on <= `limit` samples."""
+        """Held-out L1 of plans and the read-out of averaged weights, on <= `limit` samples."""
         rows = self.val_rows[:: max(1, len(self.val_rows) // limit)][:limit]
         if not len(rows):
             return {}
-        totals = np.zeros(3)
+        totals: Counter[str] = Counter()
         for part in np.array_split(rows, math.ceil(len(rows) / 64)):
-            totals += len(part) * np.array(self._validate_batch(self._batch(part, None)))
-        l1, readout_l1, energy = (totals / len(rows)).tolist()
-        return {"val_l1": l1, "val_readout_l1": readout_l1, "val_energy": energy}
+            for name, value in self._validate_batch(self.batches.plain(part)).items():
+                totals[name] += len(part) * value
+        return {name: total / len(rows) for name, total in totals.items()}
 
-    def _validate_batch(self, batch: Batch) -> tuple[float, float, float]:
-        """L1, read-out L1 and final energy, means over the batch."""
+    @torch.no_grad()
+    def _validate_batch(self, batch: Batch) -> dict[str, float]:
+        """Means over the batch."""
         model, sampler = self.average, self.config.sampler
-        with torch.no_grad():
-            context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
-            readout, energy = model.read_out(context), model.head.bind(context)
-        target = batch.actions.unsqueeze(1)
+        context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
+        bound, target = model.head.bind(context), batch.actions.unsqueeze(1)
         noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
-        out = descend(energy, sampler.init_std * noise.to(self.device), None, sampler)
-        return (
-            (out.actions[-1] - target).abs().mean().item(),
-            (readout - batch.actions).abs().mean().item(),
-            out.timestep_energies[-1].mean().item(),
-        )
+        noise = sampler.init_std * noise.to(self.device)
+        found = {"val_readout_l1": (model.read_out(context) - batch.actions).abs().mean().item()}
+        if model.config.head == "energy":
+            descent = descend(bound, noise, None, sampler)
+            final = descent.actions[-1]
+            found["val_energy"] = descent.timestep_energies[-1].mean().item()
+        else:
+            final = denoise(bound, model.head.process, noise, sampler.steps)
+        return {"val_l1": (final - target).abs().mean().item(), **found}
 
     def save(self, validate: bool = True) -> None:
         """Validate, then write last/, best/ (if it is) and the state to resume from.
@@ -348,11 +291,14 @@ class Trainer:
     def start_from(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint folder; the normalisation stays this data's own.
 
+        One with another head gives all but its head.
         Raises ValueError when it is of another architecture, or what `load_checkpoint` raises.
         """
-        source = load_checkpoint(checkpoint).model
-        if source.config != self.model.config:
-            raise ValueError(f"{checkpoint}: another architecture than {self.model.config.preset}")
+        source, own = load_checkpoint(checkpoint).model, self.model.config
+        if replace(source.config, head=own.head) != own:
+            raise ValueError(f"{checkpoint}: another architecture than {own.preset}")
+        if source.config.head != own.head:
+            source.head = self.model.head
         self.model.load_state_dict(source.state_dict())
         self.average.load_state_dict(source.state_dict())
 
@@ -393,8 +339,8 @@ class Trainer:
         if not self.ranks.main:
             return
         self.metrics.write(line)
+        losses = "  ".join(f"{text} {means[name]:.4f}" for name, text in SHOWN if name in means)
         print(
-            f"step {self.step:6d}  l1 {means['l1']:.4f}  read-out {means['readout_l1']:.4f}  "
-            f"gap {means['energy_gap']:+.3f}  {rate:.1f} samples/s  {eta / 60:.1f} min left",
+            f"step {self.step:6d}  {losses}  {rate:.1f} samples/s  {eta / 60:.1f} min left",
             flush=True,
         )

@@ -1,13 +1,23 @@
-"""One demonstration in memory: what the readers of LIBERO's HDF5 and of LeRobotDataset v3 give."""
+"""One demonstration: what the readers of LIBERO's HDF5 and of LeRobotDataset v3 give."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 PROPRIO_SIZE = 8
 DRIVERS = ("policy", "human", "shared")  # who drove a step; files hold the place in this list
+
+
+class Pictures(Protocol):
+    """uint8 RGB [n, 2, S, S, 3], upright: an array, or what reads one in slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, span: slice) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +29,7 @@ class Trajectory:
 
     instruction: str
     suite: str
-    images: np.ndarray  # uint8 RGB [n, 2, S, S, 3], upright, cameras as `types.CAMERAS`
+    images: Pictures  # cameras as `types.CAMERAS`
     proprio: np.ndarray  # float32 [T, 8], as `Observation.proprio`
     actions: np.ndarray  # float32 [T, D], environment scale: gripper -1 opens, +1 closes
     driver: np.ndarray | None = None  # uint8 [T], places in DRIVERS; None: a demonstration
@@ -48,7 +58,7 @@ def check_actions(actions: np.ndarray, action_dim: int) -> np.ndarray:
 
 
 def check_images(images: np.ndarray) -> np.ndarray:
-    """`images`, uint8 [n, S, S, 3]. Raises ValueError when they are not square."""
-    if images.shape[1] != images.shape[2]:
-        raise ValueError(f"images must be square, found {images.shape[1:3]}")
+    """`images`, uint8 [n, S, S, 3]. Raises ValueError when they are not square RGB."""
+    if images.shape[1] != images.shape[2] or images.shape[3:] != (3,):
+        raise ValueError(f"images must be square RGB, found {images.shape[1:]}")
     return images

@@ -55,7 +55,7 @@ class Plan:
     """
 
     actions: np.ndarray  # float32 [H, D], environment scale, within [-1, 1]
-    trace: DescentTrace | None  # None when a human drove
+    trace: DescentTrace | None  # None of a head without an energy
     chain: int
     sampler: SamplerConfig
     seed: int
@@ -67,14 +67,14 @@ class Plan:
     round_trip_s: float | None = None
 
     @property
-    def initial_energy(self) -> float:
-        """E(a^(0), C) of the chosen chain."""
-        return float(self.trace.energies[0, self.chain])
+    def initial_energy(self) -> float | None:
+        """E(a^(0), C) of the chosen chain; None of a head without an energy."""
+        return None if self.trace is None else float(self.trace.energies[0, self.chain])
 
     @property
-    def final_energy(self) -> float:
-        """E(a^(K), C) of the chosen chain: EB-VLA's anomaly score (§III-C)."""
-        return float(self.trace.energies[-1, self.chain])
+    def final_energy(self) -> float | None:
+        """E(a^(K), C) of the chosen chain: EB-VLA's anomaly score (§III-C), or None."""
+        return None if self.trace is None else float(self.trace.energies[-1, self.chain])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import Advice
 from studio.feed import Feed, PlanRecord
 from studio.sim.process import SimCrashed, SimError, SimProcess
@@ -21,7 +21,7 @@ class Adviser:
     def __init__(
         self,
         sim: SimProcess,
-        policy: EnergyPolicy,
+        policy: Policy,
         feed: Feed,
         keep: Callable[[PlanRecord, Advice], None],
     ) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import LandscapeSlice, Observation
 from studio.advice import Adviser
 from studio.events import MAX_CHAINS, Advice
@@ -59,7 +59,7 @@ class AnalysisRequest:
 class Analyst:
     """See the module docstring. `deliver` is called on the analyst's thread."""
 
-    def __init__(self, policy: EnergyPolicy, feed: Feed, adviser: Adviser) -> None:
+    def __init__(self, policy: Policy, feed: Feed, adviser: Adviser) -> None:
         self._policy, self._feed, self._adviser = policy, feed, adviser
         self._pending: dict[str, tuple[AnalysisRequest, Callable[[dict], None]]] = {}
         self._changed = threading.Condition()
@@ -107,6 +107,8 @@ class Analyst:
         if record is None:
             raise ValueError("this plan is not at hand any more; choose another")
         plan, trace, chain = record.plan, record.plan.trace, record.plan.chain
+        if trace is None:
+            raise ValueError("this plan has no energy: another kind of head made it")
         if request.timestep >= len(plan.actions):
             raise ValueError(f"landscape: the chunk has {len(plan.actions)} actions")
         expert = self._adviser.ask(record)  # found out in another process, meanwhile

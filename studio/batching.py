@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation, Plan
 
 MAX_BATCH = 16  # plans made together
@@ -37,7 +37,7 @@ class Batcher:
 
     def __init__(
         self,
-        policy: EnergyPolicy,
+        policy: Policy,
         max_batch: int = MAX_BATCH,
         made: Callable[[int], None] = lambda size: None,
     ) -> None:
@@ -62,7 +62,7 @@ class Batcher:
         return asked.plan
 
     def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
-        """As `EnergyPolicy.plan`, in a batch with what others ask for meanwhile."""
+        """As `Policy.plan`, in a batch with what others ask for meanwhile."""
         return self.submit(obs, sampler or SamplerConfig(), seed).result()
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.sim.expert import Expert
 from studio.sim.expert_motion import Actions
 from studio.sim.foresight import Onlooker
@@ -45,9 +45,9 @@ class Dagger:
 
 
 @lru_cache(maxsize=1)
-def load_policy(checkpoint: str) -> EnergyPolicy:
+def load_policy(checkpoint: str) -> Policy:
     """The policy of a checkpoint folder, loaded once. Raises CheckpointError."""
-    return EnergyPolicy.from_pretrained(checkpoint)
+    return Policy.from_pretrained(checkpoint)
 
 
 def lead(

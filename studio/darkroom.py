@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio import recording, rescore
 from studio.library import Library
 from studio.replay import ACTIONS, DEMO, STATES
@@ -76,7 +76,7 @@ class Darkroom:
         if not (folder / DEMO).is_file() and not waiting:
             self.replay(name)
 
-    def energies(self, name: str, load: Callable[[], EnergyPolicy]) -> None:
+    def energies(self, name: str, load: Callable[[], Policy]) -> None:
         """Score a replayed recording with the checkpoint that `load` gives. Raises ValueError."""
         if not (self._library.folder(name) / DEMO).is_file():
             raise ValueError("replay the recording first: energies need its pictures")

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from models.checkpoint import Calibration, write_calibration
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.run import StopSignal
 from studio import detection, results, success, trials
 from studio.events import Outcome
@@ -74,7 +74,9 @@ def _tally(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def calibrate(rows: Sequence[dict[str, Any]]) -> Calibration:
-    """μ_v and σ_v of every score over the plans of nominal episodes; the paper's is the main one.
+    """μ_v and σ_v of every score over the plans of nominal episodes.
+
+    The paper's is the main one; of a head without an energy, the first that there is.
 
     Raises ValueError with fewer than two plans.
     """
@@ -83,10 +85,11 @@ def calibrate(rows: Sequence[dict[str, Any]]) -> Calibration:
         values = [v for row in rows for v in row.get(name, ()) if v is not None]
         if len(values) > 1:
             levels[name] = float(np.mean(values)), float(np.std(values, ddof=1))
-    if PAPER not in levels:
+    if not levels:
         raise ValueError("calibration needs at least two plans; evaluate some episodes first")
-    mu, sigma = levels[PAPER]
-    return Calibration(mu=mu, sigma=sigma, score=PAPER, episodes=len(rows), levels=levels)
+    main = PAPER if PAPER in levels else next(iter(levels))
+    mu, sigma = levels[main]
+    return Calibration(mu=mu, sigma=sigma, score=main, episodes=len(rows), levels=levels)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -125,7 +128,7 @@ def make_trials(args: argparse.Namespace) -> list[Trial]:
     return found[: args.episodes]
 
 
-def make_fleet(args: argparse.Namespace, policy: EnergyPolicy) -> Fleet:
+def make_fleet(args: argparse.Namespace, policy: Policy) -> Fleet:
     """Workers here, or on a cluster. Raises ValueError."""
     sampler = SamplerConfig(chains=args.chains)
     if args.workers != "auto" and not (args.workers.isdecimal() and int(args.workers)):
@@ -152,7 +155,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise ValueError("--calibrate needs nominal episodes: leave --perturb out")
     wanted = make_trials(args)
     vanilla = results.read_rows(args.against) if args.against else []
-    policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
+    policy = Policy.from_pretrained(args.checkpoint, device=args.device)
     fleet = make_fleet(args, policy)
     _write_settings(args, policy, len(wanted))
     with StopSignal() as stop:
@@ -170,7 +173,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_settings(args: argparse.Namespace, policy: EnergyPolicy, total: int) -> None:
+def _write_settings(args: argparse.Namespace, policy: Policy, total: int) -> None:
     """What this run is, for whoever reads its folder."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     asked |= {"sha256": policy.checkpoint.sha256, "total": total}

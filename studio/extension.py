@@ -18,7 +18,7 @@ import numpy as np
 from models.checkpoint import Calibration, CheckpointInfo, TrainingRecord
 from models.config import ModelConfig, SamplerConfig
 from models.normalize import Statistics
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import ACTION_NAMES, DescentTrace, LandscapeSlice, Observation, Plan
 from studio.openpi import KEYS, STATE_SIZE, BadRequest, numbers, to_observation
 from studio.policies import calibration, describe
@@ -99,12 +99,12 @@ def plan_reply(plan: Plan, query: Query) -> dict[str, Any]:
         "context_distance": plan.context_distance,
         "readout": plan.readout,
     }
-    if query.asked.get("trace"):
+    if query.asked.get("trace") and plan.trace is not None:
         told["trace"] = fields_of(plan.trace)
     return reply | {EXTENSION: told}
 
 
-def answer(policy: EnergyPolicy, query: Query, stop: Callable[[], bool]) -> dict[str, Any]:
+def answer(policy: Policy, query: Query, stop: Callable[[], bool]) -> dict[str, Any]:
     """What a kind other than `plan` asks for. Raises BadRequest, InterruptedError on `stop()`."""
     obs, asked = query.observation, query.asked
     shape = (policy.config.horizon, policy.config.action_dim)
@@ -200,7 +200,7 @@ def check_robot(config: ModelConfig) -> None:
         )
 
 
-def metadata(policy: EnergyPolicy) -> dict[str, Any]:
+def metadata(policy: Policy) -> dict[str, Any]:
     """The first message: what is served, under the keys that `Served.read` looks for."""
     name = str(describe(policy)["name"])
     info = dataclasses.replace(policy.checkpoint, path=name, server="")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.batching import Batcher
 from studio.helm import Controller
 from studio.results import episode_row, error_row
@@ -75,7 +75,7 @@ class Worker:
         self._sim = None
 
 
-def provenance(policy: EnergyPolicy) -> dict[str, Any]:
+def provenance(policy: Policy) -> dict[str, Any]:
     """Checkpoint and versions, as each row keeps them."""
     return {"checkpoint": policy.checkpoint.sha256, "versions": versions()}
 
@@ -87,7 +87,7 @@ class LocalFleet:
     would gain nothing and make each episode's last digits depend on who else was there.
     """
 
-    def __init__(self, policy: EnergyPolicy, sampler: SamplerConfig, workers: int) -> None:
+    def __init__(self, policy: Policy, sampler: SamplerConfig, workers: int) -> None:
         self._policy, self._sampler, self._count = policy, sampler, workers
         self._batch = 1 if policy.device.type == "cpu" else workers
         self._own = threading.local()
@@ -184,7 +184,7 @@ class _RayWorker:
     """A `Worker` with a policy of its own, in a process of the cluster."""
 
     def __init__(self, checkpoint: str, device: str, sampler: SamplerConfig) -> None:
-        policy = EnergyPolicy.from_pretrained(checkpoint, device)
+        policy = Policy.from_pretrained(checkpoint, device)
         self._worker = Worker(policy, sampler, policy.checkpoint.pixels, provenance(policy))
 
     def run(self, trial: Trial) -> dict[str, Any]:

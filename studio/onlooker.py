@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation
 from studio.events import Comparison, EpisodeEvent, StepEvent
 from studio.helm import plan_seed
@@ -29,9 +29,7 @@ log = logging.getLogger(__name__)
 class Onlooker(Subscriber):
     """See the module docstring. `tell` gets each comparison, on the onlooker's thread."""
 
-    def __init__(
-        self, sim: SimProcess, policy: EnergyPolicy, tell: Callable[[Comparison], None]
-    ) -> None:
+    def __init__(self, sim: SimProcess, policy: Policy, tell: Callable[[Comparison], None]) -> None:
         self._sim, self._policy, self._tell = sim, policy, tell
         self._state = LoopState()
         self._episode = 0

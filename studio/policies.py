@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import EpisodeEvent
 from studio.state import Subscriber
 
 DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
 
 
-def describe(policy: EnergyPolicy) -> dict[str, object]:
+def describe(policy: Policy) -> dict[str, object]:
     """The checkpoint's identity, as shown in the page and stored with every recorded number."""
     info = policy.checkpoint
     path = Path(info.path)
@@ -24,6 +24,7 @@ def describe(policy: EnergyPolicy) -> dict[str, object]:
         "sha256": info.sha256,
         "server": info.server,
         "preset": info.preset,
+        "head": policy.config.head,
         "pixels": info.pixels,
         "horizon": policy.config.horizon,
         "suites": list(info.suites),
@@ -31,18 +32,18 @@ def describe(policy: EnergyPolicy) -> dict[str, object]:
     }
 
 
-def calibration(policy: EnergyPolicy) -> dict[str, object] | None:
+def calibration(policy: Policy) -> dict[str, object] | None:
     """The checkpoint's calibration as JSON, or None."""
     return dataclasses.asdict(policy.calibration) if policy.calibration else None
 
 
-def threshold(policy: EnergyPolicy, k: float = DEFAULT_K) -> float | None:
+def threshold(policy: Policy, k: float = DEFAULT_K) -> float | None:
     """T = μ_v + k·σ_v (EB-VLA Eq. 5), or None without a calibration."""
     known = policy.calibration
     return known.mu + k * known.sigma if known else None
 
 
-def level(policy: EnergyPolicy, score: str) -> tuple[float, float] | None:
+def level(policy: Policy, score: str) -> tuple[float, float] | None:
     """(mu, sigma) of `score` over the calibration episodes, or None."""
     known = policy.calibration
     if known is None:
@@ -53,12 +54,12 @@ def level(policy: EnergyPolicy, score: str) -> tuple[float, float] | None:
 class EpisodePolicy(Subscriber):
     """A session's policy: each episode keeps to its end the checkpoint that it began with.
 
-    Stands for the `EnergyPolicy` at hand, so that what is computed about a plan comes from the
+    Stands for the `Policy` at hand, so that what is computed about a plan comes from the
     checkpoint that made it. Told of an episode before whoever records it, it writes its identity
     into their `provenance`.
     """
 
-    def __init__(self, newest: Callable[[], EnergyPolicy], provenance: dict[str, object]) -> None:
+    def __init__(self, newest: Callable[[], Policy], provenance: dict[str, object]) -> None:
         """`newest`: the studio's choice, asked as each episode begins."""
         self._newest, self._provenance = newest, provenance
         self._adopt()

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from models.checkpoint import sha256
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio import lerobot, recording, rescore
 from studio.darkroom import Darkroom
 from studio.demos import IMAGE_KEYS
@@ -111,7 +111,7 @@ class Archive:
         if not which.checkpoint:
             return self.darkroom.energies(which.name, lambda: own)
         path = self.workspace.checkpoint(which.checkpoint)
-        load = EnergyPolicy.from_pretrained
+        load = Policy.from_pretrained
         self.darkroom.energies(which.name, lambda: load(path, device=str(own.device)))
 
     def scores(self, which: Which) -> dict[str, Any]:

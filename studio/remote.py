@@ -1,4 +1,4 @@
-"""RemotePolicy: an `EnergyPolicy` that another process, such as a GPU machine's, computes.
+"""RemotePolicy: an `Policy` that another process, such as a GPU machine's, computes.
 
 Each call takes a connection of its own from a pool, so that the server can plan for several
 sessions together. Every request can be asked again, since the same request has the same answer:
@@ -61,7 +61,7 @@ class RemotePolicy:
         self.calibration, self.statistics = self._served.calibration, self._served.statistics
 
     def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
-        """As `EnergyPolicy.plan`; raises PolicyAway while the server can't plan."""
+        """As `Policy.plan`; raises PolicyAway while the server can't plan."""
         sampler = sampler or SamplerConfig()
         asked = {"seed": int(seed), "sampler": asdict(sampler), "trace": True}
         started = time.perf_counter()
@@ -70,7 +70,7 @@ class RemotePolicy:
         told = reply[EXTENSION]
         return Plan(
             actions=reply["actions"],
-            trace=trace_of(told["trace"]),
+            trace=trace_of(told["trace"]) if "trace" in told else None,
             chain=told["chain"],
             sampler=sampler,
             seed=seed,
@@ -85,17 +85,17 @@ class RemotePolicy:
     def plan_batch(
         self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
     ) -> list[Plan]:
-        """As `EnergyPolicy.plan_batch`: asked for at once, the server makes batches of them."""
+        """As `Policy.plan_batch`: asked for at once, the server makes batches of them."""
         with ThreadPoolExecutor(max(1, len(observations))) as threads:
             return list(threads.map(lambda o, s: self.plan(o, sampler, s), observations, seeds))
 
     def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
-        """As `EnergyPolicy.explore`."""
+        """As `Policy.explore`."""
         asked = {"kind": "explore", "seed": int(seed), "sampler": asdict(sampler)}
         return trace_of(self._ask(obs, asked)[EXTENSION]["trace"])
 
     def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `EnergyPolicy.energies`."""
+        """As `Policy.energies`."""
         found = self._ask(obs, {"kind": "energies", "actions": actions})[EXTENSION]
         return found["energies"], found["timestep_energies"]
 
@@ -109,7 +109,7 @@ class RemotePolicy:
         grid: int = 50,
         stop: Callable[[], bool] | None = None,
     ) -> LandscapeSlice:
-        """As `EnergyPolicy.slice_2d`; the server stops, too."""
+        """As `Policy.slice_2d`; the server stops, too."""
         asked = {"centre": centre, "timestep": timestep, "dims": dims, "span": span, "grid": grid}
         return slice_of(self._ask(obs, {"kind": "slice_2d", **asked}, stop)[EXTENSION]["slice"])
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from models.config import SamplerConfig
 from models.data import chunks
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation
 from studio.demos import IMAGE_KEYS
 from studio.policies import describe, threshold
@@ -49,7 +49,7 @@ def starts(tape: Recording, horizon: int) -> list[int]:
 
 
 def rescore(
-    folder: Path, tape: Recording, policy: EnergyPolicy, tell: Callable[[int, int], None]
+    folder: Path, tape: Recording, policy: Policy, tell: Callable[[int, int], None]
 ) -> list[Score]:
     """Scores of a replayed recording; `tell` hears (done, total). Raises OSError without demo."""
     plans = {plan["step"]: plan for plan in tape.plans}
@@ -82,7 +82,7 @@ def path(folder: Path, sha256: str) -> Path:
     return folder / f"energies-{sha256[:12]}.json"
 
 
-def write(folder: Path, policy: EnergyPolicy, scores: list[Score]) -> None:
+def write(folder: Path, policy: Policy, scores: list[Score]) -> None:
     """Keep scores beside the tape. Raises OSError when the disk is full."""
     found: dict[str, Any] = {
         "checkpoint": describe(policy),

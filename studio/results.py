@@ -74,7 +74,7 @@ def episode_row(trial: Trial, episode: Episode) -> dict[str, Any]:
         "versions": episode.provenance["versions"],
         "step": [record.step for record in episode.plans],
         "latency_s": [round(plan.latency_s, 4) for plan in plans],
-        "timestep_energies": [plan.trace.timestep_energies[-1, plan.chain].tolist()
+        "timestep_energies": [plan.trace and plan.trace.timestep_energies[-1, plan.chain].tolist()
                               for plan in plans],
         **{name: [row[name] for row in scores] for name in SCORES},
     }  # fmt: skip

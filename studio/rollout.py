@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import (
     LAYOUTS,
     SENSOR_KINDS,
@@ -47,7 +47,7 @@ _TYPES = {"str": str, "int": int, "float": float}  # of the fields of forms
 
 def run_episode(
     sim: SimProcess,
-    policy: EnergyPolicy,
+    policy: Policy,
     scene: SceneSpec,
     *,
     camera: CameraPerturbation | None = None,
@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         perturbation, scene = perturbation_of(args), scene_of(args)
         instruction = SetInstruction(args.instruction).text if args.instruction else None
-        policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
+        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
         studio = Studio(policy)
         sim = SimProcess(policy.checkpoint.pixels)
         provenance = {"checkpoint": studio.checkpoint, "versions": studio.versions}

@@ -31,12 +31,12 @@ class Score:
 
 def initial_energy(plan: Plan) -> float | None:
     """E(a^(0), C) of the chosen chain: the energy of noise."""
-    return plan.initial_energy if plan.trace else None
+    return plan.initial_energy
 
 
 def final_energy(plan: Plan) -> float | None:
     """E(a^(K), C) of the chosen chain (EB-VLA §III-C)."""
-    return plan.final_energy if plan.trace else None
+    return plan.final_energy
 
 
 def drop(plan: Plan) -> float | None:

@@ -42,7 +42,7 @@ import signal
 import sys
 from pathlib import Path
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.batching import MAX_BATCH
 from studio.openpi import API_KEY
 from studio.ports import check_port
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
         check_port(args.host, args.port)
-        policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
+        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
         server = PolicyServer(
             policy, api_key=args.api_key, max_queue=args.max_queue, max_batch=args.max_batch
         )

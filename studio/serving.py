@@ -29,7 +29,7 @@ from websockets import ConnectionClosed, Request, Response
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio import extension, openpi
 from studio.batching import MAX_BATCH, Batcher
 from studio.extension import Query
@@ -76,7 +76,7 @@ class PolicyServer:
 
     def __init__(
         self,
-        policy: EnergyPolicy,
+        policy: Policy,
         *,
         api_key: str | None = None,
         max_queue: int = MAX_QUEUE,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.advice import Adviser
 from studio.analysis import AnalysisRequest, Analyst
 from studio.events import Command, Comparison, LoadScene, Run, SceneSpec, SetGuard, Status
@@ -55,7 +55,7 @@ class Session:
     def open(
         cls,
         token: str,
-        newest: Callable[[], EnergyPolicy],
+        newest: Callable[[], Policy],
         provenance: dict[str, object],
         scene: SceneSpec,
         autorun: bool = False,
@@ -122,7 +122,7 @@ class SessionManager:
 
     def __init__(
         self,
-        policy: EnergyPolicy,
+        policy: Policy,
         provenance: dict[str, object],
         *,
         cap: int = 4,

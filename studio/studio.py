@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import LAYOUTS, Command, LoadScene, SceneSpec
 from studio.policies import describe
 from studio.session import IDLE_S, LINGER_S, RECORDINGS, SessionManager
@@ -39,7 +39,7 @@ class Studio:
 
     def __init__(
         self,
-        policy: EnergyPolicy,
+        policy: Policy,
         *,
         cap: int = 4,
         scene: SceneSpec | None = None,
@@ -76,7 +76,7 @@ class Studio:
         Raises ValueError when it cannot be used here; the one before stays.
         """
         before = self.sessions.policy
-        policy = EnergyPolicy.from_pretrained(path, device=str(before.device))
+        policy = Policy.from_pretrained(path, device=str(before.device))
         if policy.checkpoint.pixels != before.checkpoint.pixels:
             raise ValueError(
                 f"{policy.checkpoint.pixels} pixels, but the scenes here are drawn with "

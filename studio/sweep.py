@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from models.config import SamplerConfig
 from models.paraphrase import paraphrases
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.run import StopSignal
 from studio.evaluate import CHECKPOINT
 from studio.events import CAMERA_BOUNDS, CameraPerturbation, SceneSpec
@@ -73,7 +73,7 @@ def word_points(suite: str, task: int) -> list[Point]:
 
 
 def look(
-    sim: SimProcess, policy: EnergyPolicy, points: Sequence[Point], plans: int
+    sim: SimProcess, policy: Policy, points: Sequence[Point], plans: int
 ) -> Iterator[dict[str, Any]]:
     """The scores of each point, in order: means over `plans` plans of different noise."""
     for point in points:
@@ -100,7 +100,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     return found
 
 
-def sweep(args: argparse.Namespace, policy: EnergyPolicy, stop: StopSignal) -> int:
+def sweep(args: argparse.Namespace, policy: Policy, stop: StopSignal) -> int:
     """Look at what is missing; returns how many points are left."""
     scene = SceneSpec(args.suite, args.task, args.init, args.seed)
     about = {
@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         make_points(args)  # complains before the model is loaded
-        policy = EnergyPolicy.from_pretrained(args.checkpoint, device=args.device)
+        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
         with StopSignal() as stop:
             left = sweep(args, policy, stop)
     except (ValueError, OSError) as error:

@@ -143,8 +143,6 @@ class Tape:
                 self._open()
 
     def on_plan(self, step: int, plan: Plan) -> None:
-        if plan.trace is None:
-            return
         energies = {"initial": plan.initial_energy, "final": plan.final_energy}
         how = {"seed": plan.seed, "sampler": dataclasses.asdict(plan.sampler)}
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,14 @@ class TrainForm:
     name: str = ""
     data: str = ""
     preset: str = "eb-vla-tiny"
+    head: str = "energy"
     init: str = ""  # checkpoint to start from
     stride: int = 2  # a sample every n-th step
     threads: int | None = None  # all cores
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        preset(self.preset)
+        replace(preset(self.preset), head=self.head)
         if self.stride < 1 or (self.threads is not None and self.threads < 1):
             raise ValueError("stride and threads must be at least 1")
 
@@ -49,6 +50,7 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     if not (data := workspace.inside(form.data)).is_dir():
         raise ValueError(f"{form.data}: there is no such folder")
     argv = [sys.executable, "-m", "models.train", "--preset", form.preset]
+    argv += options(form, {"head"})
     argv += ["--data", shown(data), "--out", shown(workspace.runs / name)]
     if form.init:
         argv += ["--init", shown(workspace.checkpoint(form.init))]
@@ -63,7 +65,9 @@ def resume_flags(job: Job) -> list[str]:
 
 def suggestion(values: Mapping[str, Any]) -> str:
     """What the name of a run begins with."""
-    return fill(TrainForm, values).preset.removeprefix("eb-vla-")
+    form = fill(TrainForm, values)
+    name = form.preset.removeprefix("eb-vla-")
+    return name if form.head == "energy" else f"{name}-{form.head}"
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -88,12 +92,12 @@ def _summary(file: Path, size: int, changed: int) -> dict[str, Any]:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Preset and data of a run that was started on the command line."""
+    """Preset, head and data of a run that was started on the command line."""
     try:
         found = json.loads((job.folder / "config.json").read_text())
     except (OSError, ValueError):
         return {}
-    return {name: found[name] for name in ("preset", "data") if name in found}
+    return {name: found[name] for name in ("preset", "head", "data") if name in found}
 
 
 def checkpoints(job: Job) -> list[str]:

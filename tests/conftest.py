@@ -14,7 +14,7 @@ from models.normalize import Statistics
 
 @pytest.fixture(scope="session")
 def debug_checkpoint(tmp_path_factory) -> Path:
-    """A folder that `EnergyPolicy.from_pretrained` reads."""
+    """A folder that `Policy.from_pretrained` reads."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     statistics = Statistics.fit(random.uniform(-1, 1, (500, 7)), random.normal(size=(500, 8)))

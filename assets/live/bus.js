@@ -45,7 +45,9 @@ export const live = {
 };
 
 // The score that verdicts go by: the paper's, unless a person chose another that is calibrated.
-export const scoreName = () => (live.calibration?.levels?.[live.score] ? live.score : (live.calibration?.score ?? "final_energy"));
+export const hasEnergy = () => (live.checkpoint?.head ?? "energy") === "energy";
+const usual = () => live.calibration?.score ?? (hasEnergy() ? "final_energy" : "context_distance");
+export const scoreName = () => (live.calibration?.levels?.[live.score] ? live.score : usual());
 export const scoreLabel = () => live.config?.scores[scoreName()] ?? scoreName();
 export const score = (plan) => plan.scores[scoreName()];
 

@@ -71,7 +71,7 @@ function drawHello({ checkpoint, versions }) {
     name.querySelector("b").textContent = checkpoint.name;
     name.querySelector("code").textContent = (checkpoint.sha256 ?? "").slice(0, 8);
     Object.assign(byId("live-server"), { hidden: !checkpoint.server, title: `planned by ${checkpoint.server}` });
-    name.title = `preset ${checkpoint.preset} · sha256 ${checkpoint.sha256}`;
+    name.title = `preset ${checkpoint.preset} · ${checkpoint.head} head · sha256 ${checkpoint.sha256}`;
   }
   byId("live-versions").querySelector("dl").replaceChildren(
     ...Object.entries(versions ?? {}).flatMap(([key, value]) => [

@@ -8,10 +8,10 @@ const COLOURS = ["#0f9d94", "#7048c6", "#c2255c", "#1c7ed6", "#8a6d1a", "#5c7c2f
 // Lines: metric, name, dash, drawn with markers (measured now and then), scale
 const PLOTS = {
   loss: {
-    title: "L1 to the expert", note: "— MCMC &nbsp;⋯ read-out &nbsp;○ held out", floor: true,
-    lines: [["l1", "MCMC", "solid"], ["readout_l1", "read-out", "dot"], ["val_l1", "held out", "solid", true]],
+    title: "L1 to the expert", note: "— MCMC &nbsp;⋯ read-out &nbsp;○ held out &nbsp;╌ a denoiser's error", floor: true,
+    lines: [["l1", "MCMC", "solid"], ["denoising", "error of the noise", "dash"], ["readout_l1", "read-out", "dot"], ["val_l1", "held out", "solid", true]],
   },
-  gap: { title: "Energy gap", note: "E of noise − E of the expert", lines: [["energy_gap", "training", "solid"]] },
+  gap: { title: "Energy gap", note: "E of noise − E of the expert", empty: "Only the energy head has one.", lines: [["energy_gap", "training", "solid"]] },
   success: {
     title: "Success in the simulator", unit: "%", range: [0, 100],
     empty: "Measured in the simulator only when the run is asked to.",

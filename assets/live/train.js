@@ -138,18 +138,23 @@ function runHtml(run) {
   const gpu = s.gpu_percent === undefined ? "" : tile("GPU", figure(s.gpu_percent, 0), "%");
   const success = s.success_rate === undefined ? "–" : figure(100 * s.success_rate, 0);
   return `
-    ${headHtml(run, [values.preset, values.data], useButtons(run))}
+    ${headHtml(run, [architecture(values), values.data], useButtons(run))}
     ${bar(run)}${says(run)}
     <dl class="st-tiles">
       ${tile("step", s.step ?? "–")}
-      ${tile("L1", figure(s.l1, 3))}
+      ${s.denoising === undefined ? tile("L1", figure(s.l1, 3)) : tile("error of the noise", figure(s.denoising, 3))}
       ${tile("best held-out L1", figure(s.best_val_l1, 3))}
-      ${tile("energy gap", figure(s.energy_gap, 2))}
+      ${s.denoising === undefined ? tile("energy gap", figure(s.energy_gap, 2)) : ""}
       ${tile("success", success, "%")}
       ${tile("samples/s", figure(s.samples_per_s, 1))}
       ${tile("CPU", figure(s.cpu_percent, 0), "%")}${gpu}
       ${run.state === "running" ? tile("left", duration(s.eta_s)) : tile("took", duration(s.elapsed_s ?? took(run)))}
     </dl>`;
+}
+
+// The preset, and the head where it is not the paper's.
+function architecture({ preset = "", head = "energy" }) {
+  return head === "energy" ? preset : `${preset} ${head}`;
 }
 
 function useButtons(run) {
@@ -193,7 +198,7 @@ function mountRuns(element) {
 function drawRuns() {
   document.getElementById("train-runs").hidden = !runs().length;
   const rows = runs().map(rowHtml).join("");
-  draw(places.table, `<table><thead><tr><th></th><th>run</th><th></th><th>preset</th><th>step</th><th>L1</th>
+  draw(places.table, `<table><thead><tr><th></th><th>run</th><th></th><th>preset</th><th>step</th><th title="L1 of the refined actions; of a head without an energy, its error">loss</th>
     <th title="best L1 on held-out demonstrations">held-out</th><th>gap</th><th>success</th><th>samples/s</th><th>time</th></tr></thead><tbody>${rows}</tbody></table>`);
 }
 
@@ -206,7 +211,7 @@ function rowHtml(run) {
     <td><label style="--tone:${tone}"><input type="checkbox" aria-label="Compare ${escapeHtml(name)}"
       ${visible ? "checked" : ""} ${isCurrent ? "disabled" : ""}></label></td>
     <td class="st-name" title="${escapeHtml(name)}">${escapeHtml(name)}</td><td>${pill(run)}</td>
-    <td>${escapeHtml(values.preset ?? "")}</td><td>${s.step ?? "–"}</td><td>${figure(s.l1, 3)}</td>
+    <td>${escapeHtml(architecture(values))}</td><td>${s.step ?? "–"}</td><td>${figure(s.l1 ?? s.denoising, 3)}</td>
     <td>${figure(s.best_val_l1, 3)}</td><td>${figure(s.energy_gap, 2)}</td>
     <td>${s.success_rate === undefined ? "–" : `${figure(100 * s.success_rate, 0)} %`}</td>
     <td>${figure(s.samples_per_s, 1)}</td><td>${duration(s.elapsed_s ?? took(run))}</td></tr>`;

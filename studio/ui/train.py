@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from models.config import PRESETS
+from models.config import HEADS, PRESETS
 from models.schedule import BOUNDS, TrainConfig
 from studio.sim import catalog
 from studio.training import TUNED, TrainForm
@@ -16,6 +16,7 @@ from studio.ui.widgets import bridge, entry, heading, listen, panel
 LABELS = {
     "data": "Demonstrations",
     "preset": "Preset",
+    "head": "Action head",
     "name": "Name of the run",
     "minutes": "Minutes",
     "steps": "Steps",
@@ -83,6 +84,7 @@ GROUPS = {
 }
 CHOICES = {
     "preset": list(PRESETS),
+    "head": list(HEADS),
     "precision": ["bfloat16", "float32"],
     "device": ["auto", "cpu", "cuda"],
     "eval_suite": list(catalog.SUITES),
@@ -117,7 +119,8 @@ def _form() -> Widgets:
     shown = defaults()
     with gr.Group(elem_classes="st-card"):
         heading("<h3>New run</h3>")
-        widgets = {name: _widget(name, shown[name]) for name in ("data", "preset", "name")}
+        names = ("data", "preset", "head", "name")
+        widgets = {name: _widget(name, shown[name]) for name in names}
         with gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in ("minutes", "steps")}
         panel("command", "train")

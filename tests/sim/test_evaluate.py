@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio import results, sweep
 from studio.evaluate import CHECKPOINT
 from studio.events import Outcome
@@ -74,7 +74,7 @@ def test_a_stopped_run_ends_after_the_episode_under_way(tmp_path):
 
 
 def test_a_simulator_that_dies_costs_an_attempt_not_the_episode():
-    policy = EnergyPolicy.from_pretrained(CHECKPOINT)
+    policy = Policy.from_pretrained(CHECKPOINT)
     worker = Worker(policy, SamplerConfig(), policy.checkpoint.pixels, provenance(policy))
 
     class KillsOnce:

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import SceneSpec
 from studio.server import create_app
 from studio.studio import Studio
@@ -19,7 +19,7 @@ TOKEN = "a" * 32
 
 @pytest.fixture(scope="module")
 def client(debug_checkpoint):
-    policy = EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    policy = Policy.from_pretrained(debug_checkpoint, device="cpu")
     studio = Studio(policy, cap=1, scene=SceneSpec("libero_object", 0, 40, 0))
     with TestClient(create_app(studio)) as client:
         yield client

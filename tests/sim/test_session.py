@@ -7,7 +7,7 @@ import time
 import pytest
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import (
     Advance,
     CameraPerturbation,
@@ -28,7 +28,7 @@ SCENE = SceneSpec("libero_object", 0, 40, 0)
 
 @pytest.fixture(scope="module")
 def policy(debug_checkpoint):
-    return EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    return Policy.from_pretrained(debug_checkpoint, device="cpu")
 
 
 @pytest.fixture

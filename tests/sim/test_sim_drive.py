@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio.events import (
     CameraPerturbation,
     Drive,
@@ -32,7 +32,7 @@ def sim():
 
 @pytest.fixture(scope="module")
 def policy(debug_checkpoint):
-    return EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    return Policy.from_pretrained(debug_checkpoint, device="cpu")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from models.config import SamplerConfig
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio import recording
 from studio.events import (
     Advance,
@@ -46,7 +46,7 @@ def sim():
 
 @pytest.fixture(scope="module")
 def policy(debug_checkpoint):
-    return EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    return Policy.from_pretrained(debug_checkpoint, device="cpu")
 
 
 def play(loop: ControlLoop, *commands: object) -> None:

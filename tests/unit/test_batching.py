@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from models.types import Observation
@@ -31,7 +32,7 @@ class Held(EnergyPolicy):
 
 @pytest.fixture
 def policy(debug_checkpoint):
-    policy = Held.from_pretrained(debug_checkpoint, device="cpu")
+    policy = Held(load_checkpoint(debug_checkpoint), device="cpu")
     policy.gate = threading.Event()
     return policy
 

@@ -14,7 +14,7 @@ from models.checkpoint import CheckpointError, load_checkpoint
 from models.contexts import ContextStatistics
 from models.data import Demonstrations
 from models.fit_contexts import fit
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation
 
 TASKS = ("pick up the milk", "pick up the butter")
@@ -57,14 +57,14 @@ def fitted(debug_checkpoint, tmp_path):
 
 def test_a_plan_says_how_unfamiliar_what_it_sees_is(fitted, debug_checkpoint):
     folder, images = fitted
-    policy = EnergyPolicy.from_pretrained(folder, "cpu")
+    policy = Policy.from_pretrained(folder, "cpu")
 
     def away(pictures: np.ndarray) -> float:
         named = {"agentview": pictures[0], "wrist": pictures[1]}
         return policy.plan(Observation(named, np.zeros(8, np.float32), TASKS[0])).context_distance
 
     assert away(255 - images[0]) > 2 * away(images[0]) > 0
-    unfitted = EnergyPolicy.from_pretrained(debug_checkpoint, "cpu")
+    unfitted = Policy.from_pretrained(debug_checkpoint, "cpu")
     blank = np.zeros((128, 128, 3), np.uint8)
     obs = Observation({"agentview": blank, "wrist": blank}, np.zeros(8, np.float32), TASKS[0])
     assert unfitted.plan(obs).context_distance is None

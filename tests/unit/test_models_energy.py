@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.action_head import Context, attention, rotary_angles, rotate
 from models.config import SamplerConfig, preset
-from models.energy_head import Context, EnergyHead, attention, rotary_angles, rotate
+from models.energy_head import EnergyHead
 from models.mcmc import descend, draw_noise, score, train_descend, update
 
 CONFIG = preset("debug")

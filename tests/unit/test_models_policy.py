@@ -19,7 +19,7 @@ from models.checkpoint import (
 from models.config import SamplerConfig, preset
 from models.model import EBVLA
 from models.normalize import Statistics
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation
 
 
@@ -91,7 +91,7 @@ def test_a_broken_checkpoint_says_what_is_wrong(folder, words):
 
 
 def test_same_seed_same_plan_and_shapes(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     sampler = SamplerConfig(chains=3, steps=4)
     a, b = (policy.plan(observation(), sampler, seed=11) for _ in range(2))
     np.testing.assert_array_equal(a.trace.actions, b.trace.actions)
@@ -107,7 +107,7 @@ def test_same_seed_same_plan_and_shapes(folder):
 
 
 def test_recorded_energies_are_those_of_the_recorded_actions(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     plan = policy.plan(observation(), SamplerConfig(chains=2, steps=3), seed=1)
     for k in range(4):
         energy, per_step = policy.energies(observation(), plan.trace.actions[k])
@@ -118,7 +118,7 @@ def test_recorded_energies_are_those_of_the_recorded_actions(folder):
 
 
 def test_exploring_finds_the_chains_of_a_plan(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     sampler = SamplerConfig(chains=3, steps=4)
     plan, trace = policy.plan(observation(), sampler, 7), policy.explore(observation(), sampler, 7)
     np.testing.assert_allclose(trace.actions, plan.trace.actions, atol=1e-5)
@@ -126,7 +126,7 @@ def test_exploring_finds_the_chains_of_a_plan(folder):
 
 
 def test_what_is_looked_into_again_is_not_mistaken_for_another(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     actions = np.zeros((1, 8, 7), np.float32)
     first, second = observation(), observation(1)
     energies = [policy.energies(obs, actions)[0][0] for obs in (first, first, second, first)]
@@ -134,7 +134,7 @@ def test_what_is_looked_into_again_is_not_mistaken_for_another(folder):
 
 
 def test_a_batch_plans_what_each_observation_plans_alone(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     observations = [observation(0), observation(1, "open the drawer")]
     together = policy.plan_batch(observations, SamplerConfig(), [3, 4])
     for obs, plan, seed in zip(observations, together, (3, 4), strict=True):
@@ -142,7 +142,7 @@ def test_a_batch_plans_what_each_observation_plans_alone(folder):
 
 
 def test_instruction_and_image_change_the_energy(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     actions = np.zeros((1, 8, 7), np.float32)
     values = [
         policy.energies(obs, actions)[0][0]
@@ -152,7 +152,7 @@ def test_instruction_and_image_change_the_energy(folder):
 
 
 def test_slice_passes_through_the_energies_of_its_points(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     centre = np.random.default_rng(0).normal(size=(8, 7)).astype(np.float32)
     out = policy.slice_2d(observation(), centre, timestep=2, dims=(1, 4), span=(0.5, 2.0), grid=5)
     assert out.energies.shape == (5, 5) and out.u[2] == pytest.approx(centre[2, 1])
@@ -165,7 +165,7 @@ def test_slice_passes_through_the_energies_of_its_points(folder):
 
 
 def test_bad_input_is_a_clear_error(folder):
-    policy = EnergyPolicy.from_pretrained(folder, device="cpu")
+    policy = Policy.from_pretrained(folder, device="cpu")
     good = observation()
     for bad, words in (
         (replace(good, images={"agentview": good.images["agentview"]}), "no image of camera wrist"),

@@ -21,7 +21,7 @@ from models.energy_head import EnergyHead
 from models.evaluation import Evaluation
 from models.losses import contrastive_loss, training_loss
 from models.model import EBVLA
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.schedule import Draw, Schedule, TrainConfig
 from models.trainer import Trainer
 
@@ -81,7 +81,7 @@ def test_a_run_leaves_metrics_and_checkpoints_that_plan(tmp_path, data):
     } <= set(line)
     assert any("val_l1" in line for line in lines(tmp_path / "run"))
     for name in ("last", "best"):
-        policy = EnergyPolicy.from_pretrained(tmp_path / "run" / name, device="cpu")
+        policy = Policy.from_pretrained(tmp_path / "run" / name, device="cpu")
         assert policy.checkpoint.training.instructions == data.instructions
     assert policy.checkpoint.suites == ("libero_object",)
 
@@ -211,7 +211,7 @@ def test_batches_visit_every_sample_once_an_epoch(tmp_path, data):
     trainer = Trainer(preset("debug"), replace(CONFIG, val_fraction=0), data, tmp_path / "run")
     seen = []
     for trainer.step in range(6):  # 24 samples in batches of 4
-        seen += trainer._rows().tolist()
+        seen += trainer.batches.rows(trainer.step).tolist()
     assert sorted(seen) == list(range(24))
 
 
@@ -264,7 +264,7 @@ def test_frozen_towers_train_from_cached_features(tmp_path, data, monkeypatch):
     assert trained + len(frozen) == len(list(trainer.model.parameters()))
     cached = trainer._cache().draw(trainer.train_rows[:3], torch.Generator(), slice(None), 3)
     images = torch.from_numpy(data.images[trainer.train_rows[:3]])
-    proprio, text = torch.zeros(3, 8), trainer.text[:3]
+    proprio, text = torch.zeros(3, 8), trainer.batches.text[:3]
     with torch.no_grad():
         a, b = (trainer.model.backbone(x, proprio, text).vision[-1] for x in (images, cached))
     torch.testing.assert_close(a, b, atol=5e-3, rtol=0)

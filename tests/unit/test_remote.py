@@ -19,7 +19,7 @@ from models.checkpoint import (
 )
 from models.config import SamplerConfig, preset
 from models.model import EBVLA
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.types import Observation
 from studio.events import Advance, Outcome, Pause, Run, Status
 from studio.helm import PolicyAway
@@ -46,7 +46,7 @@ def policy(debug_checkpoint, tmp_path_factory):
     torch.manual_seed(1)
     save_checkpoint(folder, EBVLA(preset("debug")), statistics, TrainingRecord(("libero_object",)))
     write_calibration(folder, Calibration(5.0, 0.5))
-    return EnergyPolicy.from_pretrained(folder, device="cpu")
+    return Policy.from_pretrained(folder, device="cpu")
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_server_that_is_away_says_so_until_it_is_back(remote, server, policy):
 
 
 def test_another_checkpoint_at_the_same_address(remote, server, debug_checkpoint):
-    other = EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    other = Policy.from_pretrained(debug_checkpoint, device="cpu")
     server.stop()
     back = again(other, server.port)
     with pytest.raises(ValueError, match="serves another checkpoint now"):

@@ -19,11 +19,11 @@ import pytest
 from websockets import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from models.checkpoint import TrainingRecord, save_checkpoint
+from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
 from models.config import SamplerConfig, preset
 from models.model import EBVLA
 from models.normalize import Statistics
-from models.policy import EnergyPolicy
+from models.policy import EnergyPolicy, Policy
 from models.types import Observation
 from studio import serve
 from studio.serving import MAX_MESSAGE, PolicyServer, ServerThread
@@ -49,7 +49,7 @@ class Gated(EnergyPolicy):
 
 @pytest.fixture(scope="module")
 def policy(debug_checkpoint):
-    policy = Gated.from_pretrained(debug_checkpoint, device="cpu")
+    policy = Gated(load_checkpoint(debug_checkpoint), device="cpu")
     policy.gate, policy.entered, policy.sizes = threading.Event(), threading.Event(), []
     policy.gate.set()
     return policy
@@ -138,7 +138,7 @@ def test_plans_that_wait_together_are_made_together_and_alike(port, policy):
         replies = [future.result(30) for future in (first, *rest)]
     assert policy.sizes == [1, 4]
     for seed, reply in enumerate(replies):
-        alone = EnergyPolicy.plan_batch(policy, [upright(seed)], SamplerConfig(), [0])[0]
+        alone = Policy.plan_batch(policy, [upright(seed)], SamplerConfig(), [0])[0]
         np.testing.assert_allclose(reply["actions"], alone.actions, atol=1e-4)
     for client in clients:
         client.socket.close()
@@ -299,7 +299,7 @@ def test_the_api_key(policy):
 # -- the command -----------------------------------------------------------------------------------
 def test_sigterm_answers_what_is_in_flight(policy, monkeypatch, capsys):
     """The command itself, in this thread, where signals arrive; its client in another."""
-    monkeypatch.setattr(serve.EnergyPolicy, "from_pretrained", lambda *_, **__: policy)
+    monkeypatch.setattr(serve.Policy, "from_pretrained", lambda *_, **__: policy)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -350,4 +350,4 @@ def test_what_can_not_be_served(policy, port, tmp_path):
     statistics = Statistics.fit(np.zeros((9, 6)), np.zeros((9, 8)))
     folder = save_checkpoint(tmp_path / "other", six_axes, statistics, TrainingRecord())
     with pytest.raises(ValueError, match="another robot"):
-        PolicyServer(EnergyPolicy.from_pretrained(folder, device="cpu"))
+        PolicyServer(Policy.from_pretrained(folder, device="cpu"))
