@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.types import Observation
 from studio import demos
 from studio.events import SceneSpec
 from studio.sim.expert import Expert
@@ -140,27 +140,35 @@ def _origin(attempt: Attempt, before: int) -> dict[str, object]:
 class StepLog:
     """What was seen and done, step by step, as a demonstration has it."""
 
-    def __init__(self, sim: LiberoSim) -> None:
+    def __init__(self, sim: LiberoSim, writer: demos.DemoWriter | None = None) -> None:
+        """`writer` takes the pictures; without one they are kept here."""
         self._sim = sim
+        self._writer = writer
         self.actions: list[np.ndarray] = []
         self._executed: list[np.ndarray] = []
-        self._seen: list[Observation] = []
+        self._images: list[Mapping[str, np.ndarray]] = []
+        self._proprio: list[np.ndarray] = []
         self._states: list[np.ndarray] = []
         self._joints: list[np.ndarray] = []
 
     def note(self, action: np.ndarray, executed: np.ndarray) -> None:
         """Keep the present state and the actions that follow it."""
-        self._seen.append(self._sim.observe(size=IMAGE_SIZE))
+        seen = self._sim.observe(size=IMAGE_SIZE)
+        (self._writer or self._images).append(seen.images)
+        self._proprio.append(seen.proprio)
         self._states.append(self._sim.get_state())
         self._joints.append(np.array(self._sim.env.robots[0]._joint_positions))
         self.actions.append(action)
         self._executed.append(executed)
 
     def demonstration(self, attributes: dict[str, object]) -> demos.Demonstration:
-        """All steps as arrays."""
+        """All steps as arrays; the pictures as well, unless the writer has them."""
+        images = None
+        if self._writer is None:
+            images = {c: np.stack([seen[c] for seen in self._images]) for c in demos.IMAGE_KEYS}
         return demos.Demonstration(
-            images={c: np.stack([o.images[c] for o in self._seen]) for c in demos.IMAGE_KEYS},
-            proprio=np.stack([o.proprio for o in self._seen]),
+            images=images,
+            proprio=np.stack(self._proprio),
             joints=np.stack(self._joints),
             states=np.stack(self._states),
             actions=np.stack(self.actions),

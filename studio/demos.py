@@ -1,35 +1,48 @@
 """Demonstrations on disk in LIBERO's own HDF5 format, one `<task>_demo.hdf5` per task.
 
 `write_part` saves one episode as a file of its own, `assemble` joins a task's parts into LIBERO's
-file, `write_file` writes that at once; all write to a temporary name and rename, so that only whole
-files are ever seen.
+file, `write_file` and `one_file` write that at once; all write to a temporary name and rename, so
+that only whole files are ever seen. Pictures come and go a block at a time: half an hour of them
+would take gigabytes of memory.
 LIBERO stores images upside down and says so (`macros_image_convention` = "opengl"); so do we.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
 
+from studio.hdf5 import Draft, whole_hdf5
+
 IMAGE_CONVENTION = "opengl"  # rows bottom to top
 IMAGE_KEYS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": False}
+BLOCK = 64  # steps whose pictures are in memory at once
+
+
+class Pictures(Protocol):
+    """uint8 RGB [T, S, S, 3], upright: an array, or what reads one in slices."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, span: slice) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """One episode of T steps; row t is what was so before `actions[t]`."""
+    """One episode of T steps; row t is what was so before `actions[t]`.
 
-    images: Mapping[str, np.ndarray]  # uint8 RGB [T, S, S, 3] per camera, upright
+    `images` per camera; None when a `DemoWriter` has got them.
+    """
+
+    images: Mapping[str, Pictures] | None
     proprio: np.ndarray  # float32 [T, 8], as Observation.proprio
     joints: np.ndarray  # float64 [T, 7], rad
     states: np.ndarray  # float64 [T, state], flattened MuJoCo states
@@ -42,11 +55,11 @@ class Demonstration:
 
     def __post_init__(self) -> None:
         arrays = [self.proprio, self.joints, self.states, self.executed_actions]
-        arrays += [*self.images.values(), *self.extras.values()]
+        arrays += [*(self.images or {}).values(), *self.extras.values()]
         lengths = {len(a) for a in arrays} | {len(self.actions)}
         if lengths == {0} or len(lengths) != 1:
             raise ValueError(f"demonstration: arrays must be equally long, not {sorted(lengths)}")
-        if set(self.images) != set(IMAGE_KEYS):
+        if self.images is not None and set(self.images) != set(IMAGE_KEYS):
             raise ValueError(f"demonstration: cameras must be {sorted(IMAGE_KEYS)}")
 
 
@@ -91,8 +104,8 @@ def demo_path(folder: Path, task_name: str) -> Path:
 
 def write_part(path: Path, demo: Demonstration) -> None:
     """Save one episode as group `demo` of its own file."""
-    with _whole_file(path) as file:
-        _write_demo(file.create_group("demo"), demo)
+    with whole_hdf5(path) as file:
+        DemoWriter(file, "demo").finish(demo)
 
 
 def assemble(path: Path, header: Mapping[str, str], parts: Sequence[Path]) -> None:
@@ -104,10 +117,11 @@ def assemble(path: Path, header: Mapping[str, str], parts: Sequence[Path]) -> No
     """
     if not parts:
         raise ValueError(f"{path.name}: no episodes to write; collect some first")
-    with _whole_file(path) as file:
+    with whole_hdf5(path) as file:
         data = file.create_group("data")
         total = 0
         for i, part in enumerate(parts):
+            file.check()
             with h5py.File(part, "r") as source:
                 source.copy("demo", data, name=f"demo_{i}")
             total += int(data[f"demo_{i}"].attrs["num_samples"])
@@ -118,12 +132,76 @@ def write_file(
     path: Path, header: Mapping[str, str], demonstrations: Iterable[Demonstration]
 ) -> None:
     """LIBERO's file of some episodes, as `assemble` makes it. Raises OSError on a full disk."""
-    with _whole_file(path) as file:
+    with whole_hdf5(path) as file:
         data, number, total = file.create_group("data"), 0, 0
         for number, demo in enumerate(demonstrations, 1):
-            _write_demo(data.create_group(f"demo_{number - 1}"), demo)
+            DemoWriter(file, f"data/demo_{number - 1}").finish(demo)
             total += len(demo.actions)
         data.attrs.update(dict(header) | {"num_demos": number, "total": total})
+
+
+@contextmanager
+def one_file(path: Path, header: Mapping[str, str]) -> Iterator[DemoWriter]:
+    """LIBERO's file of one episode, in the making. Raises OSError on a full disk."""
+    with whole_hdf5(path) as file:
+        yield DemoWriter(file, "data/demo_0")
+        data, total = file["data"], int(file["data/demo_0"].attrs["num_samples"])
+        data.attrs.update(dict(header) | {"num_demos": 1, "total": total})
+
+
+class DemoWriter:
+    """An episode in the making. Pictures may come first, and go to disk block by block."""
+
+    def __init__(self, file: Draft, name: str) -> None:
+        """A new group `name` of `file`."""
+        self._group, self._check = file.create_group(name), file.check
+        self._latest: list[Mapping[str, np.ndarray]] = []
+
+    def append(self, images: Mapping[str, np.ndarray]) -> None:
+        """The pictures of one more step: uint8 RGB [S, S, 3] per camera, upright.
+
+        Raises OSError when the disk is full.
+        """
+        self._latest.append(images)
+        if len(self._latest) == BLOCK:
+            self._flush()
+
+    def finish(self, demo: Demonstration) -> None:
+        """Everything else. Raises ValueError for another number of pictures, OSError as above."""
+        steps = len(demo.actions)
+        self._flush()
+        if demo.images is not None:
+            for first in range(0, steps, BLOCK):
+                span = slice(first, first + BLOCK)
+                self._extend({name: pictures[span] for name, pictures in demo.images.items()})
+        if any(len(self._group[f"obs/{key}"]) != steps for key in IMAGE_KEYS.values()):
+            raise ValueError(f"demonstration: {steps} steps, but not as many pictures")
+        for key, values in _arrays(demo).items():
+            self._group.create_dataset(key, data=values)
+        self._group.attrs["num_samples"] = steps
+        self._group.attrs["model_file"] = demo.model_xml
+        self._group.attrs["init_state"] = demo.states[0]
+        self._group.attrs.update(demo.attributes)
+
+    def _flush(self) -> None:
+        latest, self._latest = self._latest, []
+        if latest:
+            self._extend({c: np.stack([images[c] for images in latest]) for c in IMAGE_KEYS})
+
+    def _extend(self, images: Mapping[str, np.ndarray]) -> None:
+        """A block of steps, [n, S, S, 3] per camera."""
+        self._check()
+        for camera, key in IMAGE_KEYS.items():
+            rows_flipped = images[camera][:, ::-1]
+            stored = self._group.get(f"obs/{key}")
+            if stored is None:
+                stored = self._create(f"obs/{key}", rows_flipped.shape[1:])
+            stored.resize(len(stored) + len(rows_flipped), axis=0)
+            stored[len(stored) - len(rows_flipped) :] = rows_flipped
+
+    def _create(self, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
+        sizes = {"shape": (0, *shape), "maxshape": (None, *shape), "chunks": (1, *shape)}
+        return self._group.create_dataset(name, dtype=np.uint8, **sizes, **COMPRESSION)
 
 
 def count_demos(path: Path) -> int:
@@ -134,13 +212,13 @@ def count_demos(path: Path) -> int:
         return int(file["data"].attrs["num_demos"])
 
 
-def _write_demo(group: h5py.Group, demo: Demonstration) -> None:
-    steps = len(demo.actions)
-    last = np.zeros(steps, np.uint8)
+def _arrays(demo: Demonstration) -> dict[str, np.ndarray]:
+    """The datasets of an episode but its pictures."""
+    last = np.zeros(len(demo.actions), np.uint8)
     last[-1] = 1
     position, orientation, gripper = np.split(demo.proprio.astype(np.float64), [3, 6], axis=1)
     robot = np.concatenate([gripper, position, _quaternions(orientation)], axis=1)
-    arrays = {
+    return {
         "actions": demo.actions,
         "executed_actions": demo.executed_actions,
         "states": demo.states,
@@ -154,17 +232,6 @@ def _write_demo(group: h5py.Group, demo: Demonstration) -> None:
         "obs/joint_states": demo.joints,
         **demo.extras,
     }
-    for key, values in arrays.items():
-        group.create_dataset(key, data=values)
-    for camera, key in IMAGE_KEYS.items():
-        rows_flipped = demo.images[camera][:, ::-1]
-        group.create_dataset(
-            f"obs/{key}", data=rows_flipped, chunks=(1, *rows_flipped.shape[1:]), **COMPRESSION
-        )
-    group.attrs["num_samples"] = steps
-    group.attrs["model_file"] = demo.model_xml
-    group.attrs["init_state"] = demo.states[0]
-    group.attrs.update(demo.attributes)
 
 
 def _quaternions(axis_angles: np.ndarray) -> np.ndarray:
@@ -172,23 +239,3 @@ def _quaternions(axis_angles: np.ndarray) -> np.ndarray:
     angles = np.linalg.norm(axis_angles, axis=1, keepdims=True)
     half_sinc = 0.5 * np.sinc(angles / (2 * np.pi))  # sin(a/2) / a
     return np.concatenate([axis_angles * half_sinc, np.cos(angles / 2)], axis=1)
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file that appears under `path` only once it is complete.
-
-    It is made in memory: HDF5 crashes its process when a disk fills up. Raises OSError then.
-    """
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        yield file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.getbuffer())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)

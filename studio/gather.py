@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from studio import demos, recording
+from studio.events import SceneSpec
 from studio.library import Library
-from studio.recording import Recording
 from studio.replay import DEMO, header
 
 EXTRAS = ("driver", "camera_pose")
@@ -34,24 +34,27 @@ class Segment:
     """The steps `first` <= t < `last` of a recording, in which `instruction` was asked."""
 
     folder: Path
-    tape: Recording
+    scene: SceneSpec
     instruction: str
     first: int
     last: int
+    success: bool  # at its end
 
-    def read(self) -> demos.Demonstration:
-        """These steps of the replayed recording. Raises OSError without one."""
+    @contextmanager
+    def opened(self) -> Iterator[demos.Demonstration]:
+        """These steps of the replayed recording; its pictures are read as they are sliced.
+
+        Raises OSError without one.
+        """
         span = slice(self.first, self.last)
         with h5py.File(self.folder / DEMO, "r") as file:
             demo = file["data/demo_0"]
             obs = demo["obs"]
-            images = {c: obs[key][span][:, ::-1] for c, key in demos.IMAGE_KEYS.items()}
             proprio = [obs[key][span] for key in ("ee_pos", "ee_ori", "gripper_states")]
             own = {"num_samples", "model_file", "init_state"}
             about = {name: v for name, v in demo.attrs.items() if name not in own}
-            ended = self.last == len(self.tape)
-            return demos.Demonstration(
-                images=images,
+            yield demos.Demonstration(
+                images={c: _Upright(obs[key], span) for c, key in demos.IMAGE_KEYS.items()},
                 proprio=np.concatenate(proprio, axis=1).astype(np.float32),
                 joints=obs["joint_states"][span],
                 states=demo["states"][span],
@@ -60,8 +63,22 @@ class Segment:
                 model_xml=demo.attrs["model_file"],
                 attributes=about | {"recording": self.folder.name, "first_step": self.first},
                 extras={name: demo[name][span] for name in EXTRAS},
-                success=bool(ended and self.tape.success[-1]),
+                success=self.success,
             )
+
+
+class _Upright:
+    """Rows of LIBERO's pictures, the right way up, as `demos.Pictures`."""
+
+    def __init__(self, stored: h5py.Dataset, rows: slice) -> None:
+        self._stored, self._rows = stored, range(*rows.indices(len(stored)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        rows = self._rows[span]
+        return self._stored[rows.start : rows.stop][:, ::-1]
 
 
 def segments(folder: Path, first: int, last: int) -> Iterator[Segment]:
@@ -70,7 +87,16 @@ def segments(folder: Path, first: int, last: int) -> Iterator[Segment]:
     words = [tape.view(step).instruction for step in range(first, last)]
     for instruction, steps in groupby(range(len(words)), words.__getitem__):
         span = list(steps)
-        yield Segment(folder, tape, instruction, first + span[0], first + span[-1] + 1)
+        begins, ends = first + span[0], first + span[-1] + 1
+        success = bool(ends == len(tape) and tape.success[-1])
+        yield Segment(folder, tape.scene, instruction, begins, ends, success)
+
+
+def _demonstrations(parts: Iterable[Segment]) -> Iterator[demos.Demonstration]:
+    """Each opened while it is looked at."""
+    for part in parts:
+        with part.opened() as demonstration:
+            yield demonstration
 
 
 def gather(library: Library, names: Iterable[str], out: Path) -> int:
@@ -85,7 +111,7 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
         if not (folder / DEMO).is_file():
             raise ValueError(f"{name}: replay it first; training needs its pictures")
         for segment in segments(folder, *library.span(name)):
-            scene = segment.tape.scene
+            scene = segment.scene
             tasks[scene.suite, scene.task, scene.layout, segment.instruction].append(segment)
     if not tasks:
         raise ValueError("choose some recordings first")
@@ -95,7 +121,7 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
             file = demos.demo_path(fresh, _file_name(first.instruction))
             if file.exists():  # of another scene
                 file = demos.demo_path(fresh, f"{_file_name(first.instruction)}_{number}")
-            demos.write_file(file, header(first.tape, first.instruction), (p.read() for p in parts))
+            demos.write_file(file, header(first.scene, first.instruction), _demonstrations(parts))
     return sum(map(len, tasks.values()))
 
 

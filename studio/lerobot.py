@@ -34,6 +34,7 @@ FILES_PER_CHUNK = 1000
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 VIDEO_OPTIONS = ["-g", "2", "-bf", "0", "-crf", "18"]
+BLOCK = 64  # steps whose pictures are in memory at once
 SAMPLED = 4  # picture statistics come from every fourth picture
 
 STATE_NAMES = [
@@ -144,9 +145,12 @@ class _Dataset:
         task = self._tasks[demo.instruction]
         first = sum(map(len, self._tables))
         table = _table(self._schema, demo, len(self._episodes), first, task, self._fps)
-        pictures = demo.images[:, :, :, ::-1] if self._mirrored else demo.images
-        span = self._files.write(table, pictures)
-        levels = {key: level_counts(pictures[::SAMPLED, i]) for i, key in enumerate(self._levels)}
+        levels = {key: np.zeros((3, 256), np.int64) for key in lerobot.CAMERA_KEYS}
+        for pictures in self._blocks(demo):
+            self._files.film(pictures)
+            for camera, counts in enumerate(levels.values()):
+                counts += level_counts(pictures[::SAMPLED, camera])
+        span = self._files.end_episode(table)
         self._episodes.append(
             {
                 "episode_index": len(self._episodes),
@@ -163,6 +167,12 @@ class _Dataset:
         self._tables.append(table)
         for key, counts in levels.items():
             self._levels[key] += counts
+
+    def _blocks(self, demo: Trajectory) -> Iterator[np.ndarray]:
+        """Its pictures, uint8 [n, 2, S, S, 3] at a time: an episode may last half an hour."""
+        for first in range(0, len(demo.images), BLOCK):
+            pictures = demo.images[first : first + BLOCK]
+            yield pictures[:, :, :, ::-1] if self._mirrored else pictures
 
     def _open_files(self, demo: Trajectory) -> None:
         """A new task gets new files."""
@@ -272,15 +282,15 @@ class _Files:
         self._data = pq.ParquetWriter(data, schema)
         self._videos = [_video(path, side, fps) for path in self._paths]
 
-    def write(self, table: pa.Table, pictures: np.ndarray) -> dict[str, object]:
-        """Append an episode; returns where it went, as meta/episodes says it.
-
-        pictures: uint8 [T, 2, S, S, 3].
-        """
-        self._data.write_table(table)  # a row group per episode
+    def film(self, pictures: np.ndarray) -> None:
+        """Append pictures of an episode, uint8 [n, 2, S, S, 3]."""
         for camera, video in enumerate(self._videos):
             for picture in pictures[:, camera]:
                 video.send(np.ascontiguousarray(picture))
+
+    def end_episode(self, table: pa.Table) -> dict[str, object]:
+        """Append the rows of an episode; returns where it went, as meta/episodes says it."""
+        self._data.write_table(table)  # a row group per episode
         begins, self._frames = self._frames, self._frames + len(table)
         span = {f"data/{name}": value for name, value in self._place.items()}
         for key in lerobot.CAMERA_KEYS:

@@ -28,6 +28,7 @@ import numpy as np
 from models.trajectory import DRIVERS
 from studio import demos, recording
 from studio.demonstrate import StepLog
+from studio.events import SceneSpec
 from studio.recorder import whole_file
 from studio.recording import Recording, View
 from studio.sim import catalog
@@ -56,15 +57,18 @@ class Report:
 def replay(
     sim: LiberoSim,
     tape: Recording,
+    writer: demos.DemoWriter,
     source: str = ACTIONS,
     tell: Callable[[int], None] = lambda done: None,
 ) -> tuple[demos.Demonstration, Report]:
-    """The episode as a demonstration, and how it compares. `tell` hears of each step done.
+    """The episode as a demonstration, and how it compares; its pictures go to `writer`.
+
+    `tell` hears of each step done.
 
     Raises ValueError when the scene does not exist here, or has other bodies and joints.
     """
     info = sim.load(tape.scene)
-    log, poses = StepLog(sim), []
+    log, poses = StepLog(sim, writer), []
     view, asked = None, info.instruction
     differs, by = None, 0.0
     for step, action in enumerate(tape.actions):
@@ -134,9 +138,8 @@ def _attributes(tape: Recording, report: Report) -> dict[str, Any]:
     }
 
 
-def header(tape: Recording, instruction: str) -> dict[str, str]:
+def header(scene: SceneSpec, instruction: str) -> dict[str, str]:
     """What LIBERO's file says of its task; `instruction` is what was asked."""
-    scene = tape.scene
     return demos.task_header(catalog.bddl_file(scene.suite, scene.task, scene.layout), instruction)
 
 
@@ -149,10 +152,11 @@ def develop(folder: Path, source: str, tell: Callable[[int, int], None]) -> Repo
     pixels = (tape.provenance.get("checkpoint") or {}).get("pixels") or "fast"
     sim = LiberoSim(pixels=pixels)
     try:
-        demo, report = replay(sim, tape, source, lambda done: tell(done, len(tape)))
+        with demos.one_file(folder / DEMO, header(tape.scene, tape.instructions[-1])) as writer:
+            demo, report = replay(sim, tape, writer, source, lambda done: tell(done, len(tape)))
+            writer.finish(demo)
     finally:
         sim.close()
-    demos.write_file(folder / DEMO, header(tape, tape.instructions[-1]), [demo])
     with whole_file(folder / REPORT) as fresh:
         fresh.write_text(json.dumps(asdict(report) | {"faithful": report.faithful}))
     return report

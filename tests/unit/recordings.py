@@ -71,7 +71,7 @@ def develop(folder: Path, side: int = 32) -> None:
     """What a replay would leave: picture t is as bright as t."""
     tape = recording.read(folder)
     steps = len(tape)
-    pictures = np.repeat(np.arange(steps, dtype=np.uint8), side * side * 3)
+    pictures = np.repeat(np.arange(steps).astype(np.uint8), side * side * 3)
     images = {name: pictures.reshape(steps, side, side, 3) for name in demos.IMAGE_KEYS}
     codes = np.array([DRIVERS.index(driver) for driver in tape.drivers], np.uint8)
     demo = demos.Demonstration(
@@ -86,5 +86,5 @@ def develop(folder: Path, side: int = 32) -> None:
         extras={"driver": codes, "camera_pose": np.zeros((steps, 3, 4))},
         success=bool(tape.success[-1]),
     )
-    demos.write_file(folder / DEMO, header(tape, tape.instructions[-1]), [demo])
+    demos.write_file(folder / DEMO, header(tape.scene, tape.instructions[-1]), [demo])
     (folder / REPORT).write_text(json.dumps({"faithful": True, "steps": steps}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +19,14 @@ from fastapi.testclient import TestClient
 
 from models.data import HUMAN, POLICY, load_demonstrations
 from models.policy import EnergyPolicy
-from studio import recording, recording_routes
+from studio import lerobot, recording, recording_routes
 from studio.events import EpisodeEvent, Outcome, SceneSpec
 from studio.gather import gather, segments
 from studio.library import Library
 from studio.rescore import starts
 from studio.tape import TAPE, Tape
 from studio.workshop import Workshop
-from tests.unit.recordings import SCENE, WORDS, Counter, drive, record
+from tests.unit.recordings import SCENE, WORDS, Counter, develop, drive, record
 
 
 @pytest.fixture
@@ -151,6 +152,24 @@ def test_gathered_recordings_load_as_demonstrations_with_their_drivers(library, 
         first = file["data/demo_0"]
         assert first.attrs["recording"] == one and first.attrs["first_step"] == 2
         assert first["rewards"][-1] == 1 and file["data/demo_1/rewards"][-1] == 0  # cut in two
+
+
+def test_a_long_recording_is_gathered_and_exported_in_little_memory(library, tmp_path):
+    name = record(library.path, "h" * 700, developed=False)
+    develop(library.path / name, side=64)
+    pictures = 700 * 2 * 64 * 64 * 3
+    peaks = []
+    for act in (
+        lambda: gather(library, [name], tmp_path / "data"),
+        lambda: lerobot.export(tmp_path / "data", tmp_path / "lerobot", drivers=True),
+    ):
+        tracemalloc.start()
+        act()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < pictures / 2
+    data = load_demonstrations(tmp_path / "data", horizon=8)
+    assert data.images[:, 1, 5, 5, 2].tolist() == [t % 256 for t in range(700)]
 
 
 def test_one_instruction_in_two_scenes_becomes_two_files(library, tmp_path):

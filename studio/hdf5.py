@@ -1,0 +1,89 @@
+"""HDF5 files that are whole or not there, whatever happens to the disk meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+import h5py
+
+
+class Draft(h5py.File):
+    """A file in the making. Whoever writes much of it looks with `check` now and then."""
+
+    def __init__(self, content: _Patient, path: Path) -> None:
+        """`path`: what it is going to be."""
+        super().__init__(content, "w")
+        self._content, self._path = content, path
+
+    def check(self) -> None:
+        """Raises OSError once something did not fit on the disk."""
+        if error := self._content.error:
+            raise OSError(error.errno, error.strerror, str(self._path))
+
+
+@contextmanager
+def whole_hdf5(path: Path) -> Iterator[Draft]:
+    """A file that appears under `path` only once it is complete. Raises OSError on a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _Patient(temporary, "w+") as content:
+            with Draft(content, path) as file:
+                yield file
+            file.check()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Patient(FileIO):
+    """A file that takes everything, as HDF5 crashes its process when a disk fills up.
+
+    What the disk has no room for stays in memory, and `error` says so.
+    """
+
+    error: OSError | None = None
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._rest: list[tuple[int, bytes]] = []  # where it belongs, and what
+
+    def write(self, data: memoryview) -> int:
+        """All of it, wherever."""
+        begin, whole = self.tell(), memoryview(data).cast("B")
+        if not self._fits(whole):
+            self._rest.append((begin, bytes(whole)))
+        self.seek(begin + len(whole))
+        return len(whole)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """What was written there last."""
+        begin, whole = self.tell(), memoryview(buffer).cast("B")
+        super().readinto(whole)
+        for at, data in self._rest:
+            low, high = max(begin, at), min(begin + len(whole), at + len(data))
+            if low < high:
+                whole[low - begin : high - begin] = data[low - at : high - at]
+        self.seek(begin + len(whole))
+        return len(whole)
+
+    def truncate(self, size: int | None = None) -> int:
+        """The file's new size."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def _fits(self, data: memoryview) -> bool:
+        if self.error is None:
+            try:
+                while data:
+                    data = data[super().write(data) :]
+            except OSError as error:
+                self.error = error
+        return self.error is None
