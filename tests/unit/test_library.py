@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from models.data import HUMAN, POLICY, load_demonstrations
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from studio import lerobot, recording, recording_routes
 from studio.events import EpisodeEvent, Outcome, SceneSpec
 from studio.gather import gather, segments
@@ -206,7 +206,7 @@ def session(library):
 
 @pytest.fixture
 def client(tmp_path, session, debug_checkpoint):
-    policy = EnergyPolicy.from_pretrained(debug_checkpoint, device="cpu")
+    policy = Policy.from_pretrained(debug_checkpoint, device="cpu")
     sessions = SimpleNamespace(policy=policy, get={"t": session}.get)
     app = FastAPI()
     workshop = Workshop(tmp_path / "runs")
