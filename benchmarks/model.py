@@ -2,14 +2,15 @@
 
 Times one plan of the tiny preset (random weights, CPU) as the studio makes it, beside the same
 descent that encodes the observation anew at every step and one that only projects its keys and
-values anew; and a landscape slice beside one that evaluates every point, in batches and one at a
-time. Prints the best of
-several runs, and ratios: a shared machine's milliseconds vary, its ratios less.
+values anew; what all cores, bfloat16 and `torch.compile` would bring; and a landscape slice beside
+one that evaluates every point, in batches and one at a time. Prints the best of several runs, and
+ratios: a shared machine's milliseconds vary, its ratios less.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
@@ -69,6 +70,31 @@ def plan_times(model: EBVLA, runs: int, chains: int) -> dict[str, float]:
     }
 
 
+def option_times(model: EBVLA, runs: int) -> dict[str, float]:
+    """Seconds of one plan as the studio makes it, and with one thing changed."""
+    observation, config = inputs(), SamplerConfig()
+    initial, noise = draw_noise(config, (model.config.horizon, model.config.action_dim), [0])
+
+    def plan(head: Callable = model.head.evaluate) -> None:
+        with torch.no_grad():
+            context = model.backbone(*observation)
+            bound = model.head.bind(context)
+        descend(lambda a: head(a, bound.keys_values), initial, noise, config)
+
+    def half() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            plan()
+
+    compiled = torch.compile(model.head.evaluate)
+    times = {"as it is": best_of(runs, plan)}
+    torch.set_num_threads(os.cpu_count() or 1)
+    times["on all cores"] = best_of(runs, plan)
+    torch.set_num_threads(1)
+    times["in bfloat16"] = best_of(runs, half)
+    times["head compiled"] = best_of(runs, lambda: plan(compiled))
+    return times
+
+
 def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
     """Seconds of a grid x grid slice, of all its points in batches, and of one after the other.
 
@@ -114,6 +140,9 @@ def main() -> None:
     for chains in (1, 8):
         print(f"-- {chains} chain(s), K = {SamplerConfig().steps}, {args.threads} thread(s)")
         print_table(plan_times(model, args.runs, chains), "plan, context bound once")
+    print("-- one chain: what else there is")
+    times = option_times(model, args.runs)
+    print_table(times, "as it is")
     print("-- landscape")
     times = slice_times(model, args.runs, args.grid)
     print_table(times, next(iter(times)))
