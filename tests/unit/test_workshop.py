@@ -121,6 +121,9 @@ def test_an_empty_box_is_the_default():
     form = fill(training.TrainForm, {"stride": None, "name": "", "preset": " debug ", "other": 1})
     assert form == training.TrainForm(preset="debug")
     assert options(form) == ["--preset", "debug"]
+    assert training.suggestion({"preset": "debug", "head": "flow"}) == "debug-flow"
+    with pytest.raises(ValueError, match="energy, diffusion, flow"):
+        fill(training.TrainForm, {"head": "magic"})
 
 
 # -- the workspace ------------------------------------------------------------------------------
