@@ -11,6 +11,7 @@ import { trainOn } from "./train.js";
 const PANELS = { library: mountLibrary, viewer: viewer.mount, record: record.mount };
 const FILTERS = { all: "all", human: "driven by hand", kept: "kept", trash: "trash" };
 const HZ = 20; // control steps a second
+const NARROW = "(max-width: 860px)"; // where the viewer is below the list
 const remembered = JSON.parse(recall("studio-recordings") ?? "{}");
 const view = { filter: "all", words: "", selected: null, ...remembered };
 const ticked = new Set();
@@ -70,7 +71,10 @@ function choose({ target }) {
     if (target.tagName !== "INPUT") return;
     if (!ticked.delete(id)) ticked.add(id);
     drawAll();
-  } else if (view.filter !== "trash") keep({ selected: id });
+  } else if (view.filter !== "trash") {
+    keep({ selected: id });
+    if (matchMedia(NARROW).matches) document.getElementById("recordings-viewer").scrollIntoView({ behavior: "smooth" });
+  }
 }
 
 // -- many at once ---------------------------------------------------------------------------------

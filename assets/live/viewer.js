@@ -142,7 +142,7 @@ function titleOf({ id, error, kept, writing, demo, versions, checkpoint: by, mes
     !writing && !error && button("redo", id, "Redo in Live"),
     !writing && button("discard", id, "Discard"),
   ];
-  const words = [by && `policy ${by}`, changed.length && `recorded with ${changed.join(", ")}`, message];
+  const words = [by && `policy ${by}`, changed.length && `recorded with ${changed.join(", ")}`, writing ? "it goes on in Live" : message];
   return `<header class="st-head"><h3>${titleHtml(recording)}</h3>${outcomePill(recording)}
     <span class="st-actions">${actions.filter(Boolean).join("")}</span></header>
     <p class="st-about">${escapeHtml(error ?? words.filter(Boolean).join(" · "))}</p>`;
