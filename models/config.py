@@ -11,6 +11,7 @@ from typing import Literal
 class SamplerConfig:
     """MCMC inference (EB-VLA §II-C); the defaults are the paper's (Table V).
 
+    `grad_cutoff` is the dynamic stop of EBT-Policy (Alg. 2), which EB-VLA has not.
     Raises ValueError when a value is not finite or outside `BOUNDS`.
     """
 
@@ -22,6 +23,7 @@ class SamplerConfig:
     grad_clip: float = 1.0  # c
     action_clamp: float = 10.0  # a_max
     chains: int = 1  # N
+    grad_cutoff: float = 0.0  # ‖g‖ at which a chain has arrived; 0: K_inf steps always
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -45,6 +47,7 @@ SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {
     "grad_clip": (1e-4, 100.0),
     "action_clamp": (0.1, 100.0),
     "chains": (1, 64),
+    "grad_cutoff": (0.0, 100.0),
 }
 
 

@@ -32,6 +32,7 @@ class Descent:
     timestep_energies: Tensor  # [K+1, ..., H], at the unperturbed points
     grad_norms: Tensor  # [K, ...], L2 norm over the chunk, before clipping
     step_sizes: Tensor  # [K, ..., H], α·exp(e_t/τ)
+    updates: Tensor  # int64, of `...` without N: K, or after how many all chains had arrived
 
 
 def update(
@@ -89,14 +90,27 @@ def score(energy: Energy, actions: Tensor, stop: Callable[[], bool] | None = Non
 def descend(
     energy: Energy, initial: Tensor, noise: Tensor | None, config: SamplerConfig
 ) -> Descent:
-    """K updates from `initial` [..., N, H, D_a] with `noise` [K, ..., N, H, D_a] (Eq. 2-3)."""
+    """K updates from `initial` [..., N, H, D_a] with `noise` [K, ..., N, H, D_a] (Eq. 2-3).
+
+    With a `grad_cutoff` a chain makes no further one after that of a gradient no longer than it
+    (EBT-Policy, Alg. 2), and there are no more than some chain needs.
+    """
     points, norms, scales = [initial], [], []
+    arrived = initial.new_zeros(initial.shape[:-2], dtype=torch.bool)  # [..., N]
+    updates = initial.new_full(initial.shape[:-3], config.steps, dtype=torch.long)
     for k in range(config.steps):
         jitter = None if noise is None or config.langevin_std == 0 else noise[k]
         moved, gradient, scale = update(energy, points[-1], jitter, config.step_size, config)
-        points.append(moved)
         norms.append(gradient.flatten(-2).norm(dim=-1))
         scales.append(scale)
+        if not config.grad_cutoff:
+            points.append(moved)
+            continue
+        points.append(torch.where(arrived[..., None, None], points[-1], moved))
+        arrived = arrived | (norms[-1] <= config.grad_cutoff)
+        updates = torch.where(arrived.all(-1), updates.clamp(max=k + 1), updates)
+        if arrived.all():
+            break
     trajectory = torch.stack(points, dim=-4)  # [..., K+1, N, H, D_a]
     flat = score(energy, trajectory.flatten(-4, -3))
     energies = flat.unflatten(-2, trajectory.shape[-4:-2])
@@ -105,6 +119,7 @@ def descend(
         timestep_energies=energies.movedim(-3, 0),
         grad_norms=torch.stack(norms),
         step_sizes=torch.stack(scales),
+        updates=updates,
     )
 
 

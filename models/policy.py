@@ -310,14 +310,16 @@ def _views(obs: Observation) -> np.ndarray:
 def _trace(descent: Descent, row: int) -> DescentTrace:
     """One observation's descent as NumPy arrays."""
 
-    def array(values: Tensor) -> np.ndarray:
-        return values[:, row].cpu().numpy()
+    updates = int(descent.updates[row])
 
-    per_step = array(descent.timestep_energies)
+    def array(values: Tensor, count: int) -> np.ndarray:
+        return values[:count, row].cpu().numpy()
+
+    per_step = array(descent.timestep_energies, updates + 1)
     return DescentTrace(
-        actions=array(descent.actions),
+        actions=array(descent.actions, updates + 1),
         energies=per_step.mean(-1),
         timestep_energies=per_step,
-        grad_norms=array(descent.grad_norms),
-        step_sizes=array(descent.step_sizes),
+        grad_norms=array(descent.grad_norms, updates),
+        step_sizes=array(descent.step_sizes, updates),
     )

@@ -54,6 +54,7 @@ SAMPLER_LOOKS = {
     "grad_clip": Field("c · clip"),
     "action_clamp": Field("a_max · clamp"),
     "chains": Field("N · chains", step=1),
+    "grad_cutoff": Field("‖g‖ that ends it (0: never)", step=0.1),
 }
 
 PRESETS = {"light": lights, "sensor": sensors, "robot": starts}

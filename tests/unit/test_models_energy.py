@@ -161,6 +161,25 @@ def test_descent_goes_down_to_the_minimum_and_scores_the_last_point():
     torch.testing.assert_close(out.timestep_energies[0], quadratic(initial))
 
 
+def test_a_gradient_below_the_cutoff_ends_the_descent_of_its_chain_alone():
+    config = replace(
+        QUIET, steps=60, step_size=0.1, temperature=1000.0, grad_clip=100.0, grad_cutoff=0.5
+    )
+    near = (TARGET + 0.1).expand(1, 1, 8, 7)
+    far = (TARGET + 1.0).expand(1, 1, 8, 7)
+    rows = torch.cat([torch.cat([near, near], dim=1), torch.cat([near, far], dim=1)])  # [2, 2, ...]
+    out = descend(quadratic, rows, None, config)
+    endless = descend(quadratic, rows, None, replace(config, grad_cutoff=0.0))
+    few, many = out.updates.tolist()
+    assert few < many < 60 and endless.updates.tolist() == [60, 60]
+    assert len(out.grad_norms) == many == len(out.actions) - 1
+    assert out.grad_norms[few - 1, 0].max() <= 0.5 < out.grad_norms[few - 2, 0].max()
+    assert torch.equal(out.actions[few, :, 0], out.actions[-1, :, 0])  # arrived, and stays
+    assert torch.equal(out.actions[: few + 1, 0], endless.actions[: few + 1, 0])
+    alone = descend(quadratic, rows[1:], None, config)
+    assert torch.equal(alone.actions[:, 0], out.actions[:, 1])
+
+
 def test_update_is_equation_3_with_elementwise_clipping():
     actions = torch.randn(2, 3, 8, 7)
     config = replace(QUIET, grad_clip=0.3, temperature=50.0)

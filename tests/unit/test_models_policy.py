@@ -50,6 +50,24 @@ def test_checkpoint_round_trip(folder):
     assert [p.name for p in folder.parent.iterdir()] == ["tiny"]  # nothing temporary is left
 
 
+def test_a_plan_that_stops_early_tells_no_more_than_it_did(folder):
+    policy = Policy.from_pretrained(folder, device="cpu")
+    seen = [observation(i) for i in range(4)]
+    norms = [policy.plan(obs, seed=0).trace.grad_norms[5:, 0].min() for obs in seen]
+    sampler = SamplerConfig(grad_cutoff=float(np.median(norms)))
+    together = policy.plan_batch(seen, sampler, [0] * 4)
+    lengths = {len(plan.trace.grad_norms) for plan in together}
+    assert len(lengths) > 1 and min(lengths) < 15
+    for obs, plan in zip(seen, together, strict=True):
+        trace, alone = plan.trace, policy.plan(obs, sampler, 0).trace
+        assert len(trace.actions) == len(trace.energies) == len(trace.grad_norms) + 1
+        assert len(alone.energies) == len(trace.energies)
+        np.testing.assert_allclose(alone.energies, trace.energies, atol=1e-4)
+        np.testing.assert_allclose(
+            plan.final_energy, policy.energies(obs, trace.actions[-1])[0].min(), atol=1e-4
+        )
+
+
 def test_calibration_round_trip(folder):
     assert read_calibration(folder) is None
     write_calibration(folder, Calibration(mu=5.869, sigma=0.407, episodes=120))
