@@ -159,9 +159,9 @@ def record(minutes: float, seed: int) -> Iterator[Sample]:
         yield Sample.of(pid, page)
         for _ in range(SAMPLES):
             hold_random_keys(page, 60 * minutes / SAMPLES, chance)
+            if page.evaluate(f"{STATE}.status") != "running":
+                raise RuntimeError("the episode has ended before its time; try another --seed")
             yield Sample.of(pid, page)
-        if page.evaluate(f"{STATE}.episode") != 1:
-            raise RuntimeError("the episode has ended before its time")
 
 
 def hold_random_keys(page: Page, seconds: float, chance: random.Random) -> None:
