@@ -249,6 +249,13 @@ def _read_json(file: Path) -> dict:
     return data
 
 
+PLANNING = {
+    "energy": "an energy head scores action chunks; plans are found by MCMC descent",
+    "diffusion": "a diffusion head takes the noise out of action chunks",
+    "flow": "a flow-matching head carries noise to action chunks",
+}
+
+
 def model_card(config: ModelConfig, training: TrainingRecord, parameters: int) -> str:
     """README.md with the Hub's front matter."""
     tasks = "\n".join(f"- {text}" for text in training.instructions) or "- none recorded"
@@ -260,8 +267,8 @@ tags: [robotics, vla, energy-based-model, libero]
 ---
 # {config.preset}
 
-An energy-based vision-language-action model: a frozen or small vision-language backbone encodes
-what is seen and asked, and an energy head scores action chunks; plans are found by MCMC descent.
+A vision-language-action model: a frozen or small vision-language backbone encodes what is seen and
+asked, and {PLANNING[config.head]}.
 
 - Parameters stored: {parameters:,}
 - Chunk: {config.horizon} actions of {config.action_dim} dimensions

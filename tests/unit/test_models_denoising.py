@@ -121,7 +121,9 @@ def test_training_fits_a_small_set(tmp_path, data, name):
     assert last["denoising"] < 0.7 * first and "l1" not in last and "energy_gap" not in last
     trainer.save()
     assert math.isfinite(trainer.scores["val_l1"]) and "val_energy" not in trainer.scores
-    assert load_checkpoint(tmp_path / "run" / "last").model.config.head == name
+    last = tmp_path / "run" / "last"
+    assert load_checkpoint(last).model.config.head == name
+    assert f"a {name}" in (last / "README.md").read_text()
 
 
 def test_another_head_begins_with_the_backbone_of_a_checkpoint(tmp_path, data):
