@@ -58,12 +58,10 @@ def wait_for_page(port: int, began: float) -> float:
             time.sleep(0.05)
 
 
-def resident_mb(pid: int) -> float:
-    """Proportional memory of a process, MB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return (
-        next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
-    )
+def resident_mb(pid: int, kind: str = "Pss") -> float:
+    """Proportional memory of a process, MB; "Pss_Anon" is that without the files it maps."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
 
 
 def children(pid: int) -> list[int]:

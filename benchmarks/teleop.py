@@ -134,7 +134,10 @@ def measure(presses: int, events: int, seed: int) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Memory in MB after so many control steps of one episode."""
+    """A process's own memory in MB after so many control steps of one episode.
+
+    Files that it maps are left out: their pages come and go with the machine's other work.
+    """
 
     steps: int
     app: float
@@ -149,7 +152,7 @@ class Sample:
         devtools.detach()
         (simulator,) = children(pid)
         steps = page.evaluate(f"{STATE}.step")
-        return cls(steps, resident_mb(pid), resident_mb(simulator), heap)
+        return cls(steps, *(resident_mb(p, "Pss_Anon") for p in (pid, simulator)), heap)
 
 
 def record(minutes: float, seed: int) -> Iterator[Sample]:

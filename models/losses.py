@@ -2,10 +2,9 @@
 
 A head without an energy has its own loss in place of Eq. 4's.
 
-Eq. 4 shapes the descent and leaves the height of the valley to chance: whatever is added to E(·, C)
-alone changes no plan. Two optional terms (ours, not the paper's) make the height comparable between
-contexts, and so a score of how well a context is known: `level_loss` says that the expert's actions
-lie at one height everywhere, `contrastive_loss` that an action belongs to its own context.
+Eq. 4 shapes the descent and leaves the height of the valley to chance. The optional contrastive
+term (ours, not the paper's) says that an action belongs to its own context: it is what makes the
+height comparable between contexts, and so a score of how well a context is known.
 """
 
 from __future__ import annotations
@@ -58,14 +57,13 @@ def training_loss(
     generator: torch.Generator | None,
     precision: str = "float32",
     contrast: float = 0.0,
-    level: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of the model's head plus |read-out - a*|₁, the mean over elements, and its parts.
 
     With several chains the head is trained from several noises against one encoding.
     With `precision` "bfloat16" the encoding and what the head is asked about it run under
     autocast; the last MCMC step, which is differentiated twice, stays in float32.
-    `contrast` and `level` weigh `contrastive_loss` and `level_loss` of an energy; 0 leaves out.
+    `contrast` weighs `contrastive_loss` of an energy; 0 leaves it out.
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
         context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
@@ -77,11 +75,6 @@ def training_loss(
         loss, parts = denoising_loss(bound, model.head.process, batch, draw, generator, precision)
     readout_l1 = (readout - batch.actions).abs().mean()
     loss, parts = loss + readout_l1, {**parts, "readout_l1": readout_l1.item()}
-    if level:
-        with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
-            apart = level_loss(bound, batch.actions)
-        loss = loss + level * apart
-        parts["level"] = apart.item()
     if contrast:
         with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
             matching = contrastive_loss(bound, batch.actions, _mismatched(model, batch))
@@ -148,15 +141,6 @@ def _mismatched(model: EBVLA, batch: Batch) -> BoundHead | None:
     mask = None if batch.text_mask is None else batch.text_mask[first]
     context = model.backbone(batch.mismatched, batch.proprio[first], batch.text[first], mask)
     return model.head.bind(context).float()
-
-
-def level_loss(energy: BoundHead, actions: Tensor) -> Tensor:
-    """Variance over the batch of E(a*, C), for the expert's actions [B, H, D_a]; B >= 2.
-
-    Lowered by an offset per context alone, so it leaves the descent as it is. With several
-    processes, of the samples of one.
-    """
-    return energy(actions.unsqueeze(1)).float().mean((1, 2)).var()
 
 
 def contrastive_loss(

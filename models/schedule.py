@@ -42,7 +42,6 @@ class TrainConfig:
     warm_k_max: int = 6
     chains_per_sample: int = 1
     contrast: float = 0.0  # weight of the contrastive term, which the paper does not have
-    level: float = 0.0  # weight of the term that keeps valleys at one height; the paper has none
     human_weight: float = 1.0  # of what a person did in recordings, beside a demonstration
     policy_weight: float = 0.0  # of what the policy itself did there; HG-DAgger has none
     wordings: int = 16  # of each instruction, made from synonyms; 1: as given only
@@ -94,7 +93,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "warm_fraction": (0.0, 1.0),
     "chains_per_sample": (1, 64),
     "contrast": (0.0, 10.0),
-    "level": (0.0, 10.0),
     "human_weight": (0.0, 100.0),
     "policy_weight": (0.0, 100.0),
     "wordings": (1, 1000),

@@ -96,7 +96,6 @@ OPTIONS = {
     "warm_k_max": "most MCMC steps at first",
     "chains_per_sample": "noise chains per encoded observation",
     "contrast": "weight of the contrastive term (losses.py); the paper has none",
-    "level": "weight of the term that keeps valleys at one height (losses.py); the paper has none",
     "human_weight": "how often a person's chunk of a recording is drawn beside a demonstration's",
     "policy_weight": "the same of the policy's own chunks there",
     "wordings": "of each instruction, by synonyms; 1 leaves it as given",

@@ -51,8 +51,8 @@ class Trainer:
         device: str = "cpu",
         pixels: str = "fast",
     ) -> None:
-        if (config.contrast or config.level) and model_config.head != "energy":
-            raise ValueError("training: --contrast and --level need --head energy")
+        if config.contrast and model_config.head != "energy":
+            raise ValueError("training: --contrast needs --head energy")
         torch.manual_seed(config.seed)
         self.ranks = Ranks(device)
         self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels
@@ -152,7 +152,7 @@ class Trainer:
         batch = self.batches.training(self.step, int(rng.integers(2**62)))
         loss, parts = training_loss(
             self.model, batch, draw, self.config.sampler, generator, self.config.precision,
-            self.config.contrast, self.config.level,
+            self.config.contrast,
         )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

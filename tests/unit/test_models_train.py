@@ -19,7 +19,7 @@ from models.config import SamplerConfig, preset
 from models.data import load_demonstrations
 from models.energy_head import EnergyHead
 from models.evaluation import Evaluation
-from models.losses import contrastive_loss, level_loss, training_loss
+from models.losses import contrastive_loss, training_loss
 from models.model import EBVLA
 from models.policy import Policy
 from models.schedule import Draw, Schedule, TrainConfig
@@ -180,24 +180,6 @@ def test_mismatched_pictures_are_of_the_same_task(data):
     assert np.array_equal(mixed, data.images) and mixed is not data.images
     data.images[:, 0] = rows[:, None, None, None]
     assert (data.mismatched(rows, rows, rng)[:, 0, 0, 0, 0] != rows).any()
-
-
-def test_the_level_term_evens_the_valleys_out(tmp_path, data):
-    """Energies of the expert's actions come together; what the plans are learnt by stays."""
-    config = replace(CONFIG, steps=60, lr=3e-3, warm_fraction=1.0, warm_k_min=2, warm_k_max=2)
-    found = {}
-    for weight in (1e-6, 1.0):
-        name = str(weight)
-        trainer = Trainer(preset("debug"), replace(config, level=weight), data, tmp_path / name)
-        losses = [trainer.train_step(0.5) for _ in range(60)]
-        found[weight] = [np.mean([line[k] for line in losses[-20:]]) for k in ("level", "l1")]
-    assert found[1.0][0] < 0.2 * found[1e-6][0]
-    assert found[1.0][1] < 1.2 * found[1e-6][1]
-
-
-def test_level_loss_is_the_variance_of_the_energies():
-    actions = torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1)
-    assert level_loss(lambda points: points[..., 0], actions).item() == pytest.approx(7.0)
 
 
 def test_a_contrastive_step_trains_every_part(tmp_path, data):
