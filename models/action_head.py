@@ -112,23 +112,23 @@ class BoundHead:
     """A head for one batch of contexts: actions [B, N, H, D_a] -> what the head says of them."""
 
     def __init__(self, head: ActionTransformer, keys_values: list[tuple[Tensor, Tensor]]) -> None:
-        self._head, self.keys_values = head, keys_values
+        self._head, self._keys_values = head, keys_values
 
     def __call__(self, actions: Tensor, *given: Tensor) -> Tensor:
-        return self._head.evaluate(actions, self.keys_values, *given)
+        return self._head.evaluate(actions, self._keys_values, *given)
 
     @property
     def size(self) -> int:
         """B, the number of contexts."""
-        return len(self.keys_values[0][0])
+        return len(self._keys_values[0][0])
 
     def detach(self) -> BoundHead:
         """The same, cut off from the backbone's graph."""
-        return BoundHead(self._head, [(k.detach(), v.detach()) for k, v in self.keys_values])
+        return BoundHead(self._head, [(k.detach(), v.detach()) for k, v in self._keys_values])
 
     def float(self) -> BoundHead:
         """The same in float32, after an encoding in lower precision."""
-        return BoundHead(self._head, [(k.float(), v.float()) for k, v in self.keys_values])
+        return BoundHead(self._head, [(k.float(), v.float()) for k, v in self._keys_values])
 
 
 class ActionTransformer(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-HEADS = ("energy", "diffusion", "flow")
+Head = Literal["energy", "diffusion", "flow"]
+HEADS: tuple[Head, ...] = get_args(Head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class ModelConfig:
     latents: int = 8  # K_a
     lora_rank: int = 0  # 0 trains the whole language model
     # Action head: the paper's energy, or what to compare it with.
-    head: Literal["energy", "diffusion", "flow"] = "energy"
+    head: Head = "energy"
     head_blocks: int = 4  # L
     head_heads: int = 6
     head_ffn_ratio: int = 4  # SwiGLU inner size / D

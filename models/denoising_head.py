@@ -50,22 +50,22 @@ class Diffusion:
         return uniform
 
     def mix(self, actions: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        signal = self._signal(time)
-        return signal * actions + (1 - signal.square()).sqrt() * noise, noise
+        signal, spread = self._levels(time)
+        return signal * actions + spread * noise, noise
 
     def step(self, noisy: Tensor, said: Tensor, time: Tensor, following: Tensor) -> Tensor:
-        signal, spread = self._signal(time), (1 - self._signal(time).square()).sqrt()
+        (signal, spread), (kept, left) = self._levels(time), self._levels(following)
         guess = ((noisy - spread * said) / signal).clamp(-CLIP, CLIP)
         noise = (noisy - signal * guess) / spread  # what the clipped guess leaves
-        kept = self._signal(following)
-        return kept * guess + (1 - kept.square()).sqrt() * noise
+        return kept * guess + left * noise
 
     @staticmethod
-    def _signal(time: Tensor) -> Tensor:
-        """√ᾱ(t), 1 at t = 0."""
+    def _levels(time: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ(t), 1 at t = 0, and √(1-ᾱ(t))."""
         angle = (time + OFFSET) / (1 + OFFSET) * math.pi / 2
         first = math.cos(OFFSET / (1 + OFFSET) * math.pi / 2)
-        return (angle.cos() / first).clamp(LEAST_SIGNAL, 1.0)
+        signal = (angle.cos() / first).clamp(LEAST_SIGNAL, 1.0)
+        return signal, (1 - signal.square()).sqrt()
 
 
 class Flow:

@@ -86,3 +86,17 @@ class Statistics:
 
 def _floats(values: np.ndarray) -> list[float]:
     return [float(v) for v in values]
+
+
+class Scaled:
+    """What plans in the scales of its `statistics`."""
+
+    statistics: Statistics
+
+    def normalize(self, actions: np.ndarray) -> np.ndarray:
+        """Environment scale -> normalised, [..., D]."""
+        return self.statistics.normalize(actions)
+
+    def denormalize(self, actions: np.ndarray) -> np.ndarray:
+        """Normalised -> environment scale, [..., D]; not clipped."""
+        return self.statistics.denormalize(actions)

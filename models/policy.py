@@ -1,7 +1,7 @@
 """Policy: Observation -> Plan, with a checkpoint's weights, scales and calibration.
 
-EnergyPolicy     plans by descent on an energy, and answers what the landscape looks like
-DenoisingPolicy  plans by taking noise away; it has no energy to tell
+EnergyPolicy     plans by descent on an energy
+DenoisingPolicy  plans by taking noise away; it has no energy to ask about
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.contexts import summary
 from models.denoising_head import denoise
 from models.landscape import slice_2d
 from models.mcmc import Descent, descend, draw_noise, score
-from models.normalize import Statistics
+from models.normalize import Scaled, Statistics
 from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
@@ -66,7 +66,7 @@ class Refined:
     energy_gap: float | None = None
 
 
-class Policy:
+class Policy(Scaled):
     """A loaded checkpoint that plans. Safe to share between threads: one lock guards the model."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
@@ -80,6 +80,7 @@ class Policy:
         self._contexts = known and known.to(self.device)
         self._text = build_text(self.config.text)
         self._lock = threading.Lock()
+        self._looked_into: tuple[Observation, BoundHead] | None = None
 
     @staticmethod
     def from_pretrained(path: str | Path, device: str = "auto") -> Policy:
@@ -143,11 +144,16 @@ class Policy:
 
         This and the two below raise ValueError for a head that has no energy.
         """
-        raise self._no_energy()
+        return _trace(self._descend(self._bind(obs), sampler, [seed]), 0)
 
     def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """E [N] and e_t [N, H] of normalised chunks [N, H, D]. Raises ValueError on their shape."""
-        raise self._no_energy()
+        expected = (self.config.horizon, self.config.action_dim)
+        if actions.ndim != 3 or actions.shape[1:] != expected:
+            raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
+        points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
+        per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
+        return per_step.mean(-1), per_step
 
     def slice_2d(
         self,
@@ -163,23 +169,41 @@ class Policy:
 
         Raises ValueError for numbers out of range, InterruptedError once `stop()` is true.
         """
-        raise self._no_energy()
-
-    def _no_energy(self) -> ValueError:
-        return ValueError(f"a {self.config.head} head has no energy; choose another checkpoint")
+        spans = (span, span) if isinstance(span, int | float) else tuple(span)
+        if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
+            raise ValueError("landscape: grid must lie in [2, 400] and span be positive")
+        if centre.shape != (self.config.horizon, self.config.action_dim):
+            raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
+        axes = [
+            centre[timestep % self.config.horizon, d % self.config.action_dim]
+            + np.linspace(-s, s, grid)
+            for d, s in zip(dims, spans, strict=True)
+        ]
+        return slice_2d(self._bind(obs), centre, timestep, dims, *axes, self.device, stop)
 
     def summarize(self, observations: Sequence[Observation]) -> np.ndarray:
         """What context statistics are fitted to, float32 [B, D] (`models.contexts.summary`)."""
         with self._lock:
             return summary(self._encode(observations)).cpu().numpy()
 
-    def normalize(self, actions: np.ndarray) -> np.ndarray:
-        """Environment scale -> normalised, [..., D]."""
-        return self.statistics.normalize(actions)
+    def _descend(self, energy: BoundHead, sampler: SamplerConfig, seeds: Sequence[int]) -> Descent:
+        shape = (self.config.horizon, self.config.action_dim)
+        initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
+        return descend(energy, initial, noise, sampler)
 
-    def denormalize(self, actions: np.ndarray) -> np.ndarray:
-        """Normalised -> environment scale, [..., D]; not clipped."""
-        return self.statistics.denormalize(actions)
+    def _bind(self, obs: Observation) -> BoundHead:
+        """E(·, C) of one observation; that of the last one asked for is kept.
+
+        To be evaluated without the lock, so that plans of running scenes go on meanwhile.
+        Raises ValueError for a head that has no energy.
+        """
+        if self.config.head != "energy":
+            raise ValueError(f"a {self.config.head} head has no energy; choose another checkpoint")
+        with self._lock:
+            if self._looked_into is None or self._looked_into[0] is not obs:
+                with torch.no_grad():
+                    self._looked_into = obs, self._model.head.bind(self._encode([obs]))
+            return self._looked_into[1]
 
     @torch.no_grad()
     def _encode(self, observations: Sequence[Observation]) -> Context:
@@ -200,43 +224,6 @@ class Policy:
 
 class EnergyPolicy(Policy):
     """Plans by MCMC on E(a, C) (EB-VLA §II-C); the chain of lowest final energy is the plan."""
-
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        super().__init__(checkpoint, device)
-        self._looked_into: tuple[Observation, BoundHead] | None = None
-
-    def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
-        return _trace(self._descend(self._bind(obs), sampler, [seed]), 0)
-
-    def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        expected = (self.config.horizon, self.config.action_dim)
-        if actions.ndim != 3 or actions.shape[1:] != expected:
-            raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
-        points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
-        per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
-        return per_step.mean(-1), per_step
-
-    def slice_2d(
-        self,
-        obs: Observation,
-        centre: np.ndarray,
-        timestep: int = 0,
-        dims: tuple[int, int] = (0, 1),
-        span: float | tuple[float, float] = 1.0,
-        grid: int = 50,
-        stop: Callable[[], bool] | None = None,
-    ) -> LandscapeSlice:
-        spans = (span, span) if isinstance(span, int | float) else tuple(span)
-        if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
-            raise ValueError("landscape: grid must lie in [2, 400] and span be positive")
-        if centre.shape != (self.config.horizon, self.config.action_dim):
-            raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
-        axes = [
-            centre[timestep % self.config.horizon, d % self.config.action_dim]
-            + np.linspace(-s, s, grid)
-            for d, s in zip(dims, spans, strict=True)
-        ]
-        return slice_2d(self._bind(obs), centre, timestep, dims, *axes, self.device, stop)
 
     def _refine(
         self,
@@ -259,22 +246,6 @@ class EnergyPolicy(Policy):
             Refined(trace.actions[-1, chain], trace, chain, gap)
             for trace, chain, gap in zip(traces, chains, gaps, strict=True)
         ]
-
-    def _descend(self, energy: BoundHead, sampler: SamplerConfig, seeds: Sequence[int]) -> Descent:
-        shape = (self.config.horizon, self.config.action_dim)
-        initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
-        return descend(energy, initial, noise, sampler)
-
-    def _bind(self, obs: Observation) -> BoundHead:
-        """E(·, C) of one observation; that of the last one asked for is kept.
-
-        To be evaluated without the lock, so that plans of running scenes go on meanwhile.
-        """
-        with self._lock:
-            if self._looked_into is None or self._looked_into[0] is not obs:
-                with torch.no_grad():
-                    self._looked_into = obs, self._model.head.bind(self._encode([obs]))
-            return self._looked_into[1]
 
 
 class DenoisingPolicy(Policy):

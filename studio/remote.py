@@ -1,4 +1,4 @@
-"""RemotePolicy: an `Policy` that another process, such as a GPU machine's, computes.
+"""RemotePolicy: a `Policy` that another process, such as a GPU machine's, computes.
 
 Each call takes a connection of its own from a pool, so that the server can plan for several
 sessions together. Every request can be asked again, since the same request has the same answer:
@@ -21,6 +21,7 @@ from websockets import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketExc
 from websockets.sync.client import ClientConnection, connect
 
 from models.config import SamplerConfig
+from models.normalize import Scaled
 from models.types import DescentTrace, LandscapeSlice, Observation, Plan
 from studio import openpi
 from studio.extension import EXTENSION, Served, check_robot, slice_of, trace_of
@@ -34,7 +35,7 @@ POLL_S = 0.05  # between looks at `stop()`
 MAX_REPLY = 2**28  # bytes
 
 
-class RemotePolicy:
+class RemotePolicy(Scaled):
     """See the module docstring. Thread-safe."""
 
     device = "auto"  # of a checkpoint that this process loads instead
@@ -112,14 +113,6 @@ class RemotePolicy:
         """As `Policy.slice_2d`; the server stops, too."""
         asked = {"centre": centre, "timestep": timestep, "dims": dims, "span": span, "grid": grid}
         return slice_of(self._ask(obs, {"kind": "slice_2d", **asked}, stop)[EXTENSION]["slice"])
-
-    def normalize(self, actions: np.ndarray) -> np.ndarray:
-        """Environment scale -> normalised, [..., D]."""
-        return self.statistics.normalize(actions)
-
-    def denormalize(self, actions: np.ndarray) -> np.ndarray:
-        """Normalised -> environment scale, [..., D]; not clipped."""
-        return self.statistics.denormalize(actions)
 
     def close(self) -> None:
         """Close the connections; a later call opens one again."""

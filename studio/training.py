@@ -50,11 +50,10 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     if not (data := workspace.inside(form.data)).is_dir():
         raise ValueError(f"{form.data}: there is no such folder")
     argv = [sys.executable, "-m", "models.train", "--preset", form.preset]
-    argv += options(form, {"head"})
     argv += ["--data", shown(data), "--out", shown(workspace.runs / name)]
     if form.init:
         argv += ["--init", shown(workspace.checkpoint(form.init))]
-    argv += options(form, {"stride", "threads", "device"})
+    argv += options(form, {"head", "stride", "threads", "device"})
     return argv + options(config, TUNED)
 
 
