@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -283,7 +283,6 @@ def read_rows(file: Path, since: int = 0) -> tuple[list[dict[str, Any]], int]:
     A line in the making is left for the next look; one that is no JSON object is passed over.
     A file that has become shorter is read from its beginning.
     """
-    rows: list[dict[str, Any]] = []
     try:
         with file.open("rb") as handle:
             if since > handle.seek(0, os.SEEK_END):
@@ -291,10 +290,14 @@ def read_rows(file: Path, since: int = 0) -> tuple[list[dict[str, Any]], int]:
             handle.seek(since)
             data = handle.read()
     except FileNotFoundError:
-        return rows, 0
+        return [], 0
     whole = data[: data.rfind(b"\n") + 1]
-    for line in whole.splitlines():
+    return list(json_objects(whole.splitlines(keepends=True))), since + len(whole)
+
+
+def json_objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON objects among whole lines; what is none is passed over, and a line cut off."""
+    for line in lines:
         with contextlib.suppress(ValueError):
-            if isinstance(row := json.loads(line), dict):
-                rows.append(row)
-    return rows, since + len(whole)
+            if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
+                yield row

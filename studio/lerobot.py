@@ -27,6 +27,7 @@ from tqdm import tqdm
 from models import lerobot
 from models.data import read_demonstrations
 from models.trajectory import DRIVERS, Trajectory
+from studio.demos import BLOCK
 from studio.lerobot_statistics import level_counts, statistics_of
 
 FPS = 20  # LIBERO's control rate
@@ -34,7 +35,6 @@ FILES_PER_CHUNK = 1000
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 VIDEO_OPTIONS = ["-g", "2", "-bf", "0", "-crf", "18"]
-BLOCK = 64  # steps whose pictures are in memory at once
 SAMPLED = 4  # picture statistics come from every fourth picture
 
 STATE_NAMES = [

@@ -74,9 +74,9 @@ class Onlooker(Subscriber):
         self, episode: int, step: int, state: LoopState, seen: Observation, actions: np.ndarray
     ) -> None:
         try:
-            plan = self._policy.plan(seen, state.sampler, plan_seed(state.scene, step))
             chunk = self._policy.normalize(actions)[None]
-            energies, _ = self._policy.energies(seen, chunk)
+            energies, _ = self._policy.energies(seen, chunk)  # first: a head may have none
+            plan = self._policy.plan(seen, state.sampler, plan_seed(state.scene, step))
             if episode == self._episode:
                 self._tell(Comparison(step, float(energies[0]), plan.final_energy))
         except Exception as error:  # of a policy on another machine that is away, say

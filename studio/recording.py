@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import binascii
-import contextlib
 import fcntl
-import json
 import sys
 from array import array
 from collections import defaultdict
@@ -29,6 +27,7 @@ from studio.events import (
     SensorNoise,
 )
 from studio.feed import append_mark
+from studio.jobs import json_objects
 from studio.tape import FORMAT, TAPE, unpack
 
 ACTION, PROPRIO = 7, 8  # numbers of an action and of a hand's proprioception
@@ -115,12 +114,9 @@ def being_written(folder: Path) -> bool:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a tape, one in memory at a time; what is no row is passed over."""
+    """The rows of a tape, one in memory at a time."""
     with path.open("rb") as lines:
-        for line in lines:
-            with contextlib.suppress(ValueError):  # the last line may be cut off
-                if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
-                    yield row
+        yield from json_objects(lines)
 
 
 def _recording(rows: Iterator[dict[str, Any]]) -> Recording:
