@@ -44,8 +44,23 @@ export const live = {
   score: recall("studio-score"), // null: the one that the checkpoint was calibrated for
 };
 
+// A person's edit on its way to the server is not undone by older news: for a moment after `touch`
+// nothing has `settled`, and then the newest state is drawn once more.
+const SETTLE_MS = 1000;
+
+export function edits(draw) {
+  let last = -Infinity;
+  return {
+    touch() {
+      last = performance.now();
+      setTimeout(() => live.state && draw(live.state), 1.1 * SETTLE_MS);
+    },
+    settled: () => performance.now() > last + SETTLE_MS,
+  };
+}
+
 // The score that verdicts go by: the paper's, unless a person chose another that is calibrated.
-export const hasEnergy = () => (live.checkpoint?.head ?? "energy") === "energy";
+const hasEnergy = () => (live.checkpoint?.head ?? "energy") === "energy";
 const usual = () => live.calibration?.score ?? (hasEnergy() ? "final_energy" : "context_distance");
 export const scoreName = () => (live.calibration?.levels?.[live.score] ? live.score : usual());
 export const scoreLabel = () => live.config?.scores[scoreName()] ?? scoreName();

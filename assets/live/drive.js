@@ -1,7 +1,7 @@
 // Driving by hand: who drives, what is held, and how it goes out: on every change, and again ten
 // times a second while anything is held (see studio/teleop.py).
 
-import { live, number, on, recall, remember } from "./bus.js";
+import { edits, live, number, on, recall, remember } from "./bus.js";
 import { toast, typingIn } from "./chrome.js";
 import * as gizmo from "./gizmo.js";
 import * as inputs from "./inputs.js";
@@ -9,7 +9,6 @@ import { send } from "./socket.js";
 
 const HEARTBEAT_MS = 100;
 const ASK_MS = 1000;
-const SETTLE_MS = 1000; // an edit on its way is not undone by older news
 const FRAMES = ["base", "effector", "camera"];
 const DRIVERS = { policy: "Policy", human: "You", shared: "Shared" };
 const COMMANDS = { KeyT: handOver, KeyB: nextFrame, KeyZ: () => faster(-0.1), KeyX: () => faster(0.1) };
@@ -55,7 +54,7 @@ let frame = recall("studio-frame") ?? "camera";
 let count = Math.floor(Math.random() * 2 ** 30); // numbers of one page tell its inputs from another's
 let wheel = { mine: false, taken: false, asking: false, asked: false };
 let asking = null;
-let edited = -Infinity; // when an option was, by hand
+const edited = edits(draw);
 let sent = 0; // changes told to the loop, for whoever counts
 const $ = (selector) => root.querySelector(selector);
 
@@ -215,8 +214,7 @@ function setSpeed(value) {
 function tellAssists() {
   const [upright, workspace, gate] = ["upright", "workspace", "gate"].map((id) => $(`#live-${id}`).checked);
   send("assists", { upright, workspace, gate, limit: Number($("#live-limit").value) });
-  edited = performance.now();
-  setTimeout(() => live.state && draw(live.state), 1.1 * SETTLE_MS);
+  edited.touch();
 }
 
 // -- drawing --------------------------------------------------------------------------------------
@@ -236,7 +234,7 @@ function draw(state) {
   document.body.dataset.driver = driver;
   $("#live-drive-body").hidden = driver === "policy" || wheel.taken;
   for (const button of $("#live-driver").children) button.disabled = wheel.taken;
-  if (assists && performance.now() > edited + SETTLE_MS) {
+  if (assists && edited.settled()) {
     for (const id of ["upright", "workspace", "gate"]) $(`#live-${id}`).checked = assists[id];
     $("#live-limit").value = String(assists.limit);
   }

@@ -1,11 +1,10 @@
 // The guard: when the policy is to stop and ask, and the answers that it may get (studio/guard.py).
 
-import { level, live, on, scoreName, threshold, number } from "./bus.js";
+import { edits, level, live, on, scoreName, threshold, number } from "./bus.js";
 import { choose } from "./drive.js";
 import { send } from "./socket.js";
 
 const CHAINS = 8; // of a plan that is made again
-const SETTLE_MS = 1000; // an edit on its way is not undone by older news
 const TEMPLATE = `
   <label class="st-toggle"><input type="checkbox" id="live-guard-on"> ask for help</label>
   <span class="st-guard-rule">when <select id="live-guard-rule" aria-label="By what the guard judges">
@@ -22,7 +21,7 @@ const ANSWERS = [
 
 let root;
 let banner = null;
-let edited = -Infinity; // when, by hand
+const edited = edits(draw);
 const $ = (selector) => root.querySelector(selector);
 
 export function mount(element) {
@@ -36,14 +35,13 @@ export function mount(element) {
 function tell() {
   const plans = Math.min(20, Math.max(1, Math.round(Number($("#live-guard-plans").value)) || 1));
   send("guard", { on: $("#live-guard-on").checked, rule: $("#live-guard-rule").value, plans, k: live.k, score: scoreName() });
-  edited = performance.now();
-  setTimeout(() => live.state && draw(live.state), 1.1 * SETTLE_MS);
+  edited.touch();
 }
 
 function draw(state) {
   const { guard } = state;
   if (!guard) return;
-  if (performance.now() > edited + SETTLE_MS) {
+  if (edited.settled()) {
     $("#live-guard-on").checked = guard.on;
     $("#live-guard-rule").value = guard.rule;
     $("#live-guard-plans").value = guard.plans;
