@@ -10,19 +10,21 @@ ratios: a shared machine's milliseconds vary, its ratios less.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from benchmarks.heads import observation, plan_of
 from models.config import SamplerConfig, preset
 from models.landscape import slice_2d
 from models.mcmc import descend, draw_noise, score
 from models.model import EBVLA
-from models.text import MINILM_SIZE
+
+CPU = torch.device("cpu")
 
 
 def best_of(runs: int, call: Callable[[], object]) -> float:
@@ -36,21 +38,15 @@ def best_of(runs: int, call: Callable[[], object]) -> float:
     return min(times)
 
 
-def inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """Images, proprio and text of one random observation."""
-    images = torch.randint(0, 256, (1, 2, 128, 128, 3), dtype=torch.uint8)
-    return images, torch.randn(1, 8), torch.randn(1, 1, MINILM_SIZE)
-
-
 def plan_times(model: EBVLA, runs: int, chains: int) -> dict[str, float]:
     """Seconds of one plan: bound once, keys and values each step, everything each step."""
-    observation = inputs()
+    seen = observation(model.config, CPU)
     config = SamplerConfig(chains=chains)
     initial, noise = draw_noise(config, (model.config.horizon, model.config.action_dim), [0])
 
     @torch.no_grad()
     def encode():
-        return model.backbone(*observation)
+        return model.backbone(*seen)
 
     def once():
         descend(model.head.bind(encode()), initial, noise, config)
@@ -72,26 +68,16 @@ def plan_times(model: EBVLA, runs: int, chains: int) -> dict[str, float]:
 
 def option_times(model: EBVLA, runs: int) -> dict[str, float]:
     """Seconds of one plan as the studio makes it, and with one thing changed."""
-    observation, config = inputs(), SamplerConfig()
-    initial, noise = draw_noise(config, (model.config.horizon, model.config.action_dim), [0])
-
-    def plan(head: Callable = model.head.evaluate) -> None:
-        with torch.no_grad():
-            context = model.backbone(*observation)
-            bound = model.head.bind(context)
-        descend(lambda a: head(a, bound.keys_values), initial, noise, config)
-
-    def half() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            plan()
-
-    compiled = torch.compile(model.head.evaluate)
+    steps = SamplerConfig().steps
+    plan = plan_of(model, steps, CPU, torch.float32)
     times = {"as it is": best_of(runs, plan)}
     torch.set_num_threads(os.cpu_count() or 1)
     times["on all cores"] = best_of(runs, plan)
     torch.set_num_threads(1)
-    times["in bfloat16"] = best_of(runs, half)
-    times["head compiled"] = best_of(runs, lambda: plan(compiled))
+    times["in bfloat16"] = best_of(runs, plan_of(model, steps, CPU, torch.bfloat16))
+    compiled = copy.deepcopy(model)
+    compiled.head.evaluate = torch.compile(compiled.head.evaluate)
+    times["head compiled"] = best_of(runs, plan_of(compiled, steps, CPU, torch.float32))
     return times
 
 
@@ -101,7 +87,7 @@ def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
     The last is extrapolated from a row.
     """
     with torch.no_grad():
-        energy = model.head.bind(model.backbone(*inputs()))
+        energy = model.head.bind(model.backbone(*observation(model.config, CPU)))
     centre = np.zeros((model.config.horizon, model.config.action_dim), np.float32)
     axis = np.linspace(-1, 1, grid)
     point = torch.from_numpy(centre)[None, None]
