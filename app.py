@@ -38,7 +38,7 @@ def build(args: Namespace):
     if args.policy:
         policy = RemotePolicy(args.policy)
     else:
-        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
+        policy = Policy.from_pretrained(args.checkpoint, args.device, args.precision)
     if args.serve:
         ServerThread(PolicyServer(policy, api_key=os.environ.get(API_KEY)), args.host, args.serve)
     workshop = Workshop(args.workspace)

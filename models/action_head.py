@@ -11,7 +11,9 @@ because training an energy differentiates twice, which fused attention kernels d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -122,13 +124,22 @@ class BoundHead:
         """B, the number of contexts."""
         return len(self._keys_values[0][0])
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The keys and values, block by block."""
+        return [t for pair in self._keys_values for t in pair]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> BoundHead:
+        """The same head with `change` made to each of its keys and values."""
+        return BoundHead(self._head, [(change(k), change(v)) for k, v in self._keys_values])
+
     def detach(self) -> BoundHead:
         """The same, cut off from the backbone's graph."""
-        return BoundHead(self._head, [(k.detach(), v.detach()) for k, v in self._keys_values])
+        return self.map(Tensor.detach)
 
     def float(self) -> BoundHead:
         """The same in float32, after an encoding in lower precision."""
-        return BoundHead(self._head, [(k.float(), v.float()) for k, v in self._keys_values])
+        return self.map(Tensor.float)
 
 
 class ActionTransformer(nn.Module):
@@ -158,12 +169,22 @@ class ActionTransformer(nn.Module):
         """What the head says of actions [B, N, H, D_a]; heads define it, and what else is given."""
         raise NotImplementedError
 
+    def to_precision(self, dtype: torch.dtype) -> Self:
+        """Projection and blocks in `dtype`; the final norm and what reads it stay as they are."""
+        self.project.to(dtype)
+        self.blocks.to(dtype)
+        return self
+
+    def tokens(self, actions: Tensor) -> Tensor:
+        """Action tokens [B, N, H, D] of actions [B, N, H, D_a]."""
+        return self.project(actions.to(self.project.weight.dtype))
+
     def hidden(self, tokens: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Tokens [B, N, H, D] after all blocks and the final norm."""
         angles = rotary_angles(tokens.shape[2], self.head_size, tokens.device)
         for block, (k, v) in zip(self.blocks, keys_values, strict=True):
             tokens = block(tokens, k, v, angles)
-        return self.norm(tokens)
+        return self.norm(tokens.to(self.norm.weight.dtype))
 
     def forward(self, context: Context, actions: Tensor, *given: Tensor) -> Tensor:
         """bind and evaluate at once."""

@@ -15,7 +15,7 @@ from transformers import Qwen2Config, Qwen2Model
 
 from models.action_head import Context
 from models.config import ModelConfig
-from models.text import MINILM_SIZE, QWEN_REPO
+from models.text import MINILM_SIZE
 from models.vision import build_tower
 
 QWEN_VOCABULARY = 151936
@@ -54,8 +54,8 @@ class Backbone(nn.Module):
         Instead of images, `features` of them: what a frozen tower saw, computed earlier.
         The hidden states of the first N_l layers (embedding included) make the Context.
         """
-        vision = self._vision_tokens(images)
-        words = self.text(text) if hasattr(self, "text") else self._embedding()(text)
+        vision, kind = self._vision_tokens(images), self.place.dtype
+        words = self.text(text.to(kind)) if hasattr(self, "text") else self._embedding()(text)
         latents = self.latents.expand(len(images), -1, -1)
         if text_mask is None:
             text_mask = torch.ones(1, words.shape[1], device=vision.device)
@@ -71,7 +71,7 @@ class Backbone(nn.Module):
         return Context(
             latents=tuple(h[:, -latents.shape[1] :] for h in seen),
             vision=tuple(h[:, start : start + vision.shape[1]] for h in seen),
-            proprio=self.proprio(octaves(proprio, self.config.proprio_octaves)).unsqueeze(1),
+            proprio=self.proprio(octaves(proprio, self.config.proprio_octaves).to(kind))[:, None],
         )
 
     def features(self, images: Tensor) -> Tensor:
@@ -141,31 +141,3 @@ def _language_model(config: ModelConfig) -> Qwen2Model:
         r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"
     )
     return inject_adapter_in_model(lora, model)
-
-
-def load_pretrained(backbone: Backbone) -> None:
-    """Fill the paper's backbone from the Hugging Face hub: Qwen2.5-0.5B, DINOv2-L, SigLIP-So400m.
-
-    Raises ValueError for a preset without pretrained parts, OSError when the hub is out of reach.
-    """
-    if backbone.config.text != "qwen":
-        raise ValueError(f"{backbone.config.preset} has no pretrained parts to load")
-    sources = (
-        (backbone.language, QWEN_REPO),
-        (backbone.vision.dino, "facebook/dinov2-with-registers-large"),
-        (backbone.vision.siglip, "google/siglip-so400m-patch14-224"),
-    )
-    for module, repo in sources:
-        weights = type(module).from_pretrained(repo, dtype=torch.float32).state_dict()
-        missing = _copy_weights(module, weights)
-        if missing:
-            raise ValueError(f"{repo}: no weights for {missing[0]} and {len(missing) - 1} more")
-
-
-def _copy_weights(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """Copy by name, seeing through LoRA's `.base_layer`; returns the names without a source."""
-    own = {name.replace(".base_layer", ""): value for name, value in module.state_dict().items()}
-    with torch.no_grad():
-        for name in own.keys() & weights.keys():
-            own[name].copy_(weights[name])
-    return [name for name in own if name not in weights and "lora_" not in name]

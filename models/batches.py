@@ -16,7 +16,7 @@ from models.normalize import Statistics
 from models.paraphrase import paraphrases
 from models.ranks import Ranks
 from models.schedule import TrainConfig
-from models.text import build_text
+from models.text import Text
 
 MISMATCHED = 4  # one in so many samples is also seen with another moment's picture
 
@@ -25,7 +25,7 @@ class Batches:
     """Samples of the demonstrations as tensors on the device of `ranks`.
 
     train_rows: the samples to learn from. `features`, once there are any, stand for the pictures of
-    training batches. text: "minilm" or "qwen", of `models.text`.
+    training batches.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Batches:
         train_rows: np.ndarray,
         statistics: Statistics,
         config: TrainConfig,
-        text: str,
+        text: Text,
         ranks: Ranks,
     ) -> None:
         self.features: FeatureCache | None = None
@@ -43,7 +43,7 @@ class Batches:
         self._part = ranks.part(config.batch_size)  # this process's part of a batch
         # Wording v of instruction i is text i * wordings + v; the first is the instruction itself.
         wordings = [t for s in data.instructions for t in paraphrases(s, config.wordings)]
-        self.text, self.text_mask = build_text(text)(wordings)
+        self.text, self.text_mask = text(wordings)
 
     def rows(self, step: int) -> np.ndarray:
         """A step's samples, of all processes; epochs are permutations seeded by their number."""

@@ -4,6 +4,7 @@ config.json              architecture (`ModelConfig`) and where it came from (`T
 model.safetensors        weights, without the sentence encoder: that ships in its own package
 dataset_statistics.json  normalisation
 README.md                model card
+tokenizer/               of models that read tokens
 calibration.json         optional: mean and spread of the final energy on nominal episodes
 context_statistics.safetensors
                          optional: where the contexts of training lie (`models.contexts`)
@@ -29,6 +30,7 @@ from models.config import ModelConfig
 from models.contexts import ContextStatistics
 from models.model import EBVLA
 from models.normalize import Statistics
+from models.text import Text
 
 WEIGHTS, CONFIG, STATISTICS, CARD = (
     "model.safetensors", "config.json", "dataset_statistics.json", "README.md",
@@ -107,12 +109,16 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: str | Path, model: EBVLA, statistics: Statistics, training: TrainingRecord
+    folder: str | Path,
+    model: EBVLA,
+    statistics: Statistics,
+    training: TrainingRecord,
+    text: Text | None = None,
 ) -> Path:
     """Write the folder beside its place, then rename: readers see the old or the new one whole.
 
-    Calibration and context statistics are not carried over: they belong to the weights that they
-    were measured with.
+    `text`, if given, leaves with it what the instructions need. Calibration and context statistics
+    are not carried over: they belong to the weights that they were measured with.
     Raises OSError when it cannot be written; nothing is left of the attempt then.
     """
     folder = Path(folder)
@@ -121,6 +127,8 @@ def save_checkpoint(
     fresh.chmod(0o755)
     try:
         _write(fresh, model, statistics, training)
+        if text:
+            text.save(fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise

@@ -51,8 +51,10 @@ SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
+Precision = Literal["float32", "bfloat16"]  # of a policy's weights
 Head = Literal["energy", "diffusion", "flow"]
 HEADS: tuple[Head, ...] = get_args(Head)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)

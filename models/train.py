@@ -31,9 +31,11 @@ from models.config import HEADS, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
 from models.policy import choose_device
+from models.pretrained import load_pretrained
 from models.ranks import Ranks
 from models.run import SETTINGS, StopSignal, claim
 from models.schedule import TrainConfig
+from models.text import build_text
 from models.trainer import Trainer
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file
@@ -58,8 +60,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
     p.add_argument("--pixels", choices=("fast", "faithful"), default="fast",
                    help="renderer of the demonstrations, recorded in the checkpoint")  # fmt: skip
-    p.add_argument("--pretrained", action="store_true",
-                   help="eb-vla-0.5b: start from the hub's Qwen2.5, DINOv2 and SigLIP")  # fmt: skip
+    p.add_argument("--pretrained", nargs="?", const=HUB, metavar="FOLDER",
+                   help="eb-vla-0.5b: start from Qwen2.5, DINOv2 and SigLIP, of the hub or of a "
+                   "folder with one folder for each")  # fmt: skip
     group = p.add_argument_group("schedule (ends at whichever of --steps, --minutes comes first)")
     group.add_argument("--steps", type=int, help="optimiser steps")
     group.add_argument("--minutes", type=float, help="training time")
@@ -75,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+HUB = "hub"
 DEFAULTS = TrainConfig(steps=1)
 NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`
 CHOICES = {
@@ -168,11 +172,11 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
         raise ValueError(f"training: --stride must be at least 1: {args.stride}")
     model = replace(preset(args.preset), head=args.head)
     data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
-    trainer = Trainer(model, config, data, args.out, device, args.pixels)
-    if args.pretrained:
-        from models.backbone import load_pretrained
-
-        load_pretrained(trainer.model.backbone)
+    parts = None if args.pretrained in (None, HUB) else Path(args.pretrained)
+    text = build_text(model.text, args.out / "last" if args.resume else args.init, parts)
+    trainer = Trainer(model, config, data, args.out, device, args.pixels, text)
+    if args.pretrained and not args.resume:
+        load_pretrained(trainer.model.backbone, parts)
         trainer.average.load_state_dict(trainer.model.state_dict())
     if args.init:
         trainer.start_from(args.init)

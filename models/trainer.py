@@ -35,6 +35,7 @@ from models.normalize import Statistics
 from models.ranks import Ranks
 from models.run import STATE, Clock, Metrics
 from models.schedule import Schedule, TrainConfig
+from models.text import Text, build_text
 
 SHOWN = (("l1", "l1"), ("denoising", "noise"), ("readout_l1", "read-out"), ("energy_gap", "gap"))
 
@@ -50,6 +51,7 @@ class Trainer:
         out: Path,
         device: str = "cpu",
         pixels: str = "fast",
+        text: Text | None = None,
     ) -> None:
         if config.contrast and model_config.head != "energy":
             raise ValueError("training: --contrast needs --head energy")
@@ -63,8 +65,9 @@ class Trainer:
             data.actions[self.train_rows].reshape(-1, model_config.action_dim),
             data.proprio[self.train_rows],
         )
+        self.text = text or build_text(model_config.text)
         self.batches = Batches(
-            data, self.train_rows, self.statistics, config, model_config.text, self.ranks
+            data, self.train_rows, self.statistics, config, self.text, self.ranks
         )
         self.model = EBVLA(model_config).to(device)
         # Frozen weights are shared, not copied: they never part.
@@ -264,7 +267,7 @@ class Trainer:
             val_l1=self.scores.get("val_l1"),
             readout_l1=self.scores.get("val_readout_l1"),
         )
-        save_checkpoint(self.out / name, self.average, self.statistics, record)
+        save_checkpoint(self.out / name, self.average, self.statistics, record, self.text)
 
     def _save_state(self) -> None:
         state = {

@@ -52,7 +52,8 @@ class ConvTower(nn.Module):
         self.project = nn.Linear(widths[-1], config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.stages((pixels * 2 - 1).contiguous(memory_format=torch.channels_last))
+        pixels = (pixels * 2 - 1).to(self.project.weight.dtype)
+        maps = self.stages(pixels.contiguous(memory_format=torch.channels_last))
         return self.project(maps.flatten(2).transpose(1, 2))
 
 
@@ -60,7 +61,7 @@ class FusedTower(nn.Module):
     """DINOv2 (ViT-L/14, registers) and SigLIP (So400m/14): features concatenated, projected.
 
     Both take the output before their last layer, as Prismatic does. Weights start at random
-    here; `models.backbone.load_pretrained` fills them. Only the projector is trained.
+    here; `models.pretrained` fills them. Only the projector is trained.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -93,8 +94,9 @@ class FusedTower(nn.Module):
             torch.tensor(v, device=pixels.device).view(3, 1, 1)
             for v in (IMAGENET_MEAN, IMAGENET_STD)
         )
-        dino = self.dino((pixels - mean) / std, output_hidden_states=True)
-        siglip = self.siglip(pixels * 2 - 1, output_hidden_states=True)
+        kind = self.dino.dtype
+        dino = self.dino(((pixels - mean) / std).to(kind), output_hidden_states=True)
+        siglip = self.siglip((pixels * 2 - 1).to(kind), output_hidden_states=True)
         return torch.cat([dino.hidden_states[-2][:, self.skip :], siglip.hidden_states[-2]], dim=-1)
 
 

@@ -6,7 +6,17 @@ import argparse
 import os
 from pathlib import Path
 
+from models.config import PRECISIONS
+
 CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision` of a policy's weights."""
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32",
+        help="of the weights; bfloat16 halves memory on a GPU, energies stay float32",
+    )  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -14,6 +24,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="EB-VLA Studio")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
+    add_precision(parser)
     parser.add_argument(
         "--policy", metavar="URL", help="ws://host:8000: the policy server that plans instead"
     )

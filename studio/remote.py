@@ -20,7 +20,7 @@ import numpy as np
 from websockets import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from models.config import SamplerConfig
+from models.config import Precision, SamplerConfig
 from models.normalize import Scaled
 from models.types import DescentTrace, LandscapeSlice, Observation, Plan
 from studio import openpi
@@ -39,6 +39,7 @@ class RemotePolicy(Scaled):
     """See the module docstring. Thread-safe."""
 
     device = "auto"  # of a checkpoint that this process loads instead
+    precision: Precision = "float32"
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         """Connect to `url`, such as ws://host:8000; the API key may be in the environment.

@@ -43,6 +43,7 @@ import sys
 from pathlib import Path
 
 from models.policy import Policy
+from studio.arguments import add_precision
 from studio.batching import MAX_BATCH
 from studio.openpi import API_KEY
 from studio.ports import check_port
@@ -57,6 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", type=Path, default=default, help="checkpoint folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
+    add_precision(parser)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the whole network")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--api-key", default=os.environ.get(API_KEY), help=f"or ${API_KEY}")
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
         check_port(args.host, args.port)
-        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
+        policy = Policy.from_pretrained(args.checkpoint, args.device, args.precision)
         server = PolicyServer(
             policy, api_key=args.api_key, max_queue=args.max_queue, max_batch=args.max_batch
         )

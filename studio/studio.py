@@ -76,7 +76,7 @@ class Studio:
         Raises ValueError when it cannot be used here; the one before stays.
         """
         before = self.sessions.policy
-        policy = Policy.from_pretrained(path, device=str(before.device))
+        policy = Policy.from_pretrained(path, str(before.device), before.precision)
         if policy.checkpoint.pixels != before.checkpoint.pixels:
             raise ValueError(
                 f"{policy.checkpoint.pixels} pixels, but the scenes here are drawn with "

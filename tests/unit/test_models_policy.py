@@ -159,6 +159,19 @@ def test_a_batch_plans_what_each_observation_plans_alone(folder):
         np.testing.assert_allclose(plan.actions, policy.plan(obs, seed=seed).actions, atol=1e-4)
 
 
+def test_in_bfloat16_it_plans_nearly_the_same_and_energies_stay_float32(folder):
+    exact, coarse = (Policy.from_pretrained(folder, "cpu", p) for p in ("float32", "bfloat16"))
+    half = [p.element_size() for p in coarse._model.backbone.parameters()]
+    assert set(half) == {2} and coarse._model.head.energy.weight.dtype == torch.float32
+    for seed in range(4):
+        plan, other = (policy.plan(observation(seed), seed=seed) for policy in (exact, coarse))
+        spread = np.ptp(plan.trace.energies)
+        np.testing.assert_allclose(other.trace.energies, plan.trace.energies, atol=0.05 * spread)
+        assert np.abs(other.actions - plan.actions).max() < 0.05
+        assert np.unique(other.trace.timestep_energies).size > 100  # no steps of bfloat16
+        np.testing.assert_allclose(other.readout, plan.readout, atol=0.05)
+
+
 def test_instruction_and_image_change_the_energy(folder):
     policy = Policy.from_pretrained(folder, device="cpu")
     actions = np.zeros((1, 8, 7), np.float32)

@@ -1,0 +1,136 @@
+"""The paper's 15 MCMC steps: `python -m benchmarks.descent [--device cuda --dtype bfloat16]`.
+
+The energy head of a preset (the paper's: D = 896, a context of 577 tokens) on random weights and a
+random context, batch 1. `straightforward` is the loop one would write first: the module is called
+at each step, which encodes the context in each block anew, and `backward` computes the gradients of
+all weights on its way to that of the actions. `bound` is ours without, `captured` with its CUDA
+graph. The floor is what reading the weights takes at the bandwidth that this run
+measures: those of the head twice (forward and backward) in each of the K steps.
+Ways take turns and the best turn counts: a shared machine's milliseconds vary, its ratios less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.action_head import Context
+from models.captured import CapturedDescents
+from models.config import PRESETS, ModelConfig, SamplerConfig, preset
+from models.energy_head import EnergyHead
+from models.landscape import slice_2d
+from models.mcmc import descend, draw_noise
+from models.policy import choose_device
+
+STREAMED = 2**28  # bytes copied to measure the bandwidth: more than any cache
+
+
+def random_context(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Context:
+    """One context C of the preset's shape."""
+
+    def states(tokens: int) -> Tensor:
+        return torch.randn(1, tokens, config.hidden_size, device=device, dtype=dtype)
+
+    layers = range(config.layers_extracted)
+    return Context(
+        tuple(states(config.latents) for _ in layers),
+        tuple(states(config.vision_tokens) for _ in layers),
+        states(1),
+    )
+
+
+def straightforward(
+    head: EnergyHead, context: Context, initial: Tensor, noise: Tensor, config: SamplerConfig
+) -> Tensor:
+    """a^(K), by the loop that Eq. 2-3 suggest."""
+    actions = initial
+    for jitter in noise:
+        head.zero_grad()
+        point = (actions + jitter).requires_grad_()
+        energies = head(context, point)
+        energies.mean(-1).sum().backward()
+        scale = config.step_size * torch.exp(energies.detach() / config.temperature)
+        step = scale.unsqueeze(-1) * point.grad.clamp(-config.grad_clip, config.grad_clip)
+        actions = (actions - step).clamp(-config.action_clamp, config.action_clamp).detach()
+    return actions
+
+
+def bandwidth(device: torch.device, runs: int = 5) -> float:
+    """Bytes a second that a large copy reads and writes."""
+    source = torch.ones(STREAMED // 4, device=device)
+    target = torch.empty_like(source)
+    times = [_seconds(lambda: target.copy_(source), device) for _ in range(runs)]
+    return 2 * STREAMED / min(times)
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Until the device is done with it."""
+    started = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and print."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--preset", choices=PRESETS, default="eb-vla-0.5b")
+    p.add_argument("--device", default="auto")
+    p.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    p.add_argument("--threads", type=int, default=torch.get_num_threads())
+    p.add_argument("--turns", type=int, default=5)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device, dtype = choose_device(args.device), getattr(torch, args.dtype)
+    config, sampler = preset(args.preset), SamplerConfig()
+    head = EnergyHead(config).to(device).to_precision(dtype)
+    frozen = EnergyHead(config).to(device).to_precision(dtype).requires_grad_(False)
+    frozen.load_state_dict(head.state_dict())
+    context = random_context(config, device, dtype)
+    shape = (config.horizon, config.action_dim)
+    initial, noise = (t.to(device) for t in draw_noise(sampler, shape, [0]))
+    captured = CapturedDescents()
+    with torch.no_grad():
+        bound = frozen.bind(context)
+
+    def ours(way: Callable) -> Callable[[], Tensor]:
+        @torch.no_grad()
+        def plan() -> Tensor:
+            return way(frozen.bind(context), initial, noise, sampler).actions[-1]
+
+        return plan
+
+    axis = torch.linspace(-1, 1, 50).numpy()
+    centre = initial[0, 0].cpu().numpy()
+    ways: dict[str, Callable[[], object]] = {
+        "straightforward": lambda: straightforward(head, context, initial, noise, sampler),
+        "bound": ours(descend),
+        "slice 50 x 50": lambda: slice_2d(bound, centre, 0, (0, 1), axis, axis, device),
+    }
+    if device.type == "cuda":
+        ways["captured"] = ours(captured)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(args.turns + 1):  # the first warms up
+        for name, way in ways.items():
+            times[name].append(_seconds(way, device))
+    best = {name: min(found[1:]) for name, found in times.items()}
+    weights = sum(w.numel() * w.element_size() for w in frozen.parameters())
+    best["floor"] = 2 * sampler.steps * weights / bandwidth(device)
+    tokens = config.latents + 1 + config.vision_tokens
+    print(
+        f"{args.preset}'s head, {weights / 1e6:.0f} MB, D = {config.hidden_size}, {tokens} context "
+        f"tokens, K = {sampler.steps}, {device}, {args.dtype}, {args.threads} thread(s)\n"
+    )
+    print("| way | time | straightforward / it |\n| --- | --- | --- |")
+    for name, seconds in best.items():
+        print(f"| {name} | {1e3 * seconds:.1f} ms | {best['straightforward'] / seconds:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
