@@ -85,14 +85,23 @@ class SceneRenderer:
 
     @contextmanager
     def _unseen_left_out(self, camera_id: int) -> Iterator[None]:
-        """Geoms wholly beside or behind the camera's square view are not drawn; MuJoCo would."""
+        """Geoms whose box lies beside or behind the camera's square view are not drawn.
+
+        G geoms, S = 5 sides of the view; x to the right, y up, z to the back of the camera.
+        """
         model, data = self._model, self._data
-        rotation = data.cam_xmat[camera_id].reshape(3, 3)
-        right, up, back = ((data.geom_xpos - data.cam_xpos[camera_id]) @ rotation).T
         slope = math.tan(math.radians(model.cam_fovy[camera_id]) / 2)
-        outside = np.maximum(abs(right), abs(up)) + slope * back  # x sqrt(1 + slope²): distance
-        radius = model.geom_rbound  # 0: a plane
-        unseen = (radius > 0) & ((outside > radius * math.hypot(1, slope)) | (back > radius))
+        outward = np.array(
+            [[1, 0, slope], [-1, 0, slope], [0, 1, slope], [0, -1, slope], [0, 0, 1]]
+        )
+        outward_S3 = outward @ data.cam_xmat[camera_id].reshape(3, 3).T
+        axes_G33 = data.geom_xmat.reshape(-1, 3, 3)
+        middle_G3, half_G3 = np.split(model.geom_aabb, 2, axis=1)
+        middle_G3 = data.geom_xpos + (axes_G33 @ middle_G3[..., None])[..., 0]
+        distance_GS = (middle_G3 - data.cam_xpos[camera_id]) @ outward_S3.T
+        reach_GS = (abs(outward_S3 @ axes_G33) @ half_G3[..., None])[..., 0]
+        plane_G = model.geom_rbound == 0  # endless
+        unseen = (distance_GS > reach_GS).any(axis=1) & ~plane_G
         groups = model.geom_group[unseen]
         model.geom_group[unseen] = _UNSEEN_GROUP
         try:

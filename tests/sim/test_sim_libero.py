@@ -1,5 +1,7 @@
 """LiberoSim on real tasks of every suite, beside stock LIBERO."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from models.types import CAMERAS
 from studio.events import CameraPerturbation, SceneSpec
 from studio.sim import build, catalog
 from studio.sim.libero_sim import SETTLE_ACTION, SETTLE_STEPS, LiberoSim
+from studio.sim.renderer import SceneRenderer
 
 GOAL = SceneSpec("libero_goal", 3, init=2, seed=5)
 ACTIONS = np.clip(np.random.default_rng(0).normal(0, 0.5, (25, 7)), -1, 1)
@@ -119,6 +122,23 @@ def test_the_camera_moves_live_and_comes_back(sim):
     sim.set_camera(CameraPerturbation())
     np.testing.assert_array_equal(sim.render("agentview"), nominal)
     np.testing.assert_array_equal(sim.get_state(), state)
+
+
+@pytest.mark.parametrize("suite", ["libero_goal", "libero_object", "libero_10"])
+def test_what_is_not_drawn_would_not_be_seen(sim, suite, monkeypatch):
+    sim.load(SceneSpec(suite, 3))
+    views = [view.camera for view in catalog.libero_plus_views()][::200]
+    for action, view in zip(ACTIONS, [CameraPerturbation(fov=25), *views], strict=False):
+        sim.step(action)
+        sim.set_camera(view)
+        for name in CAMERAS:
+            sim.render(name)
+            renderer, camera = sim._renderer, sim._camera_ids[name]
+            drawn, counted = renderer.draw(camera, 256), renderer._scene.ngeom
+            with monkeypatch.context() as everything:
+                everything.setattr(SceneRenderer, "_unseen_left_out", lambda *_: nullcontext())
+                np.testing.assert_array_equal(drawn, renderer.draw(camera, 256))
+            assert name == "agentview" or counted < renderer._scene.ngeom
 
 
 def test_libero_s_own_field_of_view_is_the_nominal_one(sim):
