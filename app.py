@@ -10,7 +10,7 @@ import os
 import sys
 from argparse import Namespace
 
-from studio.arguments import parse_args
+from studio.arguments import open_policy, parse_args
 from studio.openpi import API_KEY
 from studio.ports import check_port
 
@@ -23,10 +23,8 @@ def build(args: Namespace):
     """The FastAPI application with the page mounted on it. Raises ValueError on bad arguments."""
     import gradio as gr
 
-    from models.policy import Policy
     from studio import lab_routes, recording_routes
     from studio.events import SceneSpec
-    from studio.remote import RemotePolicy
     from studio.server import create_app
     from studio.serving import PolicyServer, ServerThread
     from studio.studio import Studio, check_scene
@@ -35,10 +33,7 @@ def build(args: Namespace):
 
     scene = SceneSpec(args.suite, args.task, args.init)
     check_scene(scene)
-    if args.policy:
-        policy = RemotePolicy(args.policy)
-    else:
-        policy = Policy.from_pretrained(args.checkpoint, args.device, args.precision)
+    policy = open_policy(args)
     if args.serve:
         ServerThread(PolicyServer(policy, api_key=os.environ.get(API_KEY)), args.host, args.serve)
     workshop = Workshop(args.workspace)

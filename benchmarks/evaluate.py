@@ -20,13 +20,13 @@ import numpy as np
 from models.config import SamplerConfig
 from models.policy import Policy
 from models.types import Observation
+from studio.arguments import CHECKPOINT
 from studio.events import Outcome, SceneSpec
 from studio.fleet import LocalFleet
 from studio.loop import plan_seed
 from studio.sim import catalog
 from studio.trials import Trial
 
-CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
 SETTLE = np.array([0.0] * 6 + [-1.0])
 SETTLE_STEPS, PLAN_STEPS = 10, 8
 SIZE = 128  # pixels

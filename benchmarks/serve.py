@@ -21,9 +21,8 @@ import numpy as np
 
 from models.policy import Policy
 from models.types import CAMERAS, Observation
+from studio.arguments import CHECKPOINT
 from studio.remote import RemotePolicy
-
-CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
 
 
 def observation(seed: int) -> Observation:

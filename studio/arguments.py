@@ -1,33 +1,57 @@
-"""The command line of `app.py`."""
+"""The command line of `app.py`, and the options that say which policy plans."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.config import PRECISIONS
+
+if TYPE_CHECKING:
+    from models.policy import Policy
+    from studio.remote import RemotePolicy
 
 CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """`--precision` of a policy's weights."""
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoint plans in this process, and how."""
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32",
         help="of the weights; bfloat16 halves memory on a GPU, energies stay float32",
     )  # fmt: skip
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options, from `argv` or the process's own."""
-    parser = argparse.ArgumentParser(description="EB-VLA Studio")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
-    add_precision(parser)
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """A checkpoint, or a policy server instead."""
+    add_checkpoint(parser)
     parser.add_argument(
         "--policy", metavar="URL", help="ws://host:8000: the policy server that plans instead"
     )
+
+
+def open_policy(args: argparse.Namespace) -> Policy | RemotePolicy:
+    """The policy that the options of `add_policy` name.
+
+    Raises ValueError for a checkpoint that can't be used, OSError for a server out of reach.
+    """
+    if args.policy:
+        from studio.remote import RemotePolicy
+
+        return RemotePolicy(args.policy)
+    from models.policy import Policy
+
+    return Policy.from_pretrained(args.checkpoint, args.device, args.precision)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options, from `argv` or the process's own."""
+    parser = argparse.ArgumentParser(description="EB-VLA Studio")
+    add_policy(parser)
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     parser.add_argument("--port", type=int, default=port)

@@ -30,6 +30,7 @@ from models.config import SamplerConfig
 from models.policy import Policy
 from models.run import StopSignal
 from studio import detection, results, success, trials
+from studio.arguments import add_policy, open_policy
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
 from studio.recorder import whole_file
@@ -37,7 +38,6 @@ from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trials import Trial
 
-CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
 Fleet = LocalFleet | RayFleet
 
 
@@ -95,8 +95,7 @@ def calibrate(rows: Sequence[dict[str, Any]]) -> Calibration:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m studio.evaluate", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--device", default="auto")
+    add_policy(parser)
     parser.add_argument("--suite", default="libero_object", help="one, or several with commas")
     parser.add_argument("--tasks", default="", help="such as 0-9 (default: all)")
     parser.add_argument("--inits", default="40-44", help="initial states")
@@ -153,9 +152,11 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     if args.calibrate and args.perturb != trials.NOMINAL:
         raise ValueError("--calibrate needs nominal episodes: leave --perturb out")
+    if args.policy and (args.calibrate or args.ray):
+        raise ValueError("--calibrate and --ray need a checkpoint's folder: leave --policy out")
     wanted = make_trials(args)
     vanilla = results.read_rows(args.against) if args.against else []
-    policy = Policy.from_pretrained(args.checkpoint, device=args.device)
+    policy = open_policy(args)
     fleet = make_fleet(args, policy)
     _write_settings(args, policy, len(wanted))
     with StopSignal() as stop:

@@ -89,7 +89,7 @@ class LocalFleet:
 
     def __init__(self, policy: Policy, sampler: SamplerConfig, workers: int) -> None:
         self._policy, self._sampler, self._count = policy, sampler, workers
-        self._batch = 1 if policy.device.type == "cpu" else workers
+        self._batch = 1 if str(policy.device) == "cpu" else workers
         self._own = threading.local()
         self._workers: list[Worker] = []
 

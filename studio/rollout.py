@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from models.config import SamplerConfig
 from models.policy import Policy
+from studio.arguments import add_policy, open_policy
 from studio.events import (
     LAYOUTS,
     SENSOR_KINDS,
@@ -134,15 +135,13 @@ def scene_of(args: argparse.Namespace) -> SceneSpec:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    default = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
     parser = argparse.ArgumentParser(prog="python -m studio.rollout", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=default)
-    parser.add_argument("--device", default="auto")
+    add_policy(parser)
     parser.add_argument("--suite", default="libero_object")
     parser.add_argument("--task", type=int, default=0)
     parser.add_argument("--init", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--camera", help="20,0,100,0,0: orbit h,v; distance %; turn h,v [; fov]")
+    parser.add_argument("--camera", help="20,0,100,0,0: orbit h,v; distance %%; turn h,v [; fov]")
     parser.add_argument("--light", help="50,0,0,30,20: intensity %%; azimuth, elevation; hue, %%")
     parser.add_argument("--sensor", help=f"fog,3: {', '.join(SENSOR_KINDS)}; severity 1 to 10")
     parser.add_argument("--robot", help="0.1,7: the arm's start moved, rad; direction 1 to 500")
@@ -159,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         perturbation, scene = perturbation_of(args), scene_of(args)
         instruction = SetInstruction(args.instruction).text if args.instruction else None
-        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
+        policy = open_policy(args)
         studio = Studio(policy)
         sim = SimProcess(policy.checkpoint.pixels)
         provenance = {"checkpoint": studio.checkpoint, "versions": studio.versions}

@@ -40,10 +40,9 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 from models.policy import Policy
-from studio.arguments import add_precision
+from studio.arguments import add_checkpoint
 from studio.batching import MAX_BATCH
 from studio.openpi import API_KEY
 from studio.ports import check_port
@@ -52,13 +51,10 @@ from studio.serving import MAX_QUEUE, PolicyServer
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    default = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
     parser = argparse.ArgumentParser(
         prog="python -m studio.serve", description="A policy server that speaks openpi's protocol"
     )
-    parser.add_argument("--checkpoint", type=Path, default=default, help="checkpoint folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
-    add_precision(parser)
+    add_checkpoint(parser)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the whole network")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--api-key", default=os.environ.get(API_KEY), help=f"or ${API_KEY}")

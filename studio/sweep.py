@@ -27,7 +27,7 @@ from models.config import SamplerConfig
 from models.paraphrase import paraphrases
 from models.policy import Policy
 from models.run import StopSignal
-from studio.evaluate import CHECKPOINT
+from studio.arguments import add_policy, open_policy
 from studio.events import CAMERA_BOUNDS, CameraPerturbation, SceneSpec
 from studio.recorder import whole_file
 from studio.scores import SCORES, plan_scores
@@ -157,8 +157,7 @@ def make_points(args: argparse.Namespace) -> list[Point]:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m studio.sweep", description=__doc__)
-    p.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    p.add_argument("--device", default="auto")
+    add_policy(p)
     p.add_argument("--over", choices=("camera", "words"), default="camera")
     p.add_argument("--suite", default="libero_object")
     p.add_argument("--task", type=int, default=0)
@@ -179,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         make_points(args)  # complains before the model is loaded
-        policy = Policy.from_pretrained(args.checkpoint, device=args.device)
+        policy = open_policy(args)
         with StopSignal() as stop:
             left = sweep(args, policy, stop)
     except (ValueError, OSError) as error:

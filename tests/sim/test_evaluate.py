@@ -15,7 +15,7 @@ import psutil
 from models.config import SamplerConfig
 from models.policy import Policy
 from studio import results, sweep
-from studio.evaluate import CHECKPOINT
+from studio.arguments import CHECKPOINT
 from studio.events import Outcome
 from studio.fleet import Worker, provenance
 from studio.scores import SCORES

@@ -1,5 +1,6 @@
 """Bad input on the command line: one clear line on stderr and exit code 2."""
 
+import importlib
 import json
 import socket
 
@@ -22,12 +23,35 @@ def port():
         return str(probe.getsockname()[1])
 
 
+COMMANDS = (
+    "app", "models.train", "models.fit_contexts", "studio.collect", "studio.evaluate",
+    "studio.lerobot", "studio.replay", "studio.report", "studio.rollout", "studio.serve",
+    "studio.sweep",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(command).main(["--help"])
+    assert ended.value.code == 0 and "--" in capsys.readouterr().out
+
+
 def test_a_port_in_use(capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         assert app.main(["--port", str(other.getsockname()[1])]) == 2
     assert "--port" in complaint(capsys)
+
+
+def test_a_policy_server_has_no_folder_to_calibrate_and_must_answer(capsys, port, tmp_path):
+    away = ["--policy", f"ws://127.0.0.1:{port}", "--out", str(tmp_path)]
+    assert evaluate.main([*away, "--calibrate"]) == 2
+    assert "leave --policy out" in complaint(capsys)
+    assert evaluate.main(away) == 2 and rollout.main(away) == 2
+    for line in capsys.readouterr().err.strip().splitlines():
+        assert "ConnectionError" in line and port in line
 
 
 def test_no_checkpoint(capsys, port, tmp_path):
