@@ -16,6 +16,8 @@ unit: setup-test
 bench: setup-test
 	$(PY) -m benchmarks.scene
 	$(PY) -m benchmarks.model
+	$(PY) -m benchmarks.descent
+	$(PY) -m benchmarks.heads
 	$(PY) -m benchmarks.train
 
 setup:
