@@ -13,7 +13,7 @@ from test_models_data import write_demos
 from benchmarks.train import naive_loss, random_batch
 from models import vision
 from models.augment import augment
-from models.backbone import Backbone, _copy_weights
+from models.backbone import Backbone
 from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig, preset
 from models.data import load_demonstrations
@@ -336,13 +336,3 @@ def test_padding_of_the_text_is_not_seen():
     torch.testing.assert_close(masked.latents[-1], other.latents[-1])
     assert masked.vision[-1].isfinite().all()
     assert (masked.latents[-1] - plain.latents[-1]).abs().max() < 0.05  # RoPE moves by two only
-
-
-def test_pretrained_weights_are_copied_beneath_the_adapters():
-    small = replace(preset("debug"), text="qwen", text_first=False)
-    source, target = Backbone(small).language, Backbone(replace(small, lora_rank=4)).language
-    assert _copy_weights(target, source.state_dict()) == []
-    q = target.layers[0].self_attn.q_proj.base_layer.weight
-    assert torch.equal(q, source.layers[0].self_attn.q_proj.weight)
-    incomplete = {k: v for k, v in source.state_dict().items() if k != "norm.weight"}
-    assert _copy_weights(target, incomplete) == ["norm.weight"]
