@@ -55,6 +55,7 @@ class TrainingRecord:
     val_l1: float | None = None  # held-out L1 of a^(K_inf), normalised
     readout_l1: float | None = None
     readout: bool = True  # the read-out was trained
+    contrast: float = 0.0  # weight of the contrastive term (losses.py), which the paper has not
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +286,7 @@ asked, and {PLANNING[config.head]}.
 - Training: {training.samples:,} samples, {training.train_steps:,} steps, \
 {training.train_minutes:.0f} minutes
 - Held-out L1 (normalised actions): {l1}
+- Weight of the contrastive term beside the paper's loss: {training.contrast:g}
 
 Instructions seen in training:
 {tasks}

@@ -266,6 +266,7 @@ class Trainer:
             pixels=self.pixels,
             val_l1=self.scores.get("val_l1"),
             readout_l1=self.scores.get("val_readout_l1"),
+            contrast=self.config.contrast,
         )
         save_checkpoint(self.out / name, self.average, self.statistics, record, self.text)
 
