@@ -145,8 +145,8 @@ class RayFleet:
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         try:
             ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
-        except (ConnectionError, ValueError) as error:
-            raise ValueError(f"--ray {address}: no cluster there ({error})") from None
+        except Exception as error:  # Ray raises it bare when a machine of its own does not start
+            raise ValueError(f"--ray {address or 'local'}: no cluster there ({error})") from None
         self._ray = ray
         self._make = lambda: ray.remote(num_cpus=1, max_restarts=-1)(_RayWorker).remote(
             str(checkpoint.resolve()), device, sampler
