@@ -12,15 +12,15 @@ Ways take turns and the best turn counts: a shared machine's milliseconds vary, 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmarks.turns import best_turns
 from models.action_head import Context
 from models.captured import CapturedDescents
-from models.config import PRESETS, ModelConfig, SamplerConfig, preset
+from models.config import PRECISIONS, PRESETS, ModelConfig, SamplerConfig, preset
 from models.energy_head import EnergyHead
 from models.landscape import slice_2d
 from models.mcmc import descend, draw_noise
@@ -63,17 +63,19 @@ def bandwidth(device: torch.device, runs: int = 5) -> float:
     """Bytes a second that a large copy reads and writes."""
     source = torch.ones(STREAMED // 4, device=device)
     target = torch.empty_like(source)
-    times = [_seconds(lambda: target.copy_(source), device) for _ in range(runs)]
-    return 2 * STREAMED / min(times)
+    copy = _whole(lambda: target.copy_(source), device)
+    return 2 * STREAMED / best_turns({"copy": copy}, runs)["copy"]
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Until the device is done with it."""
-    started = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def _whole(call: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """The same until the device is done with it."""
+
+    def wait() -> None:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return wait
 
 
 def main() -> None:
@@ -81,7 +83,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--preset", choices=PRESETS, default="eb-vla-0.5b")
     p.add_argument("--device", default="auto")
-    p.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    p.add_argument("--dtype", choices=PRECISIONS, default="float32")
     p.add_argument("--threads", type=int, default=torch.get_num_threads())
     p.add_argument("--turns", type=int, default=5)
     args = p.parse_args()
@@ -115,11 +117,7 @@ def main() -> None:
     }
     if device.type == "cuda":
         ways["captured"] = ours(captured)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.turns + 1):  # the first warms up
-        for name, way in ways.items():
-            times[name].append(_seconds(way, device))
-    best = {name: min(found[1:]) for name, found in times.items()}
+    best = best_turns({name: _whole(way, device) for name, way in ways.items()}, args.turns)
     weights = sum(w.numel() * w.element_size() for w in frozen.parameters())
     best["floor"] = 2 * sampler.steps * weights / bandwidth(device)
     tokens = config.latents + 1 + config.vision_tokens

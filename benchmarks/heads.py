@@ -8,14 +8,14 @@ take turns and the best turn counts: a shared machine's milliseconds vary, its r
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from models.config import PRESETS, ModelConfig, SamplerConfig, preset
+from benchmarks.turns import best_turns
+from models.config import PRECISIONS, PRESETS, ModelConfig, SamplerConfig, preset
 from models.denoising_head import denoise
 from models.mcmc import descend, draw_noise
 from models.model import EBVLA
@@ -62,7 +62,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--preset", choices=PRESETS, default="eb-vla-tiny")
     p.add_argument("--device", default="auto")
-    p.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    p.add_argument("--dtype", choices=PRECISIONS, default="float32")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--turns", type=int, default=10)
     args = p.parse_args()
@@ -74,13 +74,7 @@ def main() -> None:
         model = EBVLA(replace(preset(args.preset), head=head)).eval().requires_grad_(False)
         model.to(device)
         plans |= {(h, k): plan_of(model, k, device, dtype) for h, k in PLANS if h == head}
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in plans}
-    for _ in range(args.turns + 1):  # the first warms up
-        for key, plan in plans.items():
-            start = time.perf_counter()
-            plan()
-            times[key].append(time.perf_counter() - start)
-    best = {key: min(found[1:]) for key, found in times.items()}
+    best = best_turns(plans, args.turns)
     print(f"| {args.preset}, {device}, {args.dtype} | steps | plan | ratio |")
     print("| --- | --- | --- | --- |")
     for (head, steps), seconds in best.items():
