@@ -135,7 +135,7 @@ def make_fleet(args: argparse.Namespace, policy: Policy) -> Fleet:
     workers = (os.cpu_count() or 1) if args.workers == "auto" else int(args.workers)
     if args.ray:
         address = None if args.ray == "local" else args.ray
-        return RayFleet(address, args.checkpoint, args.device, sampler, workers)
+        return RayFleet(address, args.checkpoint, args.device, sampler, workers, args.precision)
     return LocalFleet(policy, sampler, workers)
 
 

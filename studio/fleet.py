@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from models.config import SamplerConfig
+from models.config import Precision, SamplerConfig
 from models.policy import Policy
 from studio.batching import Batcher
 from studio.helm import Controller
@@ -136,6 +136,7 @@ class RayFleet:
         device: str,
         sampler: SamplerConfig,
         workers: int,
+        precision: Precision = "float32",
     ) -> None:
         try:
             import ray
@@ -149,7 +150,7 @@ class RayFleet:
             raise ValueError(f"--ray {address or 'local'}: no cluster there ({error})") from None
         self._ray = ray
         self._make = lambda: ray.remote(num_cpus=1, max_restarts=-1)(_RayWorker).remote(
-            str(checkpoint.resolve()), device, sampler
+            str(checkpoint.resolve()), device, sampler, precision
         )
         self._count = workers
 
@@ -183,8 +184,10 @@ class RayFleet:
 class _RayWorker:
     """A `Worker` with a policy of its own, in a process of the cluster."""
 
-    def __init__(self, checkpoint: str, device: str, sampler: SamplerConfig) -> None:
-        policy = Policy.from_pretrained(checkpoint, device)
+    def __init__(
+        self, checkpoint: str, device: str, sampler: SamplerConfig, precision: Precision
+    ) -> None:
+        policy = Policy.from_pretrained(checkpoint, device, precision)
         self._worker = Worker(policy, sampler, policy.checkpoint.pixels, provenance(policy))
 
     def run(self, trial: Trial) -> dict[str, Any]:
