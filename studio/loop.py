@@ -111,6 +111,8 @@ class ControlLoop(Telling):
     def tick(self) -> float:
         """One control step if running; returns the seconds until the next tick is due."""
         if self.state.status is not Status.RUNNING:
+            if self.state.status in (Status.PAUSED, Status.ENDED):
+                self._catch_up()
             return IDLE_S
         if (wait := self._pace.wait()) > 0:
             return wait
@@ -123,9 +125,8 @@ class ControlLoop(Telling):
             return away.retry_s
         return self._pace.stepped(self.state.hz)
 
-    def _drain(self, wait: float) -> bool:
-        """Apply the waiting commands, sleeping up to `wait` for the first; True to end."""
-        timeout = wait
+    def _drain(self, timeout: float) -> bool:
+        """Apply the waiting commands, sleeping up to `timeout` s for the first; True to end."""
         while True:
             try:
                 command = self._commands.get(block=timeout > 0, timeout=timeout)
@@ -141,7 +142,7 @@ class ControlLoop(Telling):
         handlers: dict[type, Callable] = {
             LoadScene: lambda c: self._load(c.scene),
             Reset: lambda c: self._load(self.state.scene),
-            Run: lambda c: self._start(None),
+            Run: lambda c: self._start(),
             Pause: lambda c: self._pause(),
             Advance: self._advance,
             SetSpeed: lambda c: self._set(hz=float(np.clip(c.hz, 0.0, MAX_HZ))),
@@ -193,15 +194,14 @@ class ControlLoop(Telling):
         if old.driver != "policy":
             self._mark("driver", old.driver)
         self._line_up(Sequence(items, old.sequence.after))
-        if self._pictures:
-            self._show(self._sim.frames())
+        self._look()
 
-    def _start(self, until: int | None) -> None:
+    def _start(self) -> None:
         if self.state.status in (Status.EMPTY, Status.ENDED, Status.ERROR):
             self._load(self.state.scene)  # Run after the end plays the episode again
         self._answer("continue")
         self._helm.pilot.release()
-        self._until = until
+        self._until = None
         self._pace.restart()
         self._set(status=Status.RUNNING)
 
@@ -210,7 +210,7 @@ class ControlLoop(Telling):
             self._set(status=Status.PAUSED)
 
     def _advance(self, command: Advance) -> None:
-        self._start(None)
+        self._start()
         self._until = self.state.step + (self._helm.chunk_left if command.chunk else command.steps)
 
     def _instruct(self, command: SetInstruction) -> None:
@@ -222,7 +222,7 @@ class ControlLoop(Telling):
         if self.state.help:
             self._answer("retype")
             self._helm.drop()
-            self._start(None)
+            self._start()
 
     def _say(self, text: str) -> bool:
         """The instruction from now on; True if its goal can be tested.
@@ -267,7 +267,7 @@ class ControlLoop(Telling):
         self._mark("driver", driver)
         if asked:
             self._answer("take over")
-            self._start(None)
+            self._start()
 
     def _take(self, command: Drive) -> None:
         if self.state.driver != "policy":
@@ -278,6 +278,7 @@ class ControlLoop(Telling):
         inputs = self._helm.pilot.inputs
         if not self.state.resting or inputs != self.state.inputs:
             self._set(resting=True, inputs=inputs, measured_hz=0.0)
+        self._catch_up()
         self._pace.restart()
         return IDLE_S
 
@@ -302,7 +303,7 @@ class ControlLoop(Telling):
     def _replan(self, command: Replan) -> None:
         self._answer(f"replan with {command.chains} chains")
         self._helm.drop(command.chains)
-        self._start(None)
+        self._start()
 
     def _alter(self, name: str, value: object, describe: Callable[..., str]) -> None:
         """Change the camera, the light, the sensor or the sampler under a running scene."""
@@ -318,7 +319,7 @@ class ControlLoop(Telling):
         self._set(**{name: value}, **pose)
         self._mark(name, describe(value))
         if move and (self.state.resting or self.state.status is not Status.RUNNING):
-            self._show(self._sim.frames())
+            self._look()
 
     # -- one control step ---------------------------------------------------------------------
     def _step(self) -> None:
@@ -328,34 +329,40 @@ class ControlLoop(Telling):
             if self._guard and (reason := self._guard.see(plan, state.guard)):
                 return self._call_for_help(reason)
         move = self._helm.move(state)
-        limit = state.max_steps + (move.driver == "human")
-        last = state.step + 1 in (self._until, limit)
         now = time.monotonic()
-        due = self._every_frame or last or self._pace.frame_is_due(now, state.hz)
+        due = self._every_frame or self._pace.frame_is_due(now, state.hz)
         reply = self._sim.step(move.action, frames=self._pictures and due)
         self._helm.moved(move, reply.proprio)
         self._pace.count(now, bool(reply.jpegs))
         step = state.step + 1
         frame = Frame(step, reply.jpegs, time.time()) if reply.jpegs else None
-        event = StepEvent(
-            step, move.action, reply.proprio, reply.success, move.plan, frame, move.driver
-        )
-        self._tell("on_step", event)
-        inputs, measured = self._helm.pilot.inputs, self._pace.measured_hz
+        done = (move.action, reply.proprio, reply.success, move.plan, frame, move.driver)
+        self._tell("on_step", StepEvent(step, *done))
         self._set(
-            step=step, max_steps=limit, measured_hz=measured, message="", resting=False,
-            inputs=inputs, hand=tuple(map(float, reply.proprio[:6])),
+            step=step, max_steps=state.max_steps + (move.driver == "human"), message="",
+            resting=False, inputs=self._helm.pilot.inputs, measured_hz=self._pace.measured_hz,
+            hand=tuple(map(float, reply.proprio[:6])),
         )  # fmt: skip
         if frame:
-            self._tell("on_frame", frame)
+            self._show(frame)
         self._look_round(reply)
+
+    def _look(self) -> None:
+        """A picture of the scene as it stands."""
+        if self._pictures:
+            self._show(Frame(self.state.step, self._sim.frames(), time.time()))
+
+    def _catch_up(self) -> None:
+        """Pictures give way to control steps; the last step's comes when nothing moves any more."""
+        if self._drawn != self.state.step:
+            self._look()
 
     def _look_round(self, reply: StepReply) -> None:
         """After a step: is the episode over, or the instruction?"""
         state, sequence = self.state, self.state.sequence
         over = reply.success and not sequence.more
-        if over and self._pictures and not reply.jpegs:
-            self._show(self._sim.frames())
+        if over or state.step in (state.max_steps, self._until):
+            self._catch_up()
         if sequence.over(state.step, reply.success):
             self._next_instruction()
         if over:

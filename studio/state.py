@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -101,6 +100,7 @@ class Telling:
     def __init__(self, state: LoopState, subscribers: Iterable[Subscriber]) -> None:
         self.state = state
         self._subscribers = list(subscribers)
+        self._drawn = 0  # step of the newest picture
 
     def _set(self, **changes: object) -> None:
         self.state = replace(self.state, **changes)
@@ -114,8 +114,9 @@ class Telling:
     def _mark(self, kind: str, text: str) -> None:
         self._tell("on_mark", Mark(self.state.step, kind, text))
 
-    def _show(self, jpegs: dict[str, bytes]) -> None:
-        self._tell("on_frame", Frame(self.state.step, jpegs, time.time()))
+    def _show(self, frame: Frame) -> None:
+        self._drawn = frame.step
+        self._tell("on_frame", frame)
 
     def _tell(self, method: str, *args: object) -> None:
         for subscriber in self._subscribers:

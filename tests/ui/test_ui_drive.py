@@ -22,6 +22,8 @@ def until(page: Page, condition: str, seconds: float = 60) -> None:
 
 
 def picture(page: Page) -> str:
+    """The agentview of the newest step: a picture is drawn a little after its step is told."""
+    until(page, f"document.querySelector('[data-frame-step]').dataset.frameStep == {STATE}.step")
     url = page.evaluate("document.getElementById('live-agentview').toDataURL()")
     return hashlib.sha256(url.encode()).hexdigest()
 

@@ -70,6 +70,29 @@ def test_step_and_chunk_pause_again(loop):
     assert loop.state.step == 16
 
 
+def test_what_has_come_to_rest_is_seen_as_it_stands(loop, listener):
+    """Pictures give way to control steps at this speed, but never that of the last one."""
+
+    def seen():
+        return listener.of("on_frame")[-1][0].step
+
+    loop.apply(SetSpeed(0))
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(Advance(5))
+    run_to_end(loop)
+    assert seen() == loop.state.step == 5
+    loop.apply(Run())
+    for _ in range(4):
+        loop.tick()
+    loop.apply(Pause())
+    loop.tick()
+    assert seen() == loop.state.step == 9
+    steps = [args[0].step for args in listener.of("on_frame")]
+    assert len(steps) < 9
+    loop.tick()
+    assert len(listener.of("on_frame")) == len(steps)
+
+
 def test_the_next_plan_uses_the_new_instruction(loop, drifter, listener):
     loop.apply(LoadScene(SceneSpec()))
     loop.apply(Advance(3))
