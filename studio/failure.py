@@ -1,12 +1,14 @@
-"""Does the slope of the energy tell which episodes will fail (EB-VLA §III-D, Table IV)?
+"""Does the energy tell which episodes will fail (EB-VLA §III-D, Table IV)?
 
 At plan-step s an episode is flagged when the slope of a score over its last w plans, by linear
 regression, lies more than k standard deviations above the mean slope. *Slope Start* takes the
-initial energies, *Slope Final* the final ones. A failure is a timeout.
+initial energies, *Slope Final* the final ones. A failure is a timeout. Beside the paper's two
+stand predictors that take the level of a score, its mean over the last w plans, for its slope;
+there k may be negative, as most episodes of a hard study fail.
 
 **Equal steps.** Episodes that succeed end early, so whatever follows the clock (an energy that
 grows with time, or a window that short episodes cannot fill) looks like a perfect predictor when
-the slopes of different times share one threshold. Here a slope is only ever compared with slopes
+the trends of different times share one threshold. Here a trend is only ever compared with trends
 of the same time: mean and deviation are those of all reference episodes that were running at that
 plan, with the same window. An episode that ended before s is judged by its last plan against the
 episodes running then, over as many plans as it had if the window is longer. So a score that
@@ -20,7 +22,7 @@ other; `in_sample` chooses and reports on all of them, as the paper does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -30,10 +32,10 @@ from studio.events import Outcome
 from studio.markdown import markdown
 from studio.measures import Scored, choosing_half
 
-SLOPES = {"Slope Start": "initial_energy", "Slope Final": "final_energy"}
 STEPS = 20  # plan-steps of Table IV
 WINDOWS = tuple(range(2, STEPS + 1))  # plans
 MULTIPLIERS = tuple(round(0.1 * i, 1) for i in range(1, 21))
+ANY_MULTIPLIER = tuple(round(0.1 * i, 1) for i in range(-20, 21))
 CONTROL_HZ = 20.0
 
 
@@ -115,24 +117,57 @@ def slopes(plans: np.ndarray, window: int) -> np.ndarray:
     return out
 
 
-def standing(slope: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(slope - mean) / sd at each plan, over the reference episodes that have this plan.
+def levels(plans: np.ndarray, window: int) -> np.ndarray:
+    """Mean per plan of the last `window` plans, or of all so far if fewer.
 
-    slope: [E, P]; reference: mask [E]. 0, so no verdict, where there is no slope or no spread.
+    plans: [E, P]; returns [E, P], NaN where a plan in the window is NaN.
     """
-    z = np.zeros(slope.shape)
-    for plan in range(slope.shape[1]):
-        known = slope[reference & np.isfinite(slope[:, plan]), plan]
+    ahead = np.pad(plans, ((0, 0), (window - 1, 0)))  # zeros, as if before the first plan
+    views = np.lib.stride_tricks.sliding_window_view(ahead, window, axis=1)
+    return views.sum(-1) / np.minimum(np.arange(1, plans.shape[1] + 1), window)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A trend of one score, and the multiples of its deviation that may be a threshold.
+
+    trend: plans [E, P], window -> [E, P].
+    """
+
+    score: str
+    trend: Callable[[np.ndarray, int], np.ndarray] = slopes
+    multipliers: tuple[float, ...] = MULTIPLIERS
+
+
+PREDICTORS = {
+    "Slope Start": Predictor("initial_energy"),
+    "Slope Final": Predictor("final_energy"),
+    "Level Final": Predictor("final_energy", levels, ANY_MULTIPLIER),
+    "Level of the read-out distance": Predictor("readout_distance", levels, ANY_MULTIPLIER),
+}
+
+
+def standing(trend: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(trend - mean) / sd at each plan, over the reference episodes that have this plan.
+
+    trend: [E, P]; reference: mask [E]. 0, so no verdict, where there is no trend or no spread.
+    """
+    z = np.zeros(trend.shape)
+    for plan in range(trend.shape[1]):
+        known = trend[reference & np.isfinite(trend[:, plan]), plan]
         if len(known) > 1 and np.ptp(known) > 1e-9 * (1 + np.abs(known).max()):
-            z[:, plan] = (slope[:, plan] - known.mean()) / known.std(ddof=1)
+            z[:, plan] = (trend[:, plan] - known.mean()) / known.std(ddof=1)
     return np.nan_to_num(z)
 
 
-def predict(rows: Iterable[Mapping], score: str = SLOPES["Slope Final"]) -> Prediction:
+def predict(
+    rows: Iterable[Mapping], predictor: Predictor = PREDICTORS["Slope Final"]
+) -> Prediction:
     """Table IV from rows of the evaluation, nominal and perturbed together as in the paper.
 
     Raises ValueError unless both halves have a success and a failure.
     """
+    score = predictor.score
     scored = Scored.of(rows, score)
     failed = np.array([row["outcome"] == Outcome.TIMEOUT for row in scored.rows], dtype=bool)
     [half] = choosing_half(scored.rows)
@@ -142,19 +177,22 @@ def predict(rows: Iterable[Mapping], score: str = SLOPES["Slope Final"]) -> Pred
             "evaluate more initial states, or harder views"
         )
     everyone = np.ones(len(failed), dtype=bool)
-    honest, in_sample = _Bench(scored, failed, half), _Bench(scored, failed, everyone)
+    honest, in_sample = (_Bench(predictor, scored, failed, part) for part in (half, everyone))
     steps = [_step(s, scored.rows, honest, in_sample) for s in range(1, STEPS + 1)]
     return Prediction(score, int(np.sum(~failed)), int(np.sum(failed)), steps)
 
 
 class _Bench:
-    """Every rule of the grid on some episodes, whose slopes are the reference too."""
+    """Every rule of the grid on some episodes, whose trends are the reference too."""
 
-    def __init__(self, scored: Scored, failed: np.ndarray, reference: np.ndarray) -> None:
+    def __init__(
+        self, predictor: Predictor, scored: Scored, failed: np.ndarray, reference: np.ndarray
+    ) -> None:
         self.failed, self.reference = failed, reference
+        self._multipliers = predictor.multipliers
         plans = scored.plans[:, :STEPS]
         self.lengths = plans.shape[1] - np.isfinite(plans)[:, ::-1].argmax(1)
-        self._standing = {w: standing(slopes(plans, w), reference) for w in WINDOWS}
+        self._standing = {w: standing(predictor.trend(plans, w), reference) for w in WINDOWS}
 
     def at(self, step: int, window: int) -> np.ndarray:
         """Standing [E] at a plan-step, of the ended ones at their last plan."""
@@ -163,14 +201,13 @@ class _Bench:
 
     def best(self, step: int) -> Rule:
         """The first rule of the highest balanced accuracy on the reference."""
-        failed = self.failed[self.reference]
-        rules = [
-            (window, k, Confusion.of(z > k, failed))
-            for window in WINDOWS[: max(1, step - 1)]
-            for z in [self.at(step, window)[self.reference]]
-            for k in MULTIPLIERS
-        ]
-        return Rule(*max(rules, key=lambda rule: rule[2].balanced_accuracy))
+        failed, ks = self.failed[self.reference], self._multipliers
+        windows = WINDOWS[: max(1, step - 1)]
+        z = np.stack([self.at(step, window)[self.reference] for window in windows])
+        flagged = z[..., None] > np.array(ks)  # [windows, episodes, multipliers]
+        balanced = flagged[:, failed].mean(1) - flagged[:, ~failed].mean(1)  # TPR - FPR
+        i, j = np.unravel_index(balanced.argmax(), balanced.shape)
+        return Rule(windows[i], ks[j], Confusion.of(flagged[i, :, j], failed))
 
 
 def _step(step: int, rows: list[Mapping], honest: _Bench, in_sample: _Bench) -> Step:
@@ -192,16 +229,26 @@ def _step(step: int, rows: list[Mapping], honest: _Bench, in_sample: _Bench) -> 
     )
 
 
+_HEAD = ["step", "window", "std", "acc.", "bal. acc.", "TPR", "spec.",
+         "bal. acc. of those running", "bal. acc. in sample", "warning"]  # fmt: skip
+
+
+def _cells(step: Step) -> list[str]:
+    """A line of Table IV, and what the paper leaves out."""
+    c = step.held_out
+    rates = (c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.specificity)
+    others = (step.running.balanced_accuracy, step.in_sample.confusion.balanced_accuracy)
+    warning = "–" if step.warning_s is None else f"{step.warning_s:.1f} s"
+    rule = [str(step.step), str(step.chosen.window), f"{step.chosen.multiplier:.2f}"]
+    return [*rule, *(f"{r:.1%}" for r in rates + others), warning]
+
+
 def table(prediction: Prediction) -> str:
-    """The paper's Table IV of a prediction, and what the paper leaves out, as Markdown."""
-    head = ["step", "window", "std", "acc.", "bal. acc.", "TPR", "spec.",
-            "bal. acc. of those running", "bal. acc. in sample", "warning"]  # fmt: skip
-    rows = []
-    for step in prediction.steps:
-        c = step.held_out
-        rates = (c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.specificity)
-        others = (step.running.balanced_accuracy, step.in_sample.confusion.balanced_accuracy)
-        warning = "–" if step.warning_s is None else f"{step.warning_s:.1f} s"
-        rule = [str(step.step), str(step.chosen.window), f"{step.chosen.multiplier:.2f}"]
-        rows.append([*rule, *(f"{r:.1%}" for r in rates + others), warning])
-    return markdown(head, rows)
+    """The paper's Table IV of a prediction as Markdown."""
+    return markdown(_HEAD, [_cells(step) for step in prediction.steps])
+
+
+def summary(predictions: Mapping[str, Prediction]) -> str:
+    """The best step of each prediction, by name, as Markdown."""
+    lines = [[name, *_cells(prediction.best)] for name, prediction in predictions.items()]
+    return markdown(["predictor", *_HEAD], lines)

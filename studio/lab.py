@@ -217,9 +217,9 @@ def tables(question: Question) -> dict[str, Any]:
         "success": {"nominal": _rates(nominal), "perturbed": _rates(perturbed)},
         "failure": {},
     }
-    for name, score in failure.SLOPES.items():
+    for name, predictor in failure.PREDICTORS.items():
         try:
-            found["failure"][name] = failure.predict(rows, score).plain()
+            found["failure"][name] = failure.predict(rows, predictor).plain()
         except ValueError as error:
             found["failure"][name] = {"problem": str(error)}
     try:

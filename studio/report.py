@@ -79,13 +79,21 @@ def _sections(
     yield _section("Success, nominal", success.table(nominal))
     yield _section("Success, perturbed", success.table(perturbed))
     yield _section("As published", published.SUCCESS.table, published.SUCCESS.caption)
-    for name, score in failure.SLOPES.items():
-        try:
-            table, note = failure.table(failure.predict([*nominal, *perturbed], score)), ""
-        except ValueError as error:
-            table, note = "", str(error)
-        yield _section(f"Failure prediction, {name}", table, note)
+    yield from _failure_sections([*nominal, *perturbed])
     yield _section("As published", published.FAILURE.table, published.FAILURE.caption)
+
+
+def _failure_sections(rows: list) -> Iterable[str]:
+    known = {}
+    notes = ["Step, window and std are chosen on one half of the episodes, reported on the other."]
+    for name, predictor in failure.PREDICTORS.items():
+        try:
+            known[name] = failure.predict(rows, predictor)
+        except ValueError as error:
+            notes.append(f"{name}: {error}.")
+    yield _section("Failure prediction", failure.summary(known), " ".join(notes))
+    for name, prediction in known.items():
+        yield _section(f"Failure prediction, {name}", failure.table(prediction))
 
 
 def _section(title: str, markdown: str, note: str = "") -> str:

@@ -112,19 +112,25 @@ function successHtml({ success, published }) {
   return rowsHtml(["task", "episodes", "solved", "success", "95 % interval"], rows) + printed(published.success);
 }
 
+// The step that one half prefers, of each predictor; all of its steps below it, folded.
 function failureHtml({ failure, published }) {
   if (!failure) return "";
+  const rates = (s) => [
+    percent(s.held_out.balanced_accuracy), percent(s.held_out.accuracy), percent(s.held_out.true_positive_rate),
+    percent(s.held_out.specificity), percent(s.in_sample.confusion.balanced_accuracy), s.warning_s === null ? "–" : `${s.warning_s.toFixed(1)} s`,
+  ];
   const head = ["plan", "window", "k", "balanced", "accuracy", "TPR", "specificity", "in sample", "warning"];
-  const own = Object.entries(failure)
-    .map(([name, told]) => {
-      if (told.problem) return `<h3>${escapeHtml(name)}</h3><p class="st-about">${escapeHtml(told.problem)}.</p>`;
-      const rows = told.steps.map((s) => [
-        s.step === told.best ? `<b>${s.step}</b>` : s.step, s.chosen.window, s.chosen.multiplier, percent(s.held_out.balanced_accuracy),
-        percent(s.held_out.accuracy), percent(s.held_out.true_positive_rate), percent(s.held_out.specificity),
-        percent(s.in_sample.confusion.balanced_accuracy), s.warning_s === null ? "–" : `${s.warning_s.toFixed(1)} s`,
-      ]);
-      return `<h3>${escapeHtml(name)} <small>${told.failures} failures, ${told.successes} successes; held out but for "in sample"</small></h3>${rowsHtml(head, rows)}`;
-    })
-    .join("");
-  return own + printed(published.failure);
+  const line = (s) => [s.step, s.chosen.window, s.chosen.multiplier, ...rates(s)];
+  const known = Object.entries(failure).filter(([, told]) => !told.problem);
+  const missing = Object.entries(failure).filter(([, told]) => told.problem);
+  const best = known.map(([name, told]) => [escapeHtml(name), ...line(told.steps[told.best - 1])]);
+  const told = known[0]?.[1];
+  const about = told
+    ? `${told.failures} failures, ${told.successes} successes. Plan, window and k are chosen on one half of the episodes and reported on the other, but for "in sample".`
+    : missing.map(([name, { problem }]) => `${name}: ${problem}.`).join(" ");
+  const every = known.map(
+    ([name, { steps }]) => `<details><summary>${escapeHtml(name)}, every plan</summary>${rowsHtml(head, steps.map(line))}</details>`,
+  );
+  const own = best.length ? rowsHtml(["predictor", ...head], best) + every.join("") : "";
+  return `<p class="st-about">${escapeHtml(about)}</p>${own}${printed(published.failure)}`;
 }

@@ -10,6 +10,7 @@ from sklearn import metrics
 from studio import failure
 
 MAX_PLANS = 30
+OF_FINAL_ENERGY = ("Slope Final", "Level Final")
 
 
 def rows(energies, episodes=400, seed=0):
@@ -51,6 +52,35 @@ def test_slopes_are_scipys(window):
         assert slopes[episode, plan] == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize("window", [2, 5, 9])
+def test_levels_are_means(window):
+    plans = np.random.default_rng(1).normal(size=(3, 12))
+    plans[2, 7:] = np.nan
+    levels = failure.levels(plans, window)
+    assert np.isnan(levels[2, 7:]).all()
+    for episode, plan in [(0, 0), (0, 1), (0, window - 1), (1, 8), (1, 11), (2, 6)]:
+        expected = plans[episode, max(0, plan + 1 - window) : plan + 1].mean()
+        assert levels[episode, plan] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", failure.PREDICTORS)
+def test_the_chosen_rule_is_the_best_of_the_grid(name):
+    predictor = failure.PREDICTORS[name]
+    episodes = rows(rising_when_failing, episodes=60)
+    for row in episodes:
+        row[predictor.score] = row["final_energy"]
+    failed = np.array([row["outcome"] == "timeout" for row in episodes])
+    step = failure.predict(episodes, predictor).steps[3]
+    plans = np.array([row["final_energy"][:4] for row in episodes])  # none ends before
+    best = 0.0
+    for window in (2, 3, 4):
+        trend = predictor.trend(plans, window)[:, 3]
+        z = (trend - trend.mean()) / trend.std(ddof=1)
+        for k in predictor.multipliers:
+            best = max(best, metrics.balanced_accuracy_score(failed, z > k))
+    assert step.in_sample.confusion.balanced_accuracy == pytest.approx(best)
+
+
 def test_a_rising_energy_is_an_early_warning():
     prediction = failure.predict(rows(rising_when_failing))
     best = prediction.best
@@ -68,9 +98,10 @@ def test_a_rising_energy_is_an_early_warning():
      lambda n: np.exp(np.arange(n) / 4), lambda n: -np.cumsum(np.arange(n) % 7)],
 )  # fmt: skip
 def test_elapsed_time_predicts_nothing(clock):
-    """Whatever the energy is, if it depends on the time alone nothing is ever flagged."""
-    prediction = failure.predict(rows(lambda rng, failed, plans: clock(plans), episodes=100))
-    for step in prediction.steps:
+    """Whatever the energy is, if it depends on the time alone its trend tells nothing."""
+    episodes = rows(lambda rng, failed, plans: clock(plans), episodes=100)
+    found = [failure.predict(episodes, failure.PREDICTORS[name]) for name in OF_FINAL_ENERGY]
+    for step in [step for prediction in found for step in prediction.steps]:
         assert step.held_out.balanced_accuracy == step.running.balanced_accuracy == 0.5
         assert step.in_sample.confusion.balanced_accuracy == 0.5
 
@@ -129,6 +160,9 @@ def test_table_and_json():
     prediction = failure.predict(rows(rising_when_failing, episodes=100))
     lines = failure.table(prediction).splitlines()
     assert len(lines) == 22 and lines[2].startswith("| 1 | 2 | 0.10 |")
+    best = prediction.best.step
+    told = failure.summary({"Slope Final": prediction}).splitlines()
+    assert len(told) == 3 and told[2] == lines[best + 1].replace("| ", "| Slope Final | ", 1)
     plain = json.loads(json.dumps(prediction.plain()))
     assert plain["best"] == prediction.best.step
     assert plain["steps"][19]["in_sample"]["confusion"]["specificity"] <= 1
