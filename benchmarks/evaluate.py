@@ -23,7 +23,7 @@ from models.types import Observation
 from studio.arguments import CHECKPOINT
 from studio.events import Outcome, SceneSpec
 from studio.fleet import LocalFleet
-from studio.loop import plan_seed
+from studio.helm import plan_seed
 from studio.sim import catalog
 from studio.trials import Trial
 

@@ -3,11 +3,14 @@
 import importlib
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
 import app
 from studio import evaluate, rollout
+
+ROOT = Path(__file__).parents[2]
 
 
 def complaint(capsys) -> str:
@@ -35,6 +38,11 @@ def test_a_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(command).main(["--help"])
     assert ended.value.code == 0 and "--" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in (ROOT / "benchmarks").glob("[a-z]*.py")))
+def test_a_benchmark_finds_what_it_measures(name):
+    assert importlib.import_module(f"benchmarks.{name}")
 
 
 def test_a_port_in_use(capsys):
