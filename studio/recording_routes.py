@@ -111,8 +111,8 @@ class Archive:
         if not which.checkpoint:
             return self.darkroom.energies(which.name, lambda: own)
         path = self.workspace.checkpoint(which.checkpoint)
-        load = Policy.from_pretrained
-        self.darkroom.energies(which.name, lambda: load(path, device=str(own.device)))
+        device, precision = str(own.device), own.precision
+        self.darkroom.energies(which.name, lambda: Policy.from_pretrained(path, device, precision))
 
     def scores(self, which: Which) -> dict[str, Any]:
         """What a checkpoint's scoring found; {} before. Raises ValueError."""
