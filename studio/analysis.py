@@ -96,7 +96,8 @@ class Analyst:
         except InterruptedError:
             return
         except Exception as error:  # the page shows it in the pane; the session lives on
-            log.warning("%s of plan %d: %s", request.kind, request.plan, error, exc_info=True)
+            bug = not isinstance(error, ValueError)
+            log.warning("%s of plan %d: %s", request.kind, request.plan, error, exc_info=bug)
             deliver({**head, "error": str(error)})
             return
         if not stale():
