@@ -19,6 +19,7 @@ bench: setup-test
 	$(PY) -m benchmarks.descent
 	$(PY) -m benchmarks.heads
 	$(PY) -m benchmarks.train
+	$(PY) -m benchmarks.evaluate
 
 setup:
 	bash .ci/setup

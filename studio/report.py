@@ -79,11 +79,26 @@ def _sections(
     yield _section("Success, nominal", success.table(nominal))
     yield _section("Success, perturbed", success.table(perturbed))
     yield _section("As published", published.SUCCESS.table, published.SUCCESS.caption)
-    yield from _failure_sections([*nominal, *perturbed])
+    yield from _failure_sections(nominal, perturbed)
     yield _section("As published", published.FAILURE.table, published.FAILURE.caption)
 
 
-def _failure_sections(rows: list) -> Iterable[str]:
+def _failure_sections(nominal: list, perturbed: list) -> Iterable[str]:
+    """The best of each predictor, together as in the paper and for each side; then every step."""
+    together = _predictions([*nominal, *perturbed])
+    sides = {
+        "": together,
+        ", nominal": _predictions(nominal),
+        ", perturbed": _predictions(perturbed),
+    }
+    for side, (known, note) in sides.items():
+        yield _section(f"Failure prediction{side}", failure.summary(known), note)
+    for name, prediction in together[0].items():
+        yield _section(f"Failure prediction, {name}", failure.table(prediction))
+
+
+def _predictions(rows: list) -> tuple[dict[str, failure.Prediction], str]:
+    """Those that can be had, and what is to be said about them."""
     known = {}
     notes = ["Step, window and std are chosen on one half of the episodes, reported on the other."]
     for name, predictor in failure.PREDICTORS.items():
@@ -91,9 +106,7 @@ def _failure_sections(rows: list) -> Iterable[str]:
             known[name] = failure.predict(rows, predictor)
         except ValueError as error:
             notes.append(f"{name}: {error}.")
-    yield _section("Failure prediction", failure.summary(known), " ".join(notes))
-    for name, prediction in known.items():
-        yield _section(f"Failure prediction, {name}", failure.table(prediction))
+    return known, " ".join(notes)
 
 
 def _section(title: str, markdown: str, note: str = "") -> str:
