@@ -10,6 +10,7 @@ from studio import evaluate, results
 from studio.evaluate import calibrate
 from studio.scores import SCORES
 from studio.trials import key_of, nominal
+from tests.unit.conftest import room_for
 
 
 def row_of(trial, outcome="success", **more):
@@ -62,6 +63,17 @@ def test_a_crash_is_run_again_and_is_no_failed_episode(tmp_path):
     run(again, tmp_path)
     assert again.ran == [1, 2]
     assert [row["task"] for row in results.read_rows(tmp_path)] == [0, 3, 1]
+
+
+def test_a_full_disk_costs_the_episode_that_found_it_full(tmp_path):
+    outcomes = ["success"] * len(TRIALS)
+    line = len(json.dumps(row_of(TRIALS[0]))) + 1
+    with room_for(line + line // 2), pytest.raises(OSError, match="large"):
+        run(Fleet(*outcomes), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [results.JOURNAL]
+    second = Fleet(*outcomes)
+    assert len(run(second, tmp_path)) == len(TRIALS) and second.ran == [1, 2, 3]
+    assert len(results.read_table(tmp_path / results.TABLE)) == len(TRIALS)
 
 
 def test_another_checkpoint_s_episodes_are_no_results_of_this_one(tmp_path):

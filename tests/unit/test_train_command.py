@@ -1,11 +1,9 @@
 """The command `python -m models.train`: stops, one writer, bad input, several processes."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from models.checkpoint import load_checkpoint, save_checkpoint
 from models.evaluation import Evaluation
 from models.run import STATE, claim
 from models.train import main
+from tests.unit.conftest import room_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,17 +150,6 @@ def test_files_of_other_things_are_one_line(tmp_path, capsys, path, value, says)
     assert main(argv_of(tmp_path, "--steps", "1")) == 2
     text = complaint(capsys)
     assert says in text and "b_demo.hdf5" in text
-
-
-@contextmanager
-def room_for(size):
-    """No file may grow beyond `size` bytes: writes fail as on a full disk, without filling one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [50_000, 400_000], ids=["checkpoint", "state"])
