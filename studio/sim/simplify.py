@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ SPARED_FACES = 1000  # meshes up to this size stay as they are
 def shrink_textures(xml: str, folder: Path) -> str:
     """`xml` (MJCF) with every large texture file replaced by a small copy kept in `folder`."""
     root = ET.fromstring(xml)
-    for texture in root.iterfind("asset/texture[@file]"):
-        if texture.get("gridsize") is None:
-            texture.set("file", _small_copy(texture.get("file"), folder))
+    found = [t for t in root.iterfind("asset/texture[@file]") if t.get("gridsize") is None]
+    files = {texture.get("file") for texture in found}
+    with ThreadPoolExecutor(os.cpu_count()) as readers:  # OpenCV works outside Python's lock
+        copies = dict(zip(files, readers.map(lambda f: _small_copy(f, folder), files), strict=True))
+    for texture in found:
+        texture.set("file", copies[texture.get("file")])
     return ET.tostring(root, encoding="unicode")
 
 
@@ -58,9 +62,9 @@ def thin(model: Any) -> None:
     """Re-knit the visual meshes of a compiled model and switch its reflections off, in place."""
     model.mat_reflectance[:] = 0.0
     textured = _textured_meshes(model)
-    for mesh in _visual_meshes(model):
-        if model.mesh_facenum[mesh] > SPARED_FACES:
-            _thin_mesh(model, mesh, mesh in textured)
+    large = [mesh for mesh in _visual_meshes(model) if model.mesh_facenum[mesh] > SPARED_FACES]
+    with ThreadPoolExecutor(os.cpu_count()) as workers:  # NumPy sorts outside Python's lock
+        list(workers.map(lambda mesh: _thin_mesh(model, mesh, mesh in textured), large))
 
 
 def _visual_meshes(model: Any) -> set[int]:
@@ -189,9 +193,12 @@ def _connected(links: np.ndarray, size: int) -> np.ndarray:
 
 
 def _numbered(rows: np.ndarray) -> np.ndarray:
-    """A number per row; equal rows get the same. (`np.unique` by rows is several times slower.)"""
-    order = np.lexsort(rows.T)
-    differs = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
-    numbers = np.zeros(len(rows), dtype=np.int64)
-    numbers[order[1:]] = np.cumsum(differs)
-    return numbers
+    """A number per row [V, n]; equal rows get the same.
+
+    Rows are told apart by a random linear hash of 64 bits: sorting one number per row is several
+    times faster than sorting rows.
+    """
+    bits = (rows + 0.0 if rows.dtype.kind == "f" else rows).astype(np.float64).view(np.uint64)
+    bits ^= bits >> 32  # a product keeps what its low bits say
+    odd = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
+    return np.unique((bits * odd).sum(1, dtype=np.uint64), return_inverse=True)[1]
