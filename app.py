@@ -30,13 +30,14 @@ def build(args: Namespace):
     from studio.studio import Studio, check_scene
     from studio.ui import page
     from studio.workshop import Workshop, router
+    from studio.workspace import STUDIES
 
     scene = SceneSpec(args.suite, args.task, args.init)
     check_scene(scene)
     policy = open_policy(args)
     if args.serve:
         ServerThread(PolicyServer(policy, api_key=os.environ.get(API_KEY)), args.host, args.serve)
-    workshop = Workshop(args.workspace)
+    workshop = Workshop(args.workspace, STUDIES.glob("*/"))
     studio = Studio(
         policy,
         cap=args.sessions,

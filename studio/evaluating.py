@@ -6,13 +6,16 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from studio import trials
 from studio.events import Outcome
 from studio.forms import fill, options
 from studio.jobs import Job, read_rows
-from studio.results import JOURNAL, SETTINGS
+from studio.results import JOURNAL, SETTINGS, TABLE
 from studio.sim import catalog
 from studio.workspace import SHIPPED, Workspace, shown
 
@@ -77,7 +80,7 @@ def suggestion(values: Mapping[str, Any]) -> str:
 
 def summary(job: Job) -> dict[str, Any]:
     """Episodes so far by outcome, how many are wanted, progress and seconds left."""
-    outcomes = [row.get("outcome") for row in read_rows(job.folder / JOURNAL)[0]]
+    outcomes = _outcomes(job.folder)
     wins, errors = outcomes.count(Outcome.SUCCESS), outcomes.count(Outcome.ERROR)
     done = len(outcomes) - errors
     found: dict[str, Any] = {"done": done, "successes": wins, "errors": errors}
@@ -86,6 +89,14 @@ def summary(job: Job) -> dict[str, Any]:
     if (left := job.eta_s) is not None:
         found["eta_s"] = left
     return found
+
+
+def _outcomes(folder: Path) -> list[str]:
+    """How the episodes ended so far; folders that come with the studio have the table alone."""
+    journal, table = folder / JOURNAL, folder / TABLE
+    if table.is_file() and not journal.is_file():
+        return pq.read_table(table, columns=["outcome"])["outcome"].to_pylist()
+    return [row.get("outcome") for row in read_rows(journal)[0]]
 
 
 def settings(job: Job) -> dict[str, Any]:

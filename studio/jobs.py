@@ -48,6 +48,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     LOST = "lost"  # its supervisor was killed or the machine went down: nobody saw the end
     OUTSIDE = "outside"  # a folder that a command outside the studio writes or wrote
+    SHIPPED = "shipped"  # a finished folder that comes with the studio
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,16 @@ class Job:
 class Jobs:
     """All jobs of a workspace folder. Thread-safe; several may share a workspace."""
 
-    def __init__(self, workspace: Path, *, grace_s: float = GRACE_S) -> None:
-        """`workspace` is made when the first job needs it; `grace_s`: see `GRACE_S`."""
+    def __init__(
+        self, workspace: Path, *, shipped: Iterable[Path] = (), grace_s: float = GRACE_S
+    ) -> None:
+        """`workspace` is made when the first job needs it; `grace_s`: see `GRACE_S`.
+
+        `shipped` folders stand after the workspace's own, where no own one has their name.
+        """
         self.workspace = Path(os.path.abspath(workspace))
+        looks = [_outside(folder, JobState.SHIPPED) for folder in sorted(shipped)]
+        self._shipped = {job.name: job for job in looks if job}
         self._grace_s = grace_s
         self._supervisors: dict[str, subprocess.Popen] = {}  # their pipes stay open with us
         self._lock = threading.Lock()
@@ -121,18 +129,20 @@ class Jobs:
 
     def get(self, name: str) -> Job:
         """A look at one job. Raises ValueError when there is none of this name."""
-        job = self._look(self.folder(name))
+        job = self._look(self.folder(name)) or self._shipped.get(name)
         if job is None:
             raise ValueError(f"{name}: there is no such run in {self.workspace}")
         return job
 
     def all(self) -> list[Job]:
-        """Every job of the workspace, the newest first."""
+        """Every job of the workspace, the newest first, then the shipped ones."""
+        own: list[Job] = []
         with contextlib.suppress(FileNotFoundError):
             names = [e.name for e in os.scandir(self.workspace) if e.is_dir()]
             found = [self._look(self.workspace / n) for n in names if NAME.fullmatch(n)]
-            return sorted((j for j in found if j), key=lambda j: j.started or 0.0, reverse=True)
-        return []
+            own = sorted((j for j in found if j), key=lambda j: j.started or 0.0, reverse=True)
+        taken = {job.name for job in own}
+        return own + [job for name, job in self._shipped.items() if name not in taken]
 
     def launch(self, kind: str, name: str, argv: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `argv` on the new folder `name`.
@@ -224,12 +234,12 @@ class Jobs:
         )
 
 
-def _outside(folder: Path) -> Job | None:
-    """A folder that a command outside the studio writes or wrote, told by what is in it."""
+def _outside(folder: Path, state: JobState = JobState.OUTSIDE) -> Job | None:
+    """A folder that the studio did not launch, told by what is in it."""
     for kind, name in WRITTEN.items():
         with contextlib.suppress(FileNotFoundError):
             changed = (folder / name).stat().st_mtime
-            return Job(folder, JobState.OUTSIDE, kind, started=changed)
+            return Job(folder, state, kind, started=changed)
     return None
 
 

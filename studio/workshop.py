@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -45,10 +45,10 @@ class Which(BaseModel):
 class Workshop:
     """Jobs as the pages see them."""
 
-    def __init__(self, runs: Path) -> None:
-        """`runs`: the folder of all runs (`--workspace`)."""
+    def __init__(self, runs: Path, shipped: Iterable[Path] = ()) -> None:
+        """`runs`: the folder of all runs (`--workspace`); `shipped`: finished ones beside them."""
         self.workspace = Workspace(runs)
-        self.jobs = Jobs(self.workspace.runs)
+        self.jobs = Jobs(self.workspace.runs, shipped=shipped)
 
     def plan(self, form: Form) -> tuple[str, list[str]]:
         """Name and argv that `launch` will use. Raises ValueError when the form is no good."""

@@ -18,6 +18,7 @@ DEPTH = 3  # folders below a root in which demonstrations are looked for
 LEROBOT_INFO = "meta/info.json"
 WEIGHTS = "model.safetensors"
 SHIPPED = ROOT / "assets" / "checkpoints"
+STUDIES = ROOT / "assets" / "studies"  # evaluations of the shipped checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ export function draw(element, html) {
   element.innerHTML = html;
 }
 
-const STATES = { outside: "command line" };
+const STATES = { outside: "command line", shipped: "comes with the studio" };
 
 export function pill({ state, stopping }) {
   const word = stopping ? "stopping" : (STATES[state] ?? state);
@@ -171,8 +171,11 @@ export function duration(seconds) {
   return m ? `${m} min ${String(s).padStart(2, "0")} s` : `${s} s`;
 }
 
-export function took({ started, ended, state }) {
-  if (!started || state === "outside") return null;
+const launchedHere = ({ state }) => !(state in STATES);
+
+export function took(job) {
+  const { started, ended } = job;
+  if (!started || !launchedHere(job)) return null;
   return (ended ?? Date.now() / 1000) - started;
 }
 
@@ -191,7 +194,7 @@ export function headHtml(job, about, more = []) {
     job.resumable && button("resume", job.name, "Resume"),
     ...more,
   ];
-  const words = [...about, job.state === "outside" ? "" : `started ${when(job.started)}`];
+  const words = [...about, launchedHere(job) ? `started ${when(job.started)}` : ""];
   return `<header class="st-head"><h3 title="${escapeHtml(job.name)}">${escapeHtml(job.name)}</h3>${pill(job)}
     <span class="st-about">${words.filter(Boolean).map(escapeHtml).join(" · ")}</span>
     <span class="st-actions">${actions.filter(Boolean).join("")}</span></header>`;
@@ -223,7 +226,7 @@ export class Details {
     this.shown = job;
     this.problem.hidden = !job.problem;
     this.problem.textContent = job.problem;
-    this.command.querySelector("pre").textContent = job.command || "This run was started on the command line.";
+    this.command.querySelector("pre").textContent = job.command || (job.state === "shipped" ? "" : "This run was started on the command line.");
     if (failed) this.output.open = true;
     this.read();
   }

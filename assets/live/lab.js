@@ -53,11 +53,13 @@ export const runs = () => (jobs.all ?? []).filter((job) => job.kind === "evaluat
 const current = () => runs().find((job) => job.name === selected) ?? runs()[0] ?? null;
 const of = (job) => job.summary.sha256 ?? job.values.checkpoint;
 
-// Those that a person ticked, or else the newest run and all others of its checkpoint.
+// Those that a person ticked, or else the newest run and all others of its checkpoint, those that
+// come with the studio by themselves.
 function chosen() {
   const all = runs();
   if (compared) return all.filter((job) => compared.has(job.name));
-  return all.filter((job) => of(job) === of(all[0]));
+  const shipped = (job) => job.state === "shipped";
+  return all.filter((job) => of(job) === of(all[0]) && shipped(job) === shipped(all[0]));
 }
 
 function keep() {

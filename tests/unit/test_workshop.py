@@ -17,6 +17,7 @@ from studio import collect, collecting, training
 from studio.forms import fill, options
 from studio.jobs import JobState
 from studio.workshop import Workshop, router
+from studio.workspace import STUDIES
 from tests.unit.test_models_data import write_demos
 
 
@@ -216,3 +217,22 @@ def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
     expected = {"done": 3, "total": 4, "progress": 0.75, "eta_s": 65}
     assert collecting.summary(job) == expected
     assert json.loads((folder / "job.json").read_text())["values"] == values
+
+
+def test_the_shipped_study_is_there_until_a_run_takes_its_name(tmp_path):
+    workshop = Workshop(tmp_path / "runs", STUDIES.glob("*/"))
+    shown = {job.name: workshop.describe(job) for job in workshop.jobs.all()}
+    assert shown.keys() == {"eb-vla-tiny-nominal", "eb-vla-tiny-moved"}
+    for job in shown.values():
+        assert job["state"] == "shipped" and not job["resumable"]
+        assert job["summary"]["done"] == job["summary"]["total"] >= 120
+        with pytest.raises(ValueError, match="does not run"):
+            workshop.jobs.stop(job["name"])
+        with pytest.raises(ValueError, match="nothing to resume"):
+            workshop.resume(job["name"])
+    own = tmp_path / "runs" / "eb-vla-tiny-moved"
+    own.mkdir(parents=True)
+    (own / "evaluation.json").write_text('{"total": 5}')
+    names = [(job.name, job.state) for job in workshop.jobs.all()]
+    assert names == [("eb-vla-tiny-moved", "outside"), ("eb-vla-tiny-nominal", "shipped")]
+    assert workshop.jobs.get("eb-vla-tiny-moved").folder == own
