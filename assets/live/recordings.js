@@ -134,7 +134,7 @@ function emptyText() {
   if (view.filter === "trash") return "Nothing was thrown away.";
   if (shelf.rows.length) return "No recording fits.";
   return `Nothing is recorded yet. Drive the arm in ${button("live", "", "Live")} and the episode is here by itself;
-    to record what the policy does, tick <b>Record every episode</b> there.`;
+    to record what the policy does, tick “Record every episode” there.`;
 }
 
 const stamp = (seconds) => {
