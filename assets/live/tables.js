@@ -125,9 +125,10 @@ function failureHtml({ failure, published }) {
   const missing = Object.entries(failure).filter(([, told]) => told.problem);
   const best = known.map(([name, told]) => [escapeHtml(name), ...line(told.steps[told.best - 1])]);
   const told = known[0]?.[1];
-  const about = told
-    ? `${told.failures} failures, ${told.successes} successes. Plan, window and k are chosen on one half of the episodes and reported on the other, but for "in sample".`
-    : missing.map(([name, { problem }]) => `${name}: ${problem}.`).join(" ");
+  const counted = told
+    ? [`${told.failures} failures, ${told.successes} successes. Plan, window and k are chosen on one half of the episodes and reported on the other, but for "in sample".`]
+    : [];
+  const about = [...counted, ...missing.map(([name, { problem }]) => `${name}: ${problem}.`)].join(" ");
   const every = known.map(
     ([name, { steps }]) => `<details><summary>${escapeHtml(name)}, every plan</summary>${rowsHtml(head, steps.map(line))}</details>`,
   );
