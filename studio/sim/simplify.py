@@ -198,7 +198,7 @@ def _numbered(rows: np.ndarray) -> np.ndarray:
     Rows are told apart by a random linear hash of 64 bits: sorting one number per row is several
     times faster than sorting rows.
     """
-    bits = (rows + 0.0 if rows.dtype.kind == "f" else rows).astype(np.float64).view(np.uint64)
+    bits = (rows.astype(np.float64) + 0.0).view(np.uint64)  # -0.0 and 0.0 are equal
     bits ^= bits >> 32  # a product keeps what its low bits say
     odd = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
     return np.unique((bits * odd).sum(1, dtype=np.uint64), return_inverse=True)[1]
