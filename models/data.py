@@ -61,13 +61,21 @@ class Demonstrations:
             held |= np.isin(self.demo, demos[len(demos) - count :])
         return np.flatnonzero(~held), np.flatnonzero(held)
 
-    def drawn(self, rows: np.ndarray, human: float, policy: float, seed: int) -> np.ndarray:
+    def drawn(
+        self, rows: np.ndarray, human: float, policy: float, seed: int, balance: float = 0.0
+    ) -> np.ndarray:
         """`rows`, each as often as an epoch has it: demonstrations once, the others by weight.
 
         `human` and `policy`: how much a person's and the policy's own chunks of recordings count
-        beside a demonstration's. At a weight of 2.3 a row comes twice and, by chance, once more.
+        beside a demonstration's. `balance`: at 0 every sample counts alike, at 1 every task does; a
+        sample of a task with n samples counts (n_max / n)^balance, n_max being the largest task's.
+        At a weight of 2.3 a row comes twice and, by chance, once more.
         """
         weight = np.array([1.0, human, policy])[self.source[rows]]
+        if balance and len(rows):
+            task = self.task[rows]
+            samples = np.bincount(task, weight, minlength=len(self.instructions))
+            weight *= (samples.max() / samples[task].clip(1.0)) ** balance
         chance = np.random.default_rng([seed, 3]).random(len(rows))
         return np.repeat(rows, (weight + chance).astype(np.int64))
 
@@ -114,7 +122,7 @@ def training_rows(data: Demonstrations, config: TrainConfig) -> tuple[np.ndarray
     """
     train, held = data.split(config.val_fraction)
     human, policy = config.human_weight, config.policy_weight
-    train = data.drawn(train, human, policy, config.seed)
+    train = data.drawn(train, human, policy, config.seed, config.balance)
     if not len(train):
         raise ValueError(
             "training: in these recordings nobody but the policy drove for a whole chunk; add "

@@ -44,6 +44,7 @@ class TrainConfig:
     contrast: float = 0.0  # weight of the contrastive term, which the paper does not have
     human_weight: float = 1.0  # of what a person did in recordings, beside a demonstration
     policy_weight: float = 0.0  # of what the policy itself did there; HG-DAgger has none
+    balance: float = 0.0  # of the tasks: 0 every sample counts alike, 1 every task
     wordings: int = 16  # of each instruction, made from synonyms; 1: as given only
     val_fraction: float = 0.05
     val_every: int = 300
@@ -95,6 +96,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "contrast": (0.0, 10.0),
     "human_weight": (0.0, 100.0),
     "policy_weight": (0.0, 100.0),
+    "balance": (0.0, 1.0),
     "wordings": (1, 1000),
     "val_fraction": (0.0, 0.9),
     "val_every": (1, 1e9),

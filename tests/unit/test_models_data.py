@@ -277,6 +277,23 @@ def test_weights_decide_how_often_a_chunk_is_drawn(tmp_path):
     assert counts(2.5, 0.1) == half  # of the seed alone
 
 
+def test_balance_draws_a_small_task_as_often_as_a_large_one(tmp_path):
+    write_demos(tmp_path / "a_demo.hdf5", "pick up the milk", demos=9, steps=20)
+    write_demos(tmp_path / "b_demo.hdf5", "open the drawer", demos=1, steps=20)
+    recorded(tmp_path / "c_demo.hdf5", [0] * 500)  # the policy's own counts nothing here
+    data = load_demonstrations(tmp_path, horizon=1)
+    rows = np.arange(len(data))
+
+    def counts(balance: float) -> list[int]:
+        drawn = data.drawn(rows, human=1, policy=0, seed=0, balance=balance)
+        assert set(drawn) == set(rows[data.source == DEMONSTRATED])
+        return [int((data.demo[drawn] < 9).sum()), int((data.demo[drawn] == 9).sum())]
+
+    assert counts(0) == [180, 20]
+    assert counts(0.5)[0] == 180 and 55 <= counts(0.5)[1] <= 65
+    assert counts(1) == [180, 180]
+
+
 def test_training_rows_without_weights_are_the_split_itself(tmp_path):
     write_demos(tmp_path / "a_demo.hdf5", demos=4)
     data = load_demonstrations(tmp_path, H)
