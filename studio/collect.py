@@ -170,7 +170,7 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _finish(config: CollectConfig, task: int) -> None:
