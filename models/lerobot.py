@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -43,8 +44,7 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
     Raises ValueError (one line, naming the folder) for another version, missing features or files,
     truncated ones, another action size, pictures that are not square, or values not finite.
     """
-    try:
-        info = _read_info(root)
+    with _opened(root) as info:
         tasks, cameras = _read_tasks(root), [_Camera(root, info, key) for key in CAMERA_KEYS]
         for path, episodes in groupby(_read_episodes(root), lambda e: _path(root, info, "data", e)):
             wanted = [c.key for c in cameras if not c.is_video]
@@ -52,9 +52,8 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
             table = pq.read_table(
                 path, columns=["episode_index", "task_index", STATE, ACTION, *wanted]
             )
-            owners = table["episode_index"].to_numpy()
             for episode in episodes:
-                rows = table.take(np.flatnonzero(owners == episode["episode_index"]))
+                rows = _rows_of(table, episode)
                 if len(rows) != episode["length"] or not len(rows):
                     raise ValueError(f"{path.name}: not the rows that meta/episodes announces")
                 images = np.stack([c.read(episode, rows, stride) for c in cameras], axis=1)
@@ -66,6 +65,34 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
                     actions=check_actions(_matrix(rows[ACTION]), action_dim),
                     driver=_driver(rows),
                 )
+
+
+def outline(root: Path) -> dict[str, list[int]]:
+    """Instructions, each with the steps of its demonstrations. Raises as `read_folder`."""
+    steps: dict[str, list[int]] = {}
+    with _opened(root):
+        for episode in _read_episodes(root):
+            steps.setdefault(_instruction(episode), []).append(episode["length"])
+    return steps
+
+
+def glimpse(root: Path, instruction: str, demo: int) -> np.ndarray:
+    """First, middle and last picture, uint8 [3, S, S, 3], upright, of an instruction's `demo`-th.
+
+    They are the first camera's. Raises IndexError for a demonstration that is not there, otherwise
+    as `read_folder`.
+    """
+    with _opened(root) as info:
+        episode = [e for e in _read_episodes(root) if _instruction(e) == instruction][demo]
+        camera, last = _Camera(root, info, CAMERA_KEYS[0]), episode["length"] - 1
+        return camera.glimpse(episode, (0, (last + 1) // 2, last))
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Mapping]:
+    """meta/info.json of a dataset; failures told in one line."""
+    try:
+        yield _read_info(root)
     except KeyError as error:
         raise ValueError(f"{root}: no LeRobot dataset of LIBERO, {error} is missing") from None
     except (OSError, pa.ArrowException) as error:
@@ -101,6 +128,15 @@ def _read_episodes(root: Path) -> list[Episode]:
     if not rows:
         raise ValueError("meta/episodes names no episodes")
     return sorted(rows, key=lambda row: row["episode_index"])
+
+
+def _instruction(episode: Episode) -> str:
+    return episode["tasks"][0]
+
+
+def _rows_of(table: pa.Table, episode: Episode) -> pa.Table:
+    """An episode's rows of the table that holds it."""
+    return table.take(np.flatnonzero(table["episode_index"].to_numpy() == episode["episode_index"]))
 
 
 def _lean(file: Path) -> list[str]:
@@ -146,18 +182,47 @@ class _Camera:
 
     def read(self, episode: Episode, rows: pa.Table, stride: int) -> np.ndarray:
         """uint8 RGB [n, S, S, 3], upright, of every `stride`-th step."""
-        frames = self._film(episode)[::stride] if self.is_video else self._stills(rows, stride)
+        if self.is_video:
+            return self._upright(self._film(episode)[::stride])
+        return self._upright(self._stills(rows, range(0, len(rows), stride)))
+
+    def glimpse(self, episode: Episode, steps: Sequence[int]) -> np.ndarray:
+        """uint8 RGB [len(steps), S, S, 3], upright; a video is not read from its beginning."""
+        if self.is_video:
+            return self._upright(self._sought(episode, steps))
+        path = _path(self._root, self._info, "data", episode)
+        table = pq.read_table(path, columns=["episode_index", self.key])
+        return self._upright(self._stills(_rows_of(table, episode), steps))
+
+    def _upright(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         images = check_images(np.stack(frames))
         return images[:, :, ::-1] if self._mirrored else images
 
-    def _stills(self, rows: pa.Table, stride: int) -> list[np.ndarray]:
-        encoded = rows[self.key].take(np.arange(0, len(rows), stride)).to_pylist()
+    def _stills(self, rows: pa.Table, steps: Sequence[int]) -> list[np.ndarray]:
+        encoded = rows[self.key].take(list(steps)).to_pylist()
         return [np.asarray(Image.open(io.BytesIO(e["bytes"])).convert("RGB")) for e in encoded]
 
-    def _film(self, episode: Episode) -> list[np.ndarray]:
+    def _place(self, episode: Episode) -> tuple[Path, int]:
+        """An episode's video, and its first frame there."""
         path = _path(self._root, self._info, f"videos/{self.key}", episode, video_key=self.key)
-        begins = episode[f"videos/{self.key}/from_timestamp"] * self._info["fps"]
-        first, length = round(begins), episode["length"]
+        if not path.is_file():
+            raise ValueError(f"{path.name} of {self.key} is missing")
+        return path, round(episode[f"videos/{self.key}/from_timestamp"] * self._info["fps"])
+
+    def _sought(self, episode: Episode, steps: Sequence[int]) -> list[np.ndarray]:
+        (path, first), found = self._place(episode), []
+        for step in steps:
+            begin = max(0.0, (first + step - 0.5) / self._info["fps"])  # seconds; what comes next
+            frames = imageio_ffmpeg.read_frames(path, input_params=["-ss", f"{begin:.4f}"])
+            width, height = next(frames)["size"]
+            if (frame := next(frames, None)) is None:
+                raise ValueError(f"{path.name}: the video ends before frame {first + step}")
+            found.append(np.frombuffer(frame, np.uint8).reshape(height, width, 3))
+            frames.close()
+        return found
+
+    def _film(self, episode: Episode) -> list[np.ndarray]:
+        (path, first), length = self._place(episode), episode["length"]
         if path != self._path or first < self._next:
             self._open(path)
         frames = list(islice(self._frames, first - self._next, first - self._next + length))
@@ -171,8 +236,6 @@ class _Camera:
     def _open(self, path: Path) -> None:
         if self._path is not None:
             self._frames.close()
-        if not path.is_file():
-            raise ValueError(f"{path.name} of {self.key} is missing")
         # one picture per stored frame, whatever the timestamps are
         self._frames = imageio_ffmpeg.read_frames(path, output_params=["-fps_mode", "passthrough"])
         width, height = next(self._frames)["size"]

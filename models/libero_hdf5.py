@@ -31,7 +31,7 @@ def read_file(file: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Traj
     """
     with _opened(file) as (data, names):
         task = _instruction(data), _suite(data, file)
-        flip = _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
+        flip = _upside_down(data)
         for name in names:
             yield _read_demo(data[name], task, flip, stride, action_dim)
 
@@ -40,6 +40,17 @@ def outline(file: Path) -> tuple[str, list[int]]:
     """Instruction of a task's file and the steps of its demonstrations. Raises as `read_file`."""
     with _opened(file) as (data, names):
         return _instruction(data), [len(data[name]["actions"]) for name in names]
+
+
+def glimpse(file: Path, demo: int) -> np.ndarray:
+    """First, middle and last agentview, uint8 [3, S, S, 3], upright, of demonstration `demo`.
+
+    Raises IndexError for a demonstration that is not there, otherwise as `read_file`.
+    """
+    with _opened(file) as (data, names):
+        images = data[names[demo]]["obs"][IMAGE_KEYS[0]]
+        shots = np.stack([images[i] for i in (0, len(images) // 2, len(images) - 1)])
+        return shots[:, ::-1] if _upside_down(data) else shots
 
 
 @contextmanager
@@ -123,6 +134,10 @@ class _Pictures:
     def _read(self, part: h5py.Dataset, rows: range) -> np.ndarray:
         # row by row: a strided selection of chunks costs HDF5 twelve times as much
         return np.stack([part[row] for row in rows])
+
+
+def _upside_down(data: h5py.Group) -> bool:
+    return _text(data.attrs.get("macros_image_convention", "opengl")) == "opengl"
 
 
 def _text(value: str | bytes) -> str:

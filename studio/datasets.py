@@ -1,61 +1,78 @@
-"""What a folder of demonstrations holds: files, instructions, counts, and pictures to look at."""
+"""What a folder of demonstrations holds: tasks, how many of each, and pictures to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
 
-from models import libero_hdf5
+from models import lerobot, libero_hdf5
 
 PICTURE = 224  # pixels, side of a picture
 
 
 def contents(folder: Path) -> list[dict[str, Any]]:
-    """`file`, `instruction`, `demos` and `steps` of every HDF5 file below a folder.
+    """`file`, `instruction`, `demos` and `steps` of every task below a folder.
 
-    A file that cannot be read says why under `error`. Hidden folders are passed over: they hold
-    the episodes of a collection that has not finished.
+    `file` is LIBERO's HDF5 file of the task or, of a LeRobot dataset, `meta/info.json`. One that
+    cannot be read says why under `error`.
     """
-    rows = []
-    for file in sorted(folder.rglob("*.hdf5")):
-        name = file.relative_to(folder)
-        if not any(part.startswith(".") for part in name.parts):
-            stat = file.stat()
-            rows.append({"file": str(name), **_describe(file, stat.st_size, stat.st_mtime_ns)})
-    return rows
+    return [
+        {"file": str(source.relative_to(folder)), **row}
+        for source in _sources(folder)
+        for row in _rows(source)
+    ]
+
+
+def strip(folder: Path, file: str, instruction: str, demo: int) -> bytes:
+    """First, middle and last agentview of a task's demonstration, side by side, as JPEG.
+
+    Raises ValueError when there is no such file, task or demonstration.
+    """
+    source = next((s for s in _sources(folder) if str(s.relative_to(folder)) == file), None)
+    if source is None:
+        raise ValueError(f"{file}: there is no such file")
+    try:
+        if source.suffix == ".hdf5":
+            shots = libero_hdf5.glimpse(source, demo)
+        else:
+            shots = lerobot.glimpse(source.parents[1], instruction, demo)
+    except IndexError:
+        raise ValueError(f"{file}: there is no demonstration {demo} of {instruction!r}") from None
+    row = np.hstack([_picture(shot) for shot in shots])
+    return cv2.imencode(".jpg", row[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    """HDF5 files and LeRobot's meta/info.json. In hidden folders lies what is not finished."""
+    for file in sorted([*folder.rglob("*.hdf5"), *folder.rglob(lerobot.INFO)]):
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            yield file
+
+
+def _rows(source: Path) -> list[dict[str, Any]]:
+    stat = source.stat()
+    return _read(source, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
-def _describe(file: Path, size: int, changed: int) -> dict[str, Any]:
+def _read(source: Path, size: int, changed: int) -> list[dict[str, Any]]:
     try:
-        instruction, steps = libero_hdf5.outline(file)
+        if source.suffix == ".hdf5":
+            tasks = dict([libero_hdf5.outline(source)])
+        else:
+            tasks = lerobot.outline(source.parents[1])
     except ValueError as error:
-        return {"instruction": file.stem, "demos": 0, "steps": 0, "error": str(error)}
-    return {"instruction": instruction, "demos": len(steps), "steps": sum(steps)}
-
-
-def strip(folder: Path, file: str, demo: int) -> bytes:
-    """First, middle and last agentview of a demonstration, upright, side by side, as JPEG.
-
-    Raises ValueError when there is no such file or demonstration.
-    """
-    if file not in [row["file"] for row in contents(folder)]:
-        raise ValueError(f"{file}: there is no such file")
-    try:
-        with h5py.File(folder / file, "r") as h5:
-            data = h5["data"]
-            images = data[f"demo_{demo}/obs/agentview_rgb"]
-            shots = [images[i] for i in (0, len(images) // 2, len(images) - 1)]
-            upside_down = data.attrs.get("macros_image_convention", "opengl") == "opengl"
-    except (KeyError, OSError, ValueError, IndexError) as error:
-        raise ValueError(f"{file}: demonstration {demo} can't be shown ({error})") from None
-    row = np.hstack([_picture(shot[::-1] if upside_down else shot) for shot in shots])
-    return cv2.imencode(".jpg", row[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+        name = source.stem if source.suffix == ".hdf5" else source.parents[1].name
+        return [{"instruction": name, "demos": 0, "steps": 0, "error": str(error)}]
+    return [
+        {"instruction": instruction, "demos": len(steps), "steps": sum(steps)}
+        for instruction, steps in tasks.items()
+    ]
 
 
 def _picture(image: np.ndarray) -> np.ndarray:

@@ -163,12 +163,12 @@ def router(workshop: Workshop, live: Live) -> APIRouter:
 
     @routes.get("/contents")
     def contents(folder: str) -> JSONResponse:
-        return answered(lambda: {"files": datasets.contents(workshop.workspace.inside(folder))})
+        return answered(lambda: {"tasks": datasets.contents(workshop.workspace.inside(folder))})
 
     @routes.get("/strip.jpg")
-    def strip(folder: str, file: str, demo: int) -> Response:
+    def strip(folder: str, file: str, instruction: str, demo: int) -> Response:
         try:
-            jpeg = datasets.strip(workshop.workspace.inside(folder), file, demo)
+            jpeg = datasets.strip(workshop.workspace.inside(folder), file, instruction, demo)
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 404)
         return Response(jpeg, media_type="image/jpeg")

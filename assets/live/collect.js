@@ -1,4 +1,4 @@
-// Entry of the Collect tab: the form's command, the collections, and what a folder's files hold.
+// Entry of the Collect tab: the form's command, the collections, and what a folder holds.
 
 import { escapeHtml, mountPanel, on } from "./bus.js";
 import {
@@ -7,14 +7,14 @@ import {
 import { address } from "./socket.js";
 
 const form = new Form("collect");
-const PANELS = { command: (element) => form.mount(element), run: mountRun, files: mountFiles };
+const PANELS = { command: (element) => form.mount(element), run: mountRun, tasks: mountTasks };
 const places = {};
 let selected = null; // name of a collection, or path of a folder
-let folders = []; // of demonstrations, {path, files}
-let files = null; // of the selected folder
+let folders = []; // of demonstrations, {path}
+let tasks = null; // of the selected folder
 let busy = false;
 let offered = null; // checkpoints in the form's list
-let picture = { file: null, demo: 0 };
+let picture = { task: null, demo: 0 };
 
 window.collect = {
   set: (name, value) => form.set(name, value),
@@ -33,13 +33,13 @@ export function configure(config, refill) {
 
 on("jobs", look);
 
-// What the server says of the folders and of the chosen one's files.
+// What the server says of the folders and of what the chosen one holds.
 async function look() {
   if (busy || !places.head?.offsetParent) return;
   busy = true; // large folders take their time when they are read first
   const found = await ask("/choices").catch(() => null);
   if (found) {
-    folders = found.data.filter((folder) => folder.files);
+    folders = found.data;
     offer(found.checkpoints);
   }
   drawRun();
@@ -47,9 +47,9 @@ async function look() {
   const answer = path && (await ask(`/contents?folder=${encodeURIComponent(path)}`).catch(() => null));
   busy = false;
   if (path !== chosen()?.path) return look();
-  files = answer?.files ?? [];
+  tasks = answer?.tasks ?? [];
   drawRun();
-  if (places.table) drawFiles();
+  if (places.table) drawTasks();
 }
 
 // Policies that can drive before the expert does.
@@ -62,8 +62,8 @@ function offer(checkpoints) {
 
 function choose(path) {
   selected = path;
-  picture = { file: null, demo: 0 };
-  files = null;
+  picture = { task: null, demo: 0 };
+  tasks = null;
   drawRun();
   look();
 }
@@ -112,7 +112,8 @@ function pickHtml() {
   return `<div class="st-chips" role="group" aria-label="Folders of demonstrations">${all.map(chip).join("")}</div>`;
 }
 
-const steps = () => (files ?? []).reduce((sum, file) => sum + file.steps, 0);
+const sum = (key) => (tasks ?? []).reduce((total, task) => total + task[key], 0).toLocaleString("en");
+const distinct = () => new Set((tasks ?? []).map((task) => task.instruction)).size;
 
 function jobHtml(job) {
   const { summary: s } = job;
@@ -120,69 +121,82 @@ function jobHtml(job) {
     ${bar(job)}${says(job)}
     <dl class="st-tiles">
       ${tile("demonstrations", `${s.done ?? 0} <small>of ${s.total ?? "–"}</small>`)}
-      ${tile("files", (files ?? []).length)}
-      ${tile("steps in files", steps().toLocaleString("en"))}
+      ${tile("tasks in files", distinct())}
+      ${tile("steps in files", sum("steps"))}
       ${job.state === "running" ? tile("left", duration(s.eta_s)) : tile("took", duration(took(job)))}
     </dl>`;
 }
 
 const folderHtml = ({ path }) => `<header class="st-head"><h3 title="${escapeHtml(path)}">${escapeHtml(path)}</h3></header>
   <dl class="st-tiles">
-    ${tile("demonstrations", (files ?? []).reduce((sum, file) => sum + file.demos, 0))}
-    ${tile("files", (files ?? []).length)}
-    ${tile("steps in files", steps().toLocaleString("en"))}
+    ${tile("demonstrations", sum("demos"))}
+    ${tile("tasks", distinct())}
+    ${tile("steps", sum("steps"))}
   </dl>`;
 
-// -- its files ------------------------------------------------------------------------------------
+// -- what it holds --------------------------------------------------------------------------------
 
-function mountFiles(element) {
-  element.innerHTML = `<header class="st-head"><h3>Files <small>LIBERO's HDF5, one per task</small></h3></header>
+function mountTasks(element) {
+  element.innerHTML = `<header class="st-head"><h3>Tasks <small>LIBERO's HDF5 or LeRobot v3</small></h3></header>
     <div class="st-scroll"></div><figure class="st-strip" hidden><img alt="">
       <figcaption></figcaption></figure>`;
   places.table = element.querySelector(".st-scroll");
   places.strip = element.querySelector("figure");
   places.table.addEventListener("click", ({ target }) => {
-    const row = target.closest("tr[data-file]");
-    if (row) show(row.dataset.file, 0);
+    const row = target.closest("tr[data-task]");
+    if (row) show(row.dataset.task, 0);
   });
   places.table.addEventListener("keydown", ({ key, target }) => {
-    if (key === "Enter" && target.matches("tr[data-file]")) show(target.dataset.file, 0);
+    if (key === "Enter" && target.matches("tr[data-task]")) show(target.dataset.task, 0);
   });
-  onAction(element, { demo: (_, { dataset }) => show(picture.file, picture.demo + Number(dataset.by)) });
-  drawFiles();
+  onAction(element, { demo: (_, { dataset }) => show(picture.task, picture.demo + Number(dataset.by)) });
+  drawTasks();
 }
 
-function drawFiles() {
-  const card = document.getElementById("collect-files");
+// A LeRobot dataset holds several tasks, and a task may lie in several files.
+const idOf = ({ file, instruction }) => `${file}: ${instruction}`;
+const pictured = () => tasks.find((row) => idOf(row) === picture.task);
+
+function drawTasks() {
+  const card = document.getElementById("collect-tasks");
   card.hidden = !chosen();
   if (card.hidden) return;
-  if (!files?.length) {
+  if (!tasks?.length) {
     places.strip.hidden = true;
-    const text = files ? "A task's file appears here once all its demonstrations are made." : "Reading …";
+    const text = tasks ? "A task appears here once all its demonstrations are made." : "Reading …";
     return draw(places.table, `<div class="st-empty">${text}</div>`);
   }
-  if (!files.some((row) => row.file === picture.file)) picture = { file: files.find((row) => row.demos)?.file ?? null, demo: 0 };
+  if (!pictured()) {
+    const first = tasks.find((row) => row.demos);
+    picture = { task: first ? idOf(first) : null, demo: 0 };
+  }
   draw(places.table, `<table><thead><tr><th>instruction</th><th>demonstrations</th><th>steps</th></tr></thead>
-    <tbody>${files.map(rowHtml).join("")}</tbody></table>`);
+    <tbody>${tasks.map(rowHtml).join("")}</tbody></table>`);
   drawStrip();
 }
 
-const rowHtml = ({ file, instruction, demos, steps: count, error }) => `
-  <tr data-file="${escapeHtml(file)}" tabindex="0" aria-selected="${file === picture.file}" title="${escapeHtml(file)}">
+function rowHtml(row) {
+  const { file, instruction, demos, steps, error } = row;
+  return `
+  <tr data-task="${escapeHtml(idOf(row))}" tabindex="0" aria-selected="${row === pictured()}" title="${escapeHtml(file)}">
     <td class="st-name">${escapeHtml(instruction)}${error ? ` <em>${escapeHtml(error)}</em>` : ""}</td>
-    <td>${demos}</td><td>${count.toLocaleString("en")}</td></tr>`;
+    <td>${demos}</td><td>${steps.toLocaleString("en")}</td></tr>`;
+}
 
-function show(file, demo) {
-  const { demos } = files.find((row) => row.file === file);
-  picture = { file, demo: demos ? (demo + demos) % demos : 0 };
-  drawFiles();
+function show(task, demo) {
+  picture = { task, demo: 0 };
+  const { demos } = pictured();
+  picture.demo = demos ? (demo + demos) % demos : 0;
+  drawTasks();
 }
 
 function drawStrip() {
-  const row = files.find(({ file }) => file === picture.file);
+  const row = pictured();
   places.strip.hidden = !row?.demos;
   if (!row?.demos) return;
-  const query = new URLSearchParams({ folder: chosen().path, file: row.file, demo: picture.demo });
+  const query = new URLSearchParams({
+    folder: chosen().path, file: row.file, instruction: row.instruction, demo: picture.demo,
+  });
   const url = address(`jobs/strip.jpg?${query}`).href;
   const image = places.strip.querySelector("img");
   if (image.src !== url) Object.assign(image, { src: url, alt: `${row.instruction}: first, middle and last picture` });

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from models import lerobot as models_lerobot
+from models import libero_hdf5
 from models.data import load_demonstrations
 from studio import lerobot
 
@@ -190,7 +192,7 @@ def write_foreign(root: Path, names: str = "__index_level_0__") -> None:
     pq.write_table(pa.Table.from_pylist(rows), root / "data/chunk-000/file-000.parquet")
     spans = {"data/chunk_index": [0, 0], "data/file_index": [0, 0]}
     pq.write_table(
-        pa.table({"episode_index": [1, 0], "length": [6, 4], **spans}),
+        pa.table({"episode_index": [1, 0], "length": [6, 4], "tasks": [["b"], ["a"]], **spans}),
         root / "meta/episodes/chunk-000/file-000.parquet",
     )
     pq.write_table(pa.table({"task_index": [0, 1], names: ["a", "b"]}), root / "meta/tasks.parquet")
@@ -212,6 +214,35 @@ def test_a_published_dataset_with_stills_is_turned_upright(tmp_path):
     for row, (t, episode) in enumerate([(0, 0), (2, 0), (0, 1), (2, 1), (4, 1)]):
         for camera in range(2):
             np.testing.assert_array_equal(data.images[row, camera], scene(camera, t, episode))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_glimpse_of_a_demonstration_finds_its_frames_in_the_video(demos, tmp_path, mirrored):
+    out = tmp_path / "libero_object"
+    lerobot.export(demos, out, mirrored=mirrored)
+    assert models_lerobot.outline(out) == {"pick up the milk": [5, 9], "pick up the soup": [7]}
+    for instruction, demo, steps, episode in (
+        ("pick up the milk", 0, (0, 2, 4), 0),
+        ("pick up the milk", 1, (0, 4, 8), 1),
+        ("pick up the soup", 0, (0, 3, 6), 2),
+    ):
+        shots = models_lerobot.glimpse(out, instruction, demo).astype(int)
+        every = [scene(0, t, episode).astype(int) for t in range(9)]
+        nearest = [np.argmin([np.abs(shot - other).mean() for other in every]) for shot in shots]
+        assert tuple(nearest) == steps
+    with pytest.raises(IndexError):
+        models_lerobot.glimpse(out, "pick up the soup", 1)
+
+
+def test_a_glimpse_of_stills_and_of_hdf5_is_exact(demos, tmp_path):
+    write_foreign(tmp_path)
+    assert models_lerobot.outline(tmp_path) == {"a": [4], "b": [6]}
+    expected = np.stack([scene(0, t, 1) for t in (0, 3, 5)])
+    np.testing.assert_array_equal(models_lerobot.glimpse(tmp_path, "b", 0), expected)
+    expected = np.stack([scene(0, t, 1) for t in (0, 4, 8)])
+    np.testing.assert_array_equal(libero_hdf5.glimpse(demos / "milk_demo.hdf5", 1), expected)
+    with pytest.raises(IndexError):
+        libero_hdf5.glimpse(demos / "milk_demo.hdf5", 2)
 
 
 # -- bad input -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from models import train
-from studio import collect, collecting, training
+from studio import collect, collecting, lerobot, training
 from studio.forms import fill, options
 from studio.jobs import JobState
 from studio.workshop import Workshop, router
@@ -163,11 +163,11 @@ def test_another_site_starts_nothing(client, workshop):
 
 def test_contents_and_pictures_of_a_folder(client, workshop):
     folder = {"folder": milk(workshop)}
-    rows = client.get("/jobs/contents", params=folder).json()["files"]
+    rows = client.get("/jobs/contents", params=folder).json()["tasks"]
     assert rows == [
         {"file": "milk_demo.hdf5", "instruction": "pick up the milk", "demos": 2, "steps": 12}
     ]
-    shot = {**folder, "file": "milk_demo.hdf5", "demo": 1}
+    shot = {**folder, "file": "milk_demo.hdf5", "instruction": "pick up the milk", "demo": 1}
     reply = client.get("/jobs/strip.jpg", params=shot)
     assert reply.headers["content-type"] == "image/jpeg" and reply.content[:2] == b"\xff\xd8"
     assert client.get("/jobs/strip.jpg", params=shot | {"demo": 9}).status_code == 404
@@ -175,9 +175,25 @@ def test_contents_and_pictures_of_a_folder(client, workshop):
     assert client.get("/jobs/contents", params={"folder": "/etc"}).status_code == 400
 
 
+def test_contents_and_pictures_of_a_lerobot_dataset(client, workshop):
+    folder = workshop.workspace.data
+    lerobot.export(folder / "milk", folder / "theirs")
+    rows = client.get("/jobs/contents", params={"folder": str(folder)}).json()["tasks"]
+    info = "theirs/meta/info.json"
+    task = {"instruction": "pick up the milk", "demos": 2, "steps": 12}
+    assert rows == [{"file": f, **task} for f in ("milk/milk_demo.hdf5", info)]
+    shot = {"folder": str(folder), "file": info, "instruction": "pick up the milk", "demo": 1}
+    assert client.get("/jobs/strip.jpg", params=shot).content[:2] == b"\xff\xd8"
+    for wrong in ({"demo": 2}, {"instruction": "pick up the soup"}):
+        assert client.get("/jobs/strip.jpg", params=shot | wrong).status_code == 404
+    (folder / "theirs/meta/info.json").write_text("{}")
+    rows = client.get("/jobs/contents", params={"folder": str(folder)}).json()["tasks"]
+    assert rows[1]["instruction"] == "theirs" and "is missing" in rows[1]["error"]
+
+
 def test_a_broken_file_is_listed_with_its_error(client, workshop):
     (Path(milk(workshop)) / "bad_demo.hdf5").write_bytes(b"nonsense")
-    rows = client.get("/jobs/contents", params={"folder": milk(workshop)}).json()["files"]
+    rows = client.get("/jobs/contents", params={"folder": milk(workshop)}).json()["tasks"]
     assert rows[0]["demos"] == 0 and rows[0]["error"]
 
 
