@@ -3,15 +3,17 @@
 The energy head of a preset (the paper's: D = 896, a context of 577 tokens) on random weights and a
 random context, batch 1. `straightforward` is the loop one would write first: the module is called
 at each step, which encodes the context in each block anew, and `backward` computes the gradients of
-all weights on its way to that of the actions. `bound` is ours without, `captured` with its CUDA
-graph. The floor is what reading the weights takes at the bandwidth that this run
-measures: those of the head twice (forward and backward) in each of the K steps.
+all weights on its way to that of the actions. `bound` is ours without; `captured` with its CUDA
+graph or, on a CPU, `packed` with its weights laid out for oneDNN. The floor is what reading the
+weights takes at the bandwidth that this run measures: those of the head twice (forward and
+backward) in each of the K steps.
 Ways take turns and the best turn counts: a shared machine's milliseconds vary, its ratios less.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable
 
 import torch
@@ -24,6 +26,7 @@ from models.config import PRECISIONS, PRESETS, ModelConfig, SamplerConfig, prese
 from models.energy_head import EnergyHead
 from models.landscape import slice_2d
 from models.mcmc import descend, draw_noise
+from models.packed import pack
 from models.policy import choose_device
 
 STREAMED = 2**28  # bytes copied to measure the bandwidth: more than any cache
@@ -101,10 +104,10 @@ def main() -> None:
     with torch.no_grad():
         bound = frozen.bind(context)
 
-    def ours(way: Callable) -> Callable[[], Tensor]:
+    def ours(way: Callable, head: EnergyHead = frozen) -> Callable[[], Tensor]:
         @torch.no_grad()
         def plan() -> Tensor:
-            return way(frozen.bind(context), initial, noise, sampler).actions[-1]
+            return way(head.bind(context), initial, noise, sampler).actions[-1]
 
         return plan
 
@@ -117,6 +120,10 @@ def main() -> None:
     }
     if device.type == "cuda":
         ways["captured"] = ours(captured)
+    else:
+        packed = copy.deepcopy(frozen)
+        pack(packed)
+        ways["packed"] = ours(descend, packed)
     best = best_turns({name: _whole(way, device) for name, way in ways.items()}, args.turns)
     weights = sum(w.numel() * w.element_size() for w in frozen.parameters())
     best["floor"] = 2 * sampler.steps * weights / bandwidth(device)

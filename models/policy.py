@@ -26,6 +26,7 @@ from models.denoising_head import denoise
 from models.landscape import slice_2d
 from models.mcmc import Descent, descend, draw_noise, score
 from models.normalize import Scaled, Statistics
+from models.packed import pack
 from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
@@ -80,6 +81,8 @@ class Policy(Scaled):
         self.precision: Precision = precision
         model = checkpoint.model.to_precision(getattr(torch, precision))
         self._model = model.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cpu":
+            pack(self._model.head)
         self.statistics: Statistics = checkpoint.statistics
         known = checkpoint.contexts
         self._contexts = known and known.to(self.device)
