@@ -3,7 +3,7 @@
 import { emit, escapeHtml } from "./bus.js";
 import { toast } from "./chrome.js";
 import { answerOf, openTab } from "./jobs.js";
-import { address, send } from "./socket.js";
+import { address, ready, send } from "./socket.js";
 
 export const shelf = {
   rows: null, // newest first; null before the first answer
@@ -54,6 +54,7 @@ export async function restore(names) {
 
 // The same scene, from its beginning, in Live; what went wrong is thrown away.
 export async function redo(id) {
+  if (!ready()) return;
   const { scene } = row(id);
   await discard([id]);
   send("load", scene);

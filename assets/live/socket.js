@@ -30,6 +30,13 @@ export function send(type, fields = {}) {
   return true;
 }
 
+// Whether a scene can be asked for now: this tab has its simulator, and the connection is there.
+export function ready() {
+  if (live.state && socket?.readyState === WebSocket.OPEN) return true;
+  emit("error", { message: "This tab has no simulator at the moment; Live says why." });
+  return false;
+}
+
 // A request whose answer may be overtaken by a newer one carries a stamp.
 export function request(type, fields) {
   const stamp = ++stamps;

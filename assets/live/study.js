@@ -4,7 +4,7 @@ import { emit, escapeHtml, live, number, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import { answerOf, draw, openTab, tile } from "./jobs.js";
 import { CONFIG, fitted, onTheme, plotly, themed } from "./plot.js";
-import { address as url, send } from "./socket.js";
+import { address as url, ready, send } from "./socket.js";
 
 const FIGURES = { histogram: "Scores", roc: "ROC", episodes: "Episodes" };
 const WAIT_MS = 120; // between movements of a slider
@@ -147,6 +147,7 @@ async function paint() {
 
 // The same scene, seen and asked for in the same way: the episode happens again in Live.
 function replay({ scene, instruction, camera, light, sensor }) {
+  if (!ready()) return;
   const nominal = live.config.defaults;
   send("camera", camera ?? nominal.camera);
   send("light", light ?? nominal.light);
