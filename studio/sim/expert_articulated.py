@@ -53,7 +53,7 @@ class Articulation:
         scene, arm = self.scene, self.arm
         arm.grip = CLOSE
         point, heading = self._push(joint)
-        self._tilt(-heading, point, PUSH_TILTS)
+        self._tilt(-heading, point, PUSH_TILTS, across=True)
         before = point - 0.08 * heading + 0.01 * UP
         via = np.append(before[:2] - heading[:2] * 0.05, max(arm.position[2], before[2] + 0.12))
         yield from arm.move(via, 0.04, steps=80)
@@ -64,7 +64,7 @@ class Articulation:
             return point + 0.10 * heading
 
         def shut() -> bool:
-            return abs(scene.joint_value(joint)) < 0.001
+            return joint.is_closed(scene.joint_value(joint))
 
         yield from arm.move(ahead, 0.005, speed=0.7, steps=90, until=shut)
         heading = self._push(joint)[1]
@@ -127,13 +127,16 @@ class Articulation:
         tip = points[reach > reach.max() - 0.016]
         return (tip.max(0) + tip.min(0)) / 2
 
-    def _tilt(self, outward: np.ndarray, position: np.ndarray, tilts: np.ndarray) -> np.ndarray:
+    def _tilt(
+        self, outward: np.ndarray, position: np.ndarray, tilts: np.ndarray, across: bool = False
+    ) -> np.ndarray:
         """Pitch the hand so that it points against `outward`; returns where it points.
 
         As far as the arm can reach `position` that way. The fingers then close in the vertical
-        plane that contains `outward`.
+        plane that contains `outward`, or across it: the broad side of the hand then meets nothing
+        that sticks out above.
         """
-        yaw = wrap(np.arctan2(outward[1], outward[0]) - np.pi / 2, np.pi)
+        yaw = wrap(np.arctan2(outward[1], outward[0]) - (0 if across else np.pi / 2), np.pi)
         axis = np.cross([0, 0, 1.0], outward)  # turns -z towards -outward
         for tilt in tilts:
             pitch = rotation_about(axis / np.linalg.norm(axis), tilt)

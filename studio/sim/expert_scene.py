@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LIMIT_MARGIN = 0.35  # rad; the controller stalls at a joint's limit
 SPACING = 0.012  # m between the points on a box
 
+SPARE = 0.001  # of a joint (m or rad) beyond the limit of what counts as closed
+
 
 @dataclass(frozen=True, slots=True)
 class Joint:
@@ -40,6 +42,11 @@ class Joint:
     def opening_sign(self) -> float:
         """+1 when the joint's value grows as it opens, else -1."""
         return 1.0 if np.mean(self.open_range) > np.mean(self.closed_range) else -1.0
+
+    def is_closed(self, value: float) -> bool:
+        """Whether it is shut at this value, with a little to spare."""
+        limit = max(self.opening_sign * end for end in self.closed_range)
+        return self.opening_sign * value < limit - SPARE
 
 
 class SceneGeometry:

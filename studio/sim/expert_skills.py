@@ -16,7 +16,7 @@ from studio.sim.rotations import rotation_vector, rotation_z, wrap
 HOVER, PREGRASP, LIFT = 0.09, 0.05, 0.06  # m above the grasp
 PULL = 0.13  # m along a leaning hand, out from under what made it lean
 CLEARANCE = 0.03  # m over whatever lies between
-DEEP, NARROW = 0.05, 0.04  # m, half-height and half-width of a region
+WALLED, DEEP, NARROW = 0.02, 0.05, 0.04  # m, half-heights and half-width of a region
 HAND_ROOM = 0.07  # m that the hand keeps from what towers beside it
 ATTEMPTS = 4
 
@@ -155,16 +155,25 @@ class Manipulation:
             return _Spot(owner, goal, support, max(goal[2], scene.lowest(target)) + 0.006)
         across, half_height = scene.site_extent(target)
         if half_height < DEEP or owner is None:
-            goal = self._roomy(goal, across, name)
-            return _Spot(owner, goal, support, goal[2] + 0.004)
+            walled = owner is not None and half_height > WALLED
+            goal = self._roomy(goal, across, name, walled)
+            # Let go of between walls it tips over, were it not near the bottom.
+            release = goal[2] + (0.012 - half_height if walled else 0.004)
+            return _Spot(owner, goal, support, release)
         slot = across if np.linalg.norm(across) < NARROW else None
         return _Spot(owner, goal, support, support - 0.045, deep=True, slot=slot)
 
-    def _roomy(self, goal: np.ndarray, half: np.ndarray, name: str) -> np.ndarray:
-        """The spot of a region nearest its middle where the hand clears what towers beside it."""
+    def _roomy(self, goal: np.ndarray, half: np.ndarray, name: str, walled: bool) -> np.ndarray:
+        """The spot of a region nearest its middle where the hand clears what towers beside it.
+
+        Between walls, as of a drawer, the object has to fit there as well.
+        """
         points = self.scene.obstacles(name)
         towering = points[points[:, 2] > goal[2] + 0.06, :2]
         steps = np.array([0.0, -0.25, 0.25, -0.5, 0.5, -0.75, 0.75])
+        if walled:
+            radius = np.ptp(self.scene.points(name)[:, :2], axis=0).max() / 2
+            steps *= max(0.0, 1 - radius / np.linalg.norm(half)) / steps.max()
         grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
         spots = goal[:2] + grid @ np.array([half, [-half[1], half[0]]])
         gaps = [np.linalg.norm(towering - s, axis=1).min(initial=HAND_ROOM) for s in spots]

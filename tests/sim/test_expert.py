@@ -40,6 +40,7 @@ def solve(sim: LiberoSim, scene: SceneSpec, seed: int = 0) -> tuple[Expert, bool
         SceneSpec("libero_object", 7, 3),  # a milk carton, into the basket
         SceneSpec("libero_spatial", 4, 2),  # a bowl, out of a narrow drawer
         SceneSpec("libero_goal", 0, 0),  # a drawer
+        SceneSpec("libero_10", 3, 2),  # a bowl into a drawer, and the drawer shut
         SceneSpec("libero_goal", 7, 0),  # a knob
         SceneSpec("libero_object", 0, 3, goal=7),  # another task's milk carton
         SceneSpec("libero_object", 7, 3, robot=RobotStart(0.4, 350), layout="swap"),
