@@ -6,12 +6,14 @@ DenoisingPolicy  plans by taking noise away; it has no energy to ask about
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -102,6 +104,19 @@ class Policy(Scaled):
         checkpoint = load_checkpoint(path)
         kind = EnergyPolicy if checkpoint.model.config.head == "energy" else DenoisingPolicy
         return kind(checkpoint, device, precision)
+
+    def beside(self) -> Self:
+        """The same weights for another thread that shall not wait for this one's plans.
+
+        On a CPU that is worth it; a GPU does one thing at a time, and batches are made for it.
+        """
+        other = copy.copy(self)
+        other._descents, other._lock, other._looked_into = (
+            CapturedDescents(),
+            threading.Lock(),
+            None,
+        )
+        return other
 
     def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
         """One chunk from one observation; the same seed gives the same plan.

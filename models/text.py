@@ -11,6 +11,7 @@ checkpoint, and each distinct instruction is encoded once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,8 @@ MINILM_SIZE = 384
 PROMPT = "In: What action should the robot take to {}?\nOut:"
 MAX_TOKENS = 128
 TOKENIZER = "tokenizer"  # its folder in a checkpoint
+
+_turns = threading.Lock()  # a tokenizer can't be asked by two threads at once
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +56,8 @@ class MiniLMText:
     """Instructions -> (float32 [B, 1, 384], None). Unit vectors times √384, so about unit scale."""
 
     def __call__(self, instructions: Sequence[str]) -> tuple[Tensor, None]:
-        rows = [_minilm_embedding(" ".join(text.lower().split())) for text in instructions]
+        with _turns:
+            rows = [_minilm_embedding(" ".join(text.lower().split())) for text in instructions]
         return torch.stack(rows).unsqueeze(1) * MINILM_SIZE**0.5, None
 
     def save(self, checkpoint: Path) -> None:
@@ -79,9 +83,10 @@ class QwenText:
 
     def __call__(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
         prompts = [PROMPT.format(text.lower()) for text in instructions]
-        out = self._tokenizer(
-            prompts, return_tensors="pt", padding=True, truncation=True, max_length=MAX_TOKENS
-        )
+        with _turns:
+            out = self._tokenizer(
+                prompts, return_tensors="pt", padding=True, truncation=True, max_length=MAX_TOKENS
+            )
         return out["input_ids"], out["attention_mask"]
 
     def save(self, checkpoint: Path) -> None:

@@ -83,41 +83,46 @@ def provenance(policy: Policy) -> dict[str, Any]:
 class LocalFleet:
     """`workers` simulators on this machine.
 
-    On a CPU the policy plans one by one: a batch of two takes as long there as two plans, so it
-    would gain nothing and make each episode's last digits depend on who else was there.
+    On a GPU their plans are made in batches. On a CPU each plans by itself, all at the same time: a
+    batch of two takes as long there as two plans, and would make each episode's last digits depend
+    on who else was there.
     """
 
     def __init__(self, policy: Policy, sampler: SamplerConfig, workers: int) -> None:
         self._policy, self._sampler, self._count = policy, sampler, workers
-        self._batch = 1 if str(policy.device) == "cpu" else workers
         self._own = threading.local()
         self._workers: list[Worker] = []
 
     def run(self, trials: Sequence[Trial], stop: Stop) -> Iterator[dict[str, Any]]:
         """A row per trial. After `stop()` the episodes under way end, and no other begins."""
         waiting = iter(trials)
-        planner = Batcher(self._policy, self._batch)
+        cpu = str(self._policy.device) == "cpu"
+        batcher = None if cpu else Batcher(self._policy, self._count)
         with ThreadPoolExecutor(self._count) as pool:
             running: set[Future] = set()
             try:
                 while True:
                     while not stop() and len(running) < self._count and (t := next(waiting, None)):
-                        running.add(pool.submit(self._run, planner, t))
+                        running.add(pool.submit(self._run, batcher, t))
                     if not running:
                         return
                     done, running = wait(running, POLL_S, FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             finally:
                 pool.shutdown(cancel_futures=True)
-                planner.close()
+                if batcher:
+                    batcher.close()
                 for worker in self._workers:
                     worker.close()
 
-    def _run(self, planner: Batcher, trial: Trial) -> dict[str, Any]:
+    def _run(self, batcher: Batcher | None, trial: Trial) -> dict[str, Any]:
         if not hasattr(self._own, "worker"):
             policy = self._policy
             self._own.worker = Worker(
-                planner, self._sampler, policy.checkpoint.pixels, provenance(policy)
+                batcher or policy.beside(),
+                self._sampler,
+                policy.checkpoint.pixels,
+                provenance(policy),
             )
             self._workers.append(self._own.worker)
         return self._own.worker.run(trial)

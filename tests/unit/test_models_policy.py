@@ -1,6 +1,7 @@
 """Checkpoints, and the policy that is loaded from one."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -66,6 +67,23 @@ def test_a_plan_that_stops_early_tells_no_more_than_it_did(folder):
         np.testing.assert_allclose(
             plan.final_energy, policy.energies(obs, trace.actions[-1])[0].min(), atol=1e-4
         )
+
+
+def test_policies_beside_each_other_plan_at_once_and_as_alone(folder):
+    policy = Policy.from_pretrained(folder, device="cpu")
+    words = [f"pick up thing {i}" for i in range(8)]  # each has to be embedded first
+    expected = [policy.plan(observation(0, text), seed=3).actions for text in words]
+    fresh = [Policy.from_pretrained(folder, device="cpu")]
+    fresh.append(fresh[0].beside())
+    with fresh[0]._lock, ThreadPoolExecutor(2) as pool:  # the other does not wait for this one
+        assert pool.submit(fresh[1].plan, observation(0)).result(timeout=60)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [
+            [pool.submit(one.plan, observation(0, text), seed=3) for one in fresh] for text in words
+        ]
+        for futures, alone in zip(asked, expected, strict=True):
+            for future in futures:
+                np.testing.assert_array_equal(future.result().actions, alone)
 
 
 def test_calibration_round_trip(folder):
