@@ -7,7 +7,7 @@ import {
 import { address } from "./socket.js";
 
 const form = new Form("collect");
-const PANELS = { command: (element) => form.mount(element), run: mountRun, tasks: mountTasks };
+const PANELS = { command: (element) => form.mount(element), run: mountRun, contents: mountTasks };
 const places = {};
 let selected = null; // name of a collection, or path of a folder
 let folders = []; // of demonstrations, {path}
@@ -158,7 +158,7 @@ const idOf = ({ file, instruction }) => `${file}: ${instruction}`;
 const pictured = () => tasks.find((row) => idOf(row) === picture.task);
 
 function drawTasks() {
-  const card = document.getElementById("collect-tasks");
+  const card = document.getElementById("collect-contents");
   card.hidden = !chosen();
   if (card.hidden) return;
   if (!tasks?.length) {

@@ -42,7 +42,7 @@ def build_collect(suites: Mapping[str, Sequence[str]]) -> None:
             widgets = _form(list(suites))
         with gr.Column(scale=1, min_width=320, elem_classes="st-main"):
             panel("run", "collect", elem_classes="st-card")
-            panel("tasks", "collect", elem_classes="st-card")
+            panel("contents", "collect", elem_classes="st-card")
     config = {"defaults": _defaults(), "suites": suites}
     named = {f"collect.{name}": widget for name, widget in widgets.items()}
     bridge(config, named, "collect", "collect.widgets()")

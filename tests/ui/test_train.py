@@ -159,13 +159,13 @@ def test_runs_are_compared_in_one_plot(tab: Page, folder: Path):
 def test_demonstrations_are_listed_and_shown(tab: Page, folder: Path):
     open_tab(tab, "Collect")
     tab.locator("#collect-run .st-chip", has_text=re.compile("/milk$")).click()
-    expect(tab.locator("#collect-tasks tbody tr")).to_have_count(1)
-    expect(tab.locator("#collect-tasks tbody")).to_contain_text("pick up the milk")
+    expect(tab.locator("#collect-contents tbody tr")).to_have_count(1)
+    expect(tab.locator("#collect-contents tbody")).to_contain_text("pick up the milk")
     tab.wait_for_function("document.querySelector('.st-strip img').naturalWidth > 0")
-    tab.locator("#collect-tasks [aria-label='Next demonstration']").click()
-    expect(tab.locator("#collect-tasks figcaption")).to_contain_text("2 of 3")
+    tab.locator("#collect-contents [aria-label='Next demonstration']").click()
+    expect(tab.locator("#collect-contents figcaption")).to_contain_text("2 of 3")
     tab.locator("#collect-run .st-chip", has_text=re.compile("/bad$")).click()
-    expect(tab.locator("#collect-tasks tbody em")).to_be_visible()
+    expect(tab.locator("#collect-contents tbody em")).to_be_visible()
 
 
 def test_a_collection_starts_and_stops(tab: Page):
