@@ -131,6 +131,15 @@ def training_rows(data: Demonstrations, config: TrainConfig) -> tuple[np.ndarray
     return train, data.drawn(held, human > 0, policy > 0, config.seed)
 
 
+def demonstration_files(root: Path) -> list[Path]:
+    """HDF5 files and LeRobot's meta/info.json below a folder, in order.
+
+    In hidden folders lies what a collection or an export has not finished.
+    """
+    found = sorted([*root.rglob("*.hdf5"), *root.rglob(lerobot.INFO)]) if root.is_dir() else []
+    return [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+
+
 def read_demonstrations(
     folder: str | Path, stride: int = 1, action_dim: int = 7
 ) -> Iterator[Trajectory]:
@@ -141,10 +150,7 @@ def read_demonstrations(
     Raises ValueError (one line, naming the file) for an empty folder, a truncated file, missing
     keys, another action size, images that are not square uint8 RGB, or values that are not finite.
     """
-    root = Path(folder)
-    found = sorted([*root.rglob("*.hdf5"), *root.rglob(lerobot.INFO)]) if root.is_dir() else []
-    # hidden folders hold what a collection or an export has not finished
-    files = [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+    files = demonstration_files(Path(folder))
     if not files:
         raise ValueError(
             f"{folder}: no demonstrations here (*.hdf5 or LeRobot's meta/info.json); "

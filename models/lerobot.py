@@ -84,8 +84,8 @@ def glimpse(root: Path, instruction: str, demo: int) -> np.ndarray:
     """
     with _opened(root) as info:
         episode = [e for e in _read_episodes(root) if _instruction(e) == instruction][demo]
-        camera, last = _Camera(root, info, CAMERA_KEYS[0]), episode["length"] - 1
-        return camera.glimpse(episode, (0, (last + 1) // 2, last))
+        length = episode["length"]
+        return _Camera(root, info, CAMERA_KEYS[0]).glimpse(episode, (0, length // 2, length - 1))
 
 
 @contextmanager

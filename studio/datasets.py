@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from models import lerobot, libero_hdf5
+from models.data import demonstration_files
 
 PICTURE = 224  # pixels, side of a picture
 
@@ -23,7 +23,7 @@ def contents(folder: Path) -> list[dict[str, Any]]:
     """
     return [
         {"file": str(source.relative_to(folder)), **row}
-        for source in _sources(folder)
+        for source in demonstration_files(folder)
         for row in _rows(source)
     ]
 
@@ -33,7 +33,8 @@ def strip(folder: Path, file: str, instruction: str, demo: int) -> bytes:
 
     Raises ValueError when there is no such file, task or demonstration.
     """
-    source = next((s for s in _sources(folder) if str(s.relative_to(folder)) == file), None)
+    found = demonstration_files(folder)
+    source = next((s for s in found if str(s.relative_to(folder)) == file), None)
     if source is None:
         raise ValueError(f"{file}: there is no such file")
     try:
@@ -45,13 +46,6 @@ def strip(folder: Path, file: str, instruction: str, demo: int) -> bytes:
         raise ValueError(f"{file}: there is no demonstration {demo} of {instruction!r}") from None
     row = np.hstack([_picture(shot) for shot in shots])
     return cv2.imencode(".jpg", row[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-
-
-def _sources(folder: Path) -> Iterator[Path]:
-    """HDF5 files and LeRobot's meta/info.json. In hidden folders lies what is not finished."""
-    for file in sorted([*folder.rglob("*.hdf5"), *folder.rglob(lerobot.INFO)]):
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
-            yield file
 
 
 def _rows(source: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 LIMIT_MARGIN = 0.35  # rad; the controller stalls at a joint's limit
 SPACING = 0.012  # m between the points on a box
-
 SPARE = 0.001  # of a joint (m or rad) beyond the limit of what counts as closed
 
 
