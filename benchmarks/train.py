@@ -173,7 +173,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--batch-size", type=int, default=8)
+    p.add_argument("--batch-size", type=int, default=64, help="64: the shipped checkpoint's")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--turns", type=int, default=2)
     args = p.parse_args()

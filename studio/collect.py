@@ -5,7 +5,8 @@ noise and keep what solved its task with a single grasp. Labels stay the expert'
 the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is
 a file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes
 on where it stopped. The initial states 40-49 are left for evaluation. With `--dagger CHECKPOINT` a
-policy drives first and the expert takes over where that led (`studio.dagger`).
+policy drives first and the expert takes over where that led (`studio.dagger`); with `--misses` it
+takes over after a grasp that failed (`studio.sim.expert_clumsy`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class CollectConfig:
     seed: int = 0
     other_scenes: bool = False  # each task where other tasks of the suite are at home
     dagger: Dagger | None = None  # the policy that drives before the expert does
+    misses: bool = False  # each begins after a grasp that failed
 
     def __post_init__(self) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -69,6 +71,8 @@ class CollectConfig:
             raise ValueError(
                 f"--other-scenes: no other scene of {self.suite} has what task {homeless[0]} needs"
             )
+        if self.misses and self.dagger:
+            raise ValueError("--misses and --dagger: choose who leads")
         if not (0 <= self.noise <= 1 and 0 <= self.noise_fraction <= 1):
             raise ValueError("--noise and --noise-fraction must lie in [0, 1]")
 
@@ -162,7 +166,9 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
         futures = {}
         for episode in episodes:
             attempts = tuple(
-                demonstrate.Attempt(scene, episode.noise, entropy, episode.config.dagger)
+                demonstrate.Attempt(
+                    scene, episode.noise, entropy, episode.config.dagger, episode.config.misses
+                )
                 for scene, entropy in episode.scenes()
             )
             futures[pool.submit(demonstrate.make_part, episode.part, attempts)] = episode
@@ -219,6 +225,11 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--other-scenes", action="store_true",
                    help="each task in the scenes of other tasks that hold its objects, so that "
                    "the instruction decides and not the scene")  # fmt: skip
+    p.add_argument(
+        "--misses",
+        action="store_true",
+        help="each begins with a grasp that failed, which is not in it",
+    )
     p.add_argument("--dagger", type=Path, metavar="CHECKPOINT",
                    help="its policy drives first, the expert takes over")  # fmt: skip
     p.add_argument("--beta", type=float, default=0.0, help="the expert's share of the plans before")

@@ -9,7 +9,6 @@ drive that share of the plans before it takes over.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +19,8 @@ from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
 from models.policy import Policy
 from studio.sim.expert import Expert
-from studio.sim.expert_motion import Actions
-from studio.sim.foresight import Onlooker
 from studio.sim.libero_sim import SETTLE_ACTION, LiberoSim
+from studio.sim.successor import successor
 
 PLAN_STEPS = 8  # executed of every chunk, as in Live and in evaluation
 LEAD = 0.5  # of a suite's steps at most are the policy's; the expert needs the rest
@@ -73,26 +71,3 @@ def lead(
             if sim.step(last).success:
                 return successor(sim, last, rng), steps
     return successor(sim, last, rng), steps
-
-
-class _Successor(Onlooker):
-    """An onlooker that drives: once under way it works on fixtures as the expert does."""
-
-    _under_way = False
-
-    def act(self) -> np.ndarray:
-        action = super().act()
-        self._under_way = True
-        return action
-
-    def _achieve(self, predicate: str, name: str, target: str | None = None) -> Actions:
-        who = Expert if self._under_way else Onlooker
-        return (yield from who._achieve(self, predicate, name, target))
-
-
-def successor(sim: LiberoSim, last_action: np.ndarray, rng: np.random.Generator) -> Expert:
-    """The expert from the present moment: in mid-motion where it can, from the start elsewhere."""
-    with suppress(ValueError):
-        _Successor(sim, last_action).act()  # has an answer
-        return _Successor(sim, last_action)
-    return Expert(sim, rng)

@@ -1,6 +1,7 @@
 """Record one episode of the scripted expert; runs inside a collection's worker processes.
 
-Under DAgger the episode begins where a policy got to (`studio.dagger`).
+Under DAgger the episode begins where a policy got to (`studio.dagger`), under `miss` after a failed
+grasp (`studio.sim.expert_clumsy`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from studio import demos
 from studio.events import SceneSpec
 from studio.sim.expert import Expert
+from studio.sim.expert_clumsy import miss
 from studio.sim.libero_sim import LiberoSim
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Attempt:
     noise: float  # standard deviation on translations; half of it on rotations
     entropy: tuple[int, ...]
     dagger: Dagger | None = None
+    miss: bool = False
 
 
 _sim: LiberoSim | None = None  # one simulator per worker process
@@ -86,7 +89,7 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
     """
     max_steps = sim.load(attempt.scene).max_steps
     rng = np.random.default_rng(attempt.entropy)
-    expert, before = _begin(sim, attempt.dagger, max_steps, rng)
+    expert, before = _begin(sim, attempt, max_steps, rng)
     log, held = StepLog(sim), 0
     while held < HOLD_STEPS:
         action = expert.act()
@@ -107,14 +110,16 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
 
 
 def _begin(
-    sim: LiberoSim, dagger: Dagger | None, max_steps: int, rng: np.random.Generator
+    sim: LiberoSim, attempt: Attempt, max_steps: int, rng: np.random.Generator
 ) -> tuple[Expert, int]:
     """The expert at its turn and the steps that passed before."""
-    if dagger is None:
+    if attempt.miss:
+        return miss(sim, max_steps, rng)
+    if attempt.dagger is None:
         return Expert(sim, rng), 0
     from studio.dagger import lead  # imports the model
 
-    return lead(sim, dagger, max_steps, rng)
+    return lead(sim, attempt.dagger, max_steps, rng)
 
 
 def _origin(attempt: Attempt, before: int) -> dict[str, object]:
@@ -127,6 +132,8 @@ def _origin(attempt: Attempt, before: int) -> dict[str, object]:
         "entropy": list(attempt.entropy),
         "collected_by": "expert",
     }
+    if attempt.miss:
+        origin |= {"collected_by": "expert after a miss", "steps_before": before}
     if attempt.dagger is not None:
         origin |= {
             "collected_by": "dagger",

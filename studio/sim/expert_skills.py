@@ -27,6 +27,7 @@ class Manipulation:
     def __init__(self, scene: SceneGeometry, arm: Arm, rng: np.random.Generator) -> None:
         self.scene, self.arm, self.rng = scene, arm, rng
         self.retries = 0
+        self.aim = np.zeros(3)  # beside every grasp, m
 
     def pick(self, name: str) -> Actions:
         """Grasp and lift an object; returns whether it hangs in the gripper."""
@@ -115,7 +116,8 @@ class Manipulation:
         scene, arm = self.scene, self.arm
         arm.grip = OPEN
         plan = _TrackedGrasp(scene, name, plan_grasp(scene, name, failed))
-        plan.offset[:2] = self.rng.uniform(-0.004, 0.004, 2) * len(failed)
+        plan.offset[:] = self.aim
+        plan.offset[:2] += self.rng.uniform(-0.004, 0.004, 2) * len(failed)
         arm.rotation = plan.grasp.rotation
         start = arm.position
         corridor = scene.corridor_height(start, plan.position(), 0.07) + CLEARANCE
