@@ -38,7 +38,7 @@ class Batches:
         ranks: Ranks,
     ) -> None:
         self.features: FeatureCache | None = None
-        self._data, self._train_rows, self._statistics = data, train_rows, statistics
+        self._data, self._train_rows, self.statistics = data, train_rows, statistics
         self._config, self._device = config, ranks.device
         self._part = ranks.part(config.batch_size)  # this process's part of a batch
         # Wording v of instruction i is text i * wordings + v; the first is the instruction itself.
@@ -79,10 +79,10 @@ class Batches:
         text = torch.from_numpy(self._data.task[rows]) * self._config.wordings + wording
         return Batch(
             images=images.to(self._device),
-            proprio=self._tensor(self._statistics.standardize(self._data.proprio[rows])),
+            proprio=self._tensor(self.statistics.standardize(self._data.proprio[rows])),
             text=self.text[text].to(self._device),
             text_mask=None if self.text_mask is None else self.text_mask[text].to(self._device),
-            actions=self._tensor(self._statistics.normalize(self._data.actions[rows])),
+            actions=self._tensor(self.statistics.normalize(self._data.actions[rows])),
             part=self._part,
             size=self._config.batch_size,
         )

@@ -280,6 +280,7 @@ class Trainer:
             "best": self.best,
             "best_success": self.best_success,
             "window": self.window,
+            "statistics": self.statistics.to_json(),
             "architecture": json.dumps(asdict(self.model.config)),
         }
         fresh = self.out / f".{STATE}.tmp"
@@ -293,18 +294,23 @@ class Trainer:
         os.replace(fresh, self.out / STATE)
 
     def start_from(self, checkpoint: Path) -> None:
-        """Take the weights of a checkpoint folder; the normalisation stays this data's own.
+        """Take the weights of a checkpoint folder, and the scales that they were trained in.
 
         One with another head gives all but its head.
         Raises ValueError when it is of another architecture, or what `load_checkpoint` raises.
         """
-        source, own = load_checkpoint(checkpoint).model, self.model.config
+        loaded, own = load_checkpoint(checkpoint), self.model.config
+        source = loaded.model
         if replace(source.config, head=own.head) != own:
             raise ValueError(f"{checkpoint}: another architecture than {own.preset}")
         if source.config.head != own.head:
             source.head = self.model.head
         self.model.load_state_dict(source.state_dict())
         self.average.load_state_dict(source.state_dict())
+        self._scale_by(loaded.statistics)
+
+    def _scale_by(self, statistics: Statistics) -> None:
+        self.statistics = self.batches.statistics = statistics
 
     def resume(self) -> None:
         """Continue from the saved state. Raises ValueError when it is missing or does not fit."""
@@ -324,6 +330,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.window, self.best_success = state.get("window", []), state.get("best_success", -1.0)
+        self._scale_by(Statistics.from_json(state["statistics"]))
 
     def _log(self, rate: float) -> None:
         """A line of the window's means, which it empties."""

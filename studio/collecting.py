@@ -17,7 +17,8 @@ from studio.workspace import Workspace, shown
 
 KIND = "collect"
 OPTIONS = frozenset(
-    {"tasks", "inits", "noise", "noise_fraction", "workers", "seed", "other_scenes", "beta"}
+    {"tasks", "inits", "noise", "noise_fraction", "workers", "seed"}
+    | {"other_scenes", "misses", "beta"}
 )
 PARTS = ".parts"  # finished episodes of tasks that are not complete yet
 
@@ -36,6 +37,7 @@ class CollectForm:
     workers: int | None = None  # all cores
     seed: int = 0
     other_scenes: bool = False
+    misses: bool = False
     dagger: str = ""  # checkpoint whose policy drives first
     beta: float = 0.0
 
@@ -64,6 +66,8 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     argv += ["--out", shown(workspace.runs / name), "--per-task", str(form.per_task)]
     if form.beta and not form.dagger:
         raise ValueError("the expert's share goes with a policy that drives first; choose one")
+    if form.misses and form.dagger:
+        raise ValueError("a policy and a missed grasp can't both come first; choose one")
     if form.dagger:
         argv += ["--dagger", shown(workspace.checkpoint(form.dagger))]
     return argv + options(form, OPTIONS)

@@ -24,6 +24,7 @@ LABELS = {
     "dagger": "A policy drives first (DAgger)",
     "beta": "Expert's share before",
     "other_scenes": "Other scenes",
+    "misses": "After a missed grasp",
 }
 PLACEHOLDERS = {"tasks": "all, or 0-3,7", "name": "chosen by itself", "workers": "all cores"}
 BOUNDS = {
@@ -64,11 +65,12 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
                 widgets |= {name: _widget(name, shown[name]) for name in row}
         with gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in ("name", "seed")}
+        with gr.Row(elem_classes="st-numbers"):
+            widgets |= {name: _widget(name, shown[name]) for name in ("other_scenes", "misses")}
         widgets["dagger"] = gr.Dropdown(
             [], label=LABELS["dagger"], elem_id="collect-dagger", allow_custom_value=True
         )
-        with gr.Row(elem_classes="st-numbers"):
-            widgets |= {name: _widget(name, shown[name]) for name in ("beta", "other_scenes")}
+        widgets["beta"] = _widget("beta", shown["beta"])
         panel("command", "collect")
         launch = gr.Button("Collect", variant="primary", elem_id="collect-launch")
     listen(launch.click, "() => { collect.launch() }")

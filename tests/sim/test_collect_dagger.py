@@ -1,4 +1,4 @@
-"""Demonstrations that begin where the shipped policy got to, on a real task."""
+"""Demonstrations that begin where the shipped policy or a missed grasp led, on a real task."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import pytest
 from models.data import load_demonstrations
 from studio import collect, dagger, demonstrate
 from studio.events import SceneSpec
+from studio.sim import expert_clumsy
 from studio.sim.libero_sim import LiberoSim
+from studio.sim.successor import successor
 
 CHECKPOINT = str(Path(__file__).parents[2] / "assets/checkpoints/eb-vla-tiny")
 SCENE = SceneSpec("libero_object", 9, 5)
@@ -45,6 +47,23 @@ def test_the_expert_finishes_what_the_policy_began(sim, leader):
     assert all(successes[-demonstrate.HOLD_STEPS :])
 
 
+def test_the_expert_goes_back_after_a_missed_grasp(sim):
+    attempts = [demonstrate.Attempt(SCENE, 0.0, (i,), miss=True) for i in range(6)]
+    demo = next(d for v, d in (demonstrate.record(sim, a) for a in attempts) if d is not None)
+    assert demo.attributes["collected_by"] == "expert after a miss"
+    info = sim.load(SCENE)
+    expert, begun = expert_clumsy.miss(
+        sim, info.max_steps, np.random.default_rng(demo.attributes["entropy"])
+    )
+    assert begun == demo.attributes["steps_before"] and not expert.done
+    np.testing.assert_array_equal(demo.states[0], sim.get_state())
+    left, right = demo.proprio[0, 6:8]
+    assert left - right < 0.075  # the fingers are not open any more
+    assert demo.actions[0, 6] == -1 and demo.actions[:, 6].max() == 1  # they open and grasp
+    successes = [sim.step(action).success for action in demo.executed_actions]
+    assert all(successes[-demonstrate.HOLD_STEPS :])
+
+
 def test_asking_the_expert_disturbs_nothing(sim):
     def drive(ask: bool) -> np.ndarray:
         sim.load(SCENE)
@@ -53,7 +72,7 @@ def test_asking_the_expert_disturbs_nothing(sim):
             action = rng.uniform(-1, 1, 7)
             sim.step(action)
             if ask:
-                assert np.abs(dagger.successor(sim, action, rng).act()).max() <= 1
+                assert np.abs(successor(sim, action, rng).act()).max() <= 1
         return sim.get_state()
 
     np.testing.assert_array_equal(drive(ask=True), drive(ask=False))
@@ -61,10 +80,10 @@ def test_asking_the_expert_disturbs_nothing(sim):
 
 def test_a_task_that_the_policy_solves_is_not_kept(sim, leader, monkeypatch):
     def solved(sim, leader, max_steps, rng):
-        expert = dagger.successor(sim, np.zeros(7), rng)
+        expert = successor(sim, np.zeros(7), rng)
         while not expert.done:
             sim.step(expert.act())
-        return dagger.successor(sim, np.zeros(7), rng), 100
+        return successor(sim, np.zeros(7), rng), 100
 
     monkeypatch.setattr(dagger, "lead", solved)
     verdict, demo = demonstrate.record(sim, demonstrate.Attempt(SCENE, 0.0, (0,), leader))

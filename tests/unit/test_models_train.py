@@ -101,7 +101,14 @@ def test_training_fits_a_small_set(tmp_path, data):
 def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(tmp_path, data, debug_checkpoint):
     trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
     trainer.start_from(debug_checkpoint)
-    source = load_checkpoint(debug_checkpoint).model
+    checkpoint = load_checkpoint(debug_checkpoint)
+    source, scales = checkpoint.model, checkpoint.statistics.to_json()
+    assert trainer.statistics.to_json() == trainer.batches.statistics.to_json() == scales
+    trainer.save()
+    again = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    assert again.statistics.to_json() != scales
+    again.resume()
+    assert again.batches.statistics.to_json() == scales
     for own in (trainer.model, trainer.average):
         for a, b in zip(own.parameters(), source.parameters(), strict=True):
             assert torch.equal(a, b)
