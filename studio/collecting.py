@@ -55,6 +55,7 @@ class CollectForm:
             workers=self.workers or 1,
             seed=self.seed,
             other_scenes=self.other_scenes,
+            misses=self.misses,
         )
 
 

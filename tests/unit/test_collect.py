@@ -48,6 +48,7 @@ def test_attempts_differ_in_scene_and_noise(tmp_path):
         (["--dagger", "no/where"], "no such checkpoint folder"),
         (["--dagger", "assets/checkpoints/eb-vla-tiny", "--beta", "1"], "--beta must lie in"),
         (["--beta", "0.5"], "--beta goes with --dagger"),
+        (["--dagger", "assets/checkpoints/eb-vla-tiny", "--misses"], "choose who leads"),
     ],
 )
 def test_wrong_arguments_exit_with_code_2(argv, message, tmp_path, capsys):

@@ -84,10 +84,13 @@ def test_every_field_of_the_form_is_an_option(workshop):
 
 def test_the_collection_command_says_what_the_form_says(workshop):
     values = {"suite": "libero_goal", "tasks": "0-2", "per_task": 3, "noise": 0.05, "workers": 2}
+    values["misses"] = True
     argv = collecting.command(values, workshop.workspace, "a")
     config = collect.parse(argv[3:])
     assert config == collecting.CollectForm(**values).config(workshop.workspace.runs / "a")
-    assert config.tasks == (0, 1, 2) and config.per_task == 3 and config.workers == 2
+    assert (
+        config.tasks == (0, 1, 2) and config.per_task == 3 and config.workers == 2 and config.misses
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,7 @@ def test_the_collection_command_says_what_the_form_says(workshop):
         ("collect", {"tasks": "some"}, "0-9"),
         ("collect", {"per_task": 0}, "per-task"),
         ("collect", {"beta": 0.5}, "policy"),
+        ("collect", {"dagger": "any", "misses": True}, "choose one"),
     ],
 )
 def test_a_bad_form_is_one_clear_line(workshop, kind, values, words):
