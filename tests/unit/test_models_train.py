@@ -11,7 +11,7 @@ import torch
 from test_models_data import write_demos
 
 from benchmarks.train import naive_loss, random_batch
-from models import average, vision
+from models import vision
 from models.augment import augment
 from models.backbone import Backbone
 from models.checkpoint import load_checkpoint
@@ -115,25 +115,6 @@ def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(tmp_path, data, deb
     other = Trainer(replace(preset("debug"), ffn_size=96), CONFIG, data, tmp_path / "other")
     with pytest.raises(ValueError, match="another architecture"):
         other.start_from(debug_checkpoint)
-
-
-def test_the_mean_of_two_checkpoints(tmp_path, data, debug_checkpoint, capsys):
-    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
-    own_scales = tmp_path / "run" / "last"
-    trainer.save()
-    command = [str(debug_checkpoint), str(own_scales), "--out", str(tmp_path / "mean")]
-    assert average.main(command) == 2 and "--init" in capsys.readouterr().err
-    trainer.start_from(debug_checkpoint)
-    with torch.no_grad():
-        for parameter in trainer.average.parameters():
-            parameter.add_(1.0)
-    trainer.step += 1
-    trainer.save()
-    assert average.main([*command, "--weight", "0.25"]) == 0
-    found, first = (load_checkpoint(f).model for f in (tmp_path / "mean", debug_checkpoint))
-    for mean, own in zip(found.parameters(), first.parameters(), strict=True):
-        torch.testing.assert_close(mean, own + 0.25)
-    assert average.main([*command, "--weight", "2"]) == 2
 
 
 def test_resume_without_or_with_other_state_says_so(tmp_path, data):
