@@ -77,7 +77,8 @@ def command(suite: str, task: int, episodes: int) -> tuple[float, int]:
         options = {"suite": suite, "tasks": task, "per-task": episodes, "noise": 0, "out": folder}
         argv = [f"--{name}={value}" for name, value in options.items()]
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "studio.collect", *argv], cwd=ROOT, check=True)
+        collect = [sys.executable, "-m", "studio.collect", *argv]
+        subprocess.run(collect, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
         [file] = demonstration_files(Path(folder))
         _, lengths = outline(file)
