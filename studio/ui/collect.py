@@ -24,7 +24,7 @@ LABELS = {
     "dagger": "A policy drives first (DAgger)",
     "beta": "Expert's share before",
     "other_scenes": "Other scenes",
-    "misses": "After a missed grasp",
+    "misses": "Missed grasps",
 }
 PLACEHOLDERS = {"tasks": "all, or 0-3,7", "name": "chosen by itself", "workers": "all cores"}
 BOUNDS = {
