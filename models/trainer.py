@@ -330,7 +330,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.window, self.best_success = state.get("window", []), state.get("best_success", -1.0)
-        self._scale_by(Statistics.from_json(state["statistics"]))
+        if "statistics" in state:  # without, they were this data's own
+            self._scale_by(Statistics.from_json(state["statistics"]))
 
     def _log(self, rate: float) -> None:
         """A line of the window's means, which it empties."""
