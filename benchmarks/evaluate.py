@@ -25,7 +25,7 @@ from studio.events import Outcome, SceneSpec
 from studio.fleet import LocalFleet
 from studio.helm import plan_seed
 from studio.sim import catalog
-from studio.trials import Trial
+from studio.trial import Trial
 
 SETTLE = np.array([0.0] * 6 + [-1.0])
 SETTLE_STEPS, PLAN_STEPS = 10, 8

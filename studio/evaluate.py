@@ -36,7 +36,7 @@ from studio.fleet import LocalFleet, RayFleet
 from studio.recorder import whole_file
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
-from studio.trials import Trial
+from studio.trial import Trial, key_of
 
 Fleet = LocalFleet | RayFleet
 
@@ -49,7 +49,7 @@ def run(
     Whatever ends this, finished episodes are in the journal and in the table.
     """
     known = results.of_checkpoint(results.read_rows(out), sha256)
-    done = {trials.key_of(row): row for row in known}
+    done = {key_of(row): row for row in known}
     missing = [trial for trial in wanted if trial.key not in done]
     try:
         with (
@@ -58,7 +58,7 @@ def run(
         ):
             for row in fleet.run(missing, stop):
                 journal.write(row)
-                done[trials.key_of(row)] = row
+                done[key_of(row)] = row
                 bar.set_postfix_str(_tally(done.values()))
                 bar.update()
     finally:

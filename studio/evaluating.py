@@ -17,6 +17,7 @@ from studio.forms import fill, options
 from studio.jobs import Job, read_rows
 from studio.results import JOURNAL, SETTINGS, TABLE
 from studio.sim import catalog
+from studio.trial import NOMINAL
 from studio.workspace import SHIPPED, Workspace, shown
 
 KIND = "evaluate"
@@ -34,7 +35,7 @@ class EvaluateForm:
     name: str = ""
     checkpoint: str = DEFAULT_CHECKPOINT
     suite: str = "libero_object"  # several with commas
-    perturb: str = trials.NOMINAL
+    perturb: str = NOMINAL
     tasks: str = ""  # such as 0-3,7; empty for all
     inits: str = "40-44"
     episodes: int | None = None  # all
@@ -75,7 +76,7 @@ def suggestion(values: Mapping[str, Any]) -> str:
     """What the name of an evaluation begins with."""
     form = fill(EvaluateForm, values)
     stem = form.suite.replace("libero_", "").replace(",", "-")
-    return stem if form.perturb == trials.NOMINAL else f"{stem}-{form.perturb}"
+    return stem if form.perturb == NOMINAL else f"{stem}-{form.perturb}"
 
 
 def summary(job: Job) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from studio.results import episode_row, error_row
 from studio.rollout import run_episode
 from studio.sim.process import SimCrashed, SimError, SimProcess
 from studio.studio import versions
-from studio.trials import Trial
+from studio.trial import Trial
 
 ATTEMPTS = 2  # of an episode whose simulator fails
 POLL_S = 0.5  # between looks whether to stop

@@ -23,7 +23,7 @@ from studio.events import CameraPerturbation, LightPerturbation, Outcome, Sensor
 from studio.measures import MEAN, finished
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
-from studio.trials import NOMINAL
+from studio.trial import NOMINAL
 from studio.viz import lab as figures
 
 Row = Mapping[str, Any]

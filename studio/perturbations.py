@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 from studio.events import (
@@ -26,22 +26,13 @@ from studio.events import (
     SceneSpec,
     SensorNoise,
 )
+from studio.trial import Trial
 
 KINDS = ("light", "sensor", "robot", "swap")
 DIFFICULTIES = range(1, 6)
 LIGHTS = 24  # per difficulty
 STARTS = 100  # per difficulty, LIBERO-Plus's own number
 HUES = range(0, 360, 30)
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A scene and how it is seen; `kind` of `KINDS` names the one thing that is not nominal."""
-
-    scene: SceneSpec
-    kind: str
-    perturbation: Perturbation
-    difficulty: int | None  # None where there is but one
 
 
 @cache
@@ -89,10 +80,10 @@ def draw(
     scenes: Sequence[SceneSpec],
     difficulties: Sequence[int] = tuple(DIFFICULTIES),
     count: int | None = None,
-) -> list[Variant]:
-    """`count` variants (None: one per scene) of one kind, drawn evenly over the scenes' tasks.
+) -> list[Trial]:
+    """`count` trials (None: one per scene) of one kind, drawn evenly over the scenes' tasks.
 
-    The k-th variant of a task starts from its k-th scene, so that each has a nominal episode beside
+    The k-th trial of a task starts from its k-th scene, so that each has a nominal episode beside
     it. Difficulties take turns. Whether a suite has a swapped layout, `check_scene` knows.
     Raises ValueError for another kind or difficulty, and without scenes.
     """
@@ -105,11 +96,11 @@ def draw(
         by_task.setdefault((scene.suite, scene.task), []).append(scene)
     if kind == "swap":
         swapped = [replace(scene, layout="swap") for scene in _in_turn(list(by_task.values()))]
-        return [Variant(scene, kind, Perturbation(), None) for scene in swapped[:count]]
+        return [Trial(scene, kind) for scene in swapped[:count]]
     wanted = len(scenes) if count is None else count
     per_task = -(-wanted // len(by_task))
     drawn = [
-        [_variant(kind, own[k % len(own)], *choice) for k, choice in enumerate(choices)]
+        [_trial(kind, own[k % len(own)], *choice) for k, choice in enumerate(choices)]
         for own in by_task.values()
         for choices in [_choices(kind, own[0], difficulties, per_task)]
     ]
@@ -119,7 +110,7 @@ def draw(
 def _choices(
     kind: str, task: SceneSpec, difficulties: Sequence[int], count: int
 ) -> list[tuple[int, object]]:
-    """(difficulty, what) for each of a task's variants: every task draws in an order of its own."""
+    """(difficulty, what) for each of a task's trials: every task draws in an order of its own."""
     rng = random.Random(f"{kind} {task.suite} {task.task}")
     decks = {}
     for difficulty in difficulties:
@@ -130,10 +121,10 @@ def _choices(
     return [(d, decks[d][rank % len(decks[d])]) for d, rank in zip(turns, ranks, strict=True)]
 
 
-def _variant(kind: str, scene: SceneSpec, difficulty: int, what: object) -> Variant:
+def _trial(kind: str, scene: SceneSpec, difficulty: int, what: object) -> Trial:
     if kind == "robot":
-        return Variant(replace(scene, robot=what), kind, Perturbation(), difficulty)
-    return Variant(scene, kind, Perturbation(**{kind: what}), difficulty)
+        return Trial(replace(scene, robot=what), kind, difficulty=difficulty)
+    return Trial(scene, kind, Perturbation(**{kind: what}), difficulty=difficulty)
 
 
 def _in_turn(lists: Sequence[Sequence]) -> list:

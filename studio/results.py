@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from studio.events import Outcome, Perturbation, SceneSpec
 from studio.recorder import Episode, whole_file
 from studio.scores import SCORES, plan_scores
-from studio.trials import Trial, key_of
+from studio.trial import Trial, key_of
 
 JOURNAL, TABLE, SETTINGS = "journal.jsonl", "episodes.parquet", "evaluation.json"
 

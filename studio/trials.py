@@ -9,49 +9,15 @@ perturbed         any of these, or those of `studio.perturbations`, by name
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from studio import perturbations
 from studio.events import Perturbation, SceneSpec
 from studio.sim import catalog
 from studio.studio import check_scene
-
-NOMINAL = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One episode to run; `kind` names what is perturbed, `difficulty` is LIBERO-Plus's 1 - 5."""
-
-    scene: SceneSpec
-    kind: str = NOMINAL
-    perturbation: Perturbation = field(default_factory=Perturbation)
-    instruction: str | None = None  # instead of the scene's own
-    difficulty: int | None = None
-
-    def row(self) -> dict[str, Any]:
-        """The columns that say which trial a result is of."""
-        return {
-            **asdict(self.scene),
-            **asdict(self.perturbation),
-            "kind": self.kind,
-            "instruction": self.instruction,
-            "difficulty": self.difficulty,
-        }
-
-    @property
-    def key(self) -> str:
-        """Tells this trial from every other; the same for its result (`key_of`)."""
-        return key_of(self.row())
-
-
-def key_of(row: Mapping[str, Any]) -> str:
-    """The key of the trial that a result is of."""
-    return json.dumps([row.get(name) for name in Trial(SceneSpec()).row()], sort_keys=True)
+from studio.trial import NOMINAL, Trial
 
 
 def nominal(suite: str, tasks: Sequence[int], inits: Sequence[int], seed: int = 0) -> list[Trial]:
@@ -125,8 +91,7 @@ def perturbed(
     if kind == "camera":
         return from_other_views(trials, count, difficulties)
     if kind in perturbations.KINDS:
-        drawn = perturbations.draw(kind, [t.scene for t in trials], difficulties, count)
-        found = [Trial(v.scene, kind, v.perturbation, difficulty=v.difficulty) for v in drawn]
+        found = perturbations.draw(kind, [t.scene for t in trials], difficulties, count)
         for trial in found:
             check_scene(trial.scene)
         return found

@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from studio import trials
 from studio.evaluating import EvaluateForm
 from studio.sim import catalog
 from studio.sweeping import SweepForm
+from studio.trial import NOMINAL
 from studio.ui.widgets import bridge, entry, heading, listen, panel
 
 Widgets = dict[str, gr.components.Component]
@@ -45,7 +45,7 @@ PLACEHOLDERS = {
     "views": "all",
 }
 PERTURBATIONS = {
-    trials.NOMINAL: "none: nominal episodes",
+    NOMINAL: "none: nominal episodes",
     "camera": "camera: LIBERO-Plus views",
     "light": "light: brightness, direction, colour",
     "sensor": "sensor: blur and fog",

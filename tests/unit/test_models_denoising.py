@@ -26,7 +26,7 @@ from studio.loop import ControlLoop
 from studio.policies import describe
 from studio.recorder import Recorder, write_zip
 from studio.results import episode_row
-from studio.trials import Trial
+from studio.trial import Trial
 from tests.unit.test_models_data import write_demos
 from tests.unit.test_models_policy import observation
 

@@ -9,7 +9,8 @@ import pytest
 from studio import evaluate, results
 from studio.evaluate import calibrate
 from studio.scores import SCORES
-from studio.trials import key_of, nominal
+from studio.trial import key_of
+from studio.trials import nominal
 from tests.unit.conftest import room_for
 
 

@@ -7,14 +7,8 @@ import pytest
 
 from studio.evaluate import make_trials, parse_args
 from studio.events import CameraPerturbation, Perturbation
-from studio.trials import (
-    Trial,
-    for_other_goals,
-    from_other_views,
-    in_other_words,
-    key_of,
-    nominal,
-)
+from studio.trial import Trial, key_of
+from studio.trials import for_other_goals, from_other_views, in_other_words, nominal
 
 
 def test_trials_change_one_thing():
