@@ -52,6 +52,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "bfloat16"  # of all but the last MCMC step, which is float32
     gradient_checkpointing: bool = False  # of the language model: less memory, more time
+    compile: bool = False  # the encoder, by a C++ compiler: faster steps, the first takes a minute
     cache_features: int = 0  # copies of each sample's frozen features on disk; 0: none
     eval_every: int = 0  # steps between evaluations in the simulator; 0: none
     eval_suite: str = "libero_object"

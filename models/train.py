@@ -110,6 +110,7 @@ OPTIONS = {
     "seed": "of everything drawn by chance",
     "precision": "of all but the last MCMC step",
     "gradient_checkpointing": "of the language model: less memory, more time",
+    "compile": "the encoder, by a C++ compiler: faster steps, the first takes a minute",
     "cache_features": "eb-vla-0.5b: copies of each sample's vision features on disk, instead of "
     "computing them in every step; 1 is without augmentation; 0 none",
     "eval_every": "steps between evaluations in the simulator, which choose best/; 0 none",

@@ -55,6 +55,8 @@ class Trainer:
     ) -> None:
         if config.contrast and model_config.head != "energy":
             raise ValueError("training: --contrast needs --head energy")
+        if config.compile and not shutil.which(os.environ.get("CXX", "g++")):
+            raise ValueError("training: --compile needs a C++ compiler, g++ or $CXX")
         torch.manual_seed(config.seed)
         self.ranks = Ranks(device)
         self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels
@@ -75,6 +77,8 @@ class Trainer:
         self.average = copy.deepcopy(self.model, frozen).requires_grad_(False)
         if config.gradient_checkpointing:
             self.model.backbone.language.activation_checkpointing_enable({"use_reentrant": False})
+        if config.compile:
+            self.model.backbone.compile()
         self.optimizer = self._optimizer()
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
         self.saved = -1  # step of the last validated save

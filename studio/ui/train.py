@@ -40,6 +40,7 @@ LABELS = {
     "human_weight": "Weight of a person's chunks",
     "policy_weight": "Weight of the policy's own",
     "gradient_checkpointing": "Gradient checkpointing",
+    "compile": "Compile the encoder",
     "cache_features": "Cached feature copies",
     "log_every": "Log every n steps",
     "eval_every": "Every n steps (0: never)",
@@ -82,6 +83,7 @@ GROUPS = {
         "precision",
         "init",
         "gradient_checkpointing",
+        "compile",
     ),
 }
 CHOICES = {

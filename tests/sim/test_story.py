@@ -23,16 +23,24 @@ def run(module: str, *arguments: object) -> str:
     return done.stdout
 
 
+def losses(out: Path) -> dict[int, float]:
+    """By step."""
+    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
 @pytest.mark.slow
 def test_from_demonstrations_to_an_acting_policy(tmp_path):
     demos, out = tmp_path / "demos", tmp_path / "run"
     run("studio.collect", "--tasks", 0, "--per-task", 2, "--workers", 1, "--out", demos)
-    train = ("models.train", "--preset", "debug", "--data", demos, "--out", out,
+    train = ("models.train", "--preset", "debug", "--data", demos,
              "--batch-size", 4, "--log-every", 1, "--val-every", 2)  # fmt: skip
-    run(*train, "--steps", 2)
-    run(*train, "--steps", 4, "--resume")
-    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4]
+    run(*train, "--out", out, "--steps", 2)
+    run(*train, "--out", out, "--steps", 4, "--resume")
+    found = losses(out)
+    assert list(found) == [1, 2, 3, 4]
+    run(*train, "--out", tmp_path / "compiled", "--steps", 4, "--compile")
+    assert losses(tmp_path / "compiled") == pytest.approx(found, rel=0.02)
     scene = ("--suite", "libero_object", "--task", 0, "--init", 40)
     episode = ("--checkpoint", out / "last", "--out", tmp_path / "episode")
     line = json.loads(run("studio.rollout", *scene, *episode).splitlines()[-1])

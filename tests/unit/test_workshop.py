@@ -63,6 +63,7 @@ def test_the_training_command_says_what_the_form_says(workshop):
         "eval_every": 20,
         "eval_tasks": "0,3",
         "gradient_checkpointing": True,
+        "compile": True,
         "minutes": None,
         "name": "",
     }
