@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 HUB = "hub"
+COMPILER = ("torch._dynamo", "torch._inductor")
 DEFAULTS = TrainConfig(steps=1)
 NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`
 CHOICES = {
@@ -201,6 +202,8 @@ def explain(error: Exception) -> str:
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text
     if memory:
         return f"out of memory; use a smaller --batch-size ({text[:120]})"
+    if type(error).__module__.startswith(COMPILER):
+        return f"the encoder can't be compiled here; leave --compile out ({text[:300]})"
     if isinstance(error, RuntimeError):
         raise error
     if isinstance(error, OSError) and error.errno in FULL:

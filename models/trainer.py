@@ -55,8 +55,6 @@ class Trainer:
     ) -> None:
         if config.contrast and model_config.head != "energy":
             raise ValueError("training: --contrast needs --head energy")
-        if config.compile and not shutil.which(os.environ.get("CXX", "g++")):
-            raise ValueError("training: --compile needs a C++ compiler, g++ or $CXX")
         torch.manual_seed(config.seed)
         self.ranks = Ranks(device)
         self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels

@@ -1,6 +1,7 @@
 """The command `python -m models.train`: stops, one writer, bad input, several processes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -180,6 +181,17 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys, debug_checkpoi
 
 
 # -- the simulator, several processes -----------------------------------------------------------
+
+
+def test_without_a_compiler_compile_is_one_line(tmp_path):
+    argv = argv_of(tmp_path, "--steps", "1", "--compile")
+    without = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "models.train", *argv],
+        cwd=ROOT, env=os.environ | without, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "leave --compile out" in done.stderr.splitlines()[-1]
 
 
 def test_the_evaluation_is_refused_fails_or_is_stopped(tmp_path, capsys):
