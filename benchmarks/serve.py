@@ -50,7 +50,11 @@ def row(name: str, plan: Callable[[Observation], object], clients: int, seconds:
 
     def work(index: int) -> None:
         obs = observation(index)
-        plan(obs)
+        try:
+            plan(obs)
+        except BaseException:
+            together.abort()  # nobody waits for this one
+            raise
         together.wait()
         end = time.perf_counter() + seconds
         while (start := time.perf_counter()) < end:

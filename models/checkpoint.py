@@ -109,6 +109,18 @@ class Checkpoint:
     contexts: ContextStatistics | None = None
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers of a checkpoint folder left; one that they took away comes back.
+
+    While nobody writes it.
+    """
+    for left in sorted(folder.parent.glob(f".{folder.name}-*")):
+        if left.name.endswith("-old") and not folder.exists():
+            os.replace(left, folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def save_checkpoint(
     folder: str | Path,
     model: EBVLA,

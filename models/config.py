@@ -30,12 +30,12 @@ class SamplerConfig:
             value, (low, high) = getattr(self, field.name), SAMPLER_BOUNDS[field.name]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"sampler: {field.name} must be a number, not {value!r}")
-            if field.type == "int" and value != int(value):
-                raise ValueError(f"sampler: {field.name} must be a whole number, not {value!r}")
             if not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(
                     f"sampler: {field.name} must lie in [{low:g}, {high:g}], not {value!r}"
                 )
+            if field.type == "int" and value != int(value):
+                raise ValueError(f"sampler: {field.name} must be a whole number, not {value!r}")
 
 
 SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {

@@ -32,6 +32,7 @@ from models.packed import pack
 from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
+FAR = 1e6  # standard deviations of a state: no robot is there, and the octaves would overflow
 MANY_CHAINS = (
     4  # fewer chains are so little work on a CPU that splitting it costs more than it saves
 )
@@ -175,13 +176,19 @@ class Policy(Scaled):
         """
         return _trace(self._descend(descend, self._bind(obs), sampler, [seed]), 0)
 
-    def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """E [N] and e_t [N, H] of normalised chunks [N, H, D]. Raises ValueError on their shape."""
+    def energies(
+        self, obs: Observation, actions: np.ndarray, stop: Callable[[], bool] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """E [N] and e_t [N, H] of normalised chunks [N, H, D].
+
+        Raises ValueError on their shape, InterruptedError once `stop()` is true.
+        """
         expected = (self.config.horizon, self.config.action_dim)
         if actions.ndim != 3 or actions.shape[1:] != expected:
             raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
         points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
-        per_step = score(self._bind(obs), points.unsqueeze(0).to(self.device))[0].cpu().numpy()
+        found = score(self._bind(obs), points.unsqueeze(0).to(self.device), stop)
+        per_step = found[0].cpu().numpy()
         return per_step.mean(-1), per_step
 
     def slice_2d(
@@ -244,14 +251,17 @@ class Policy(Scaled):
     def _encode(self, observations: Sequence[Observation]) -> Context:
         images = torch.from_numpy(np.stack([_views(obs) for obs in observations]))
         proprio = np.stack([np.asarray(obs.proprio, dtype=np.float32) for obs in observations])
-        if proprio.shape[1:] != (self.config.proprio_dim,) or not np.isfinite(proprio).all():
+        fits = proprio.shape[1:] == (self.config.proprio_dim,)
+        with np.errstate(over="ignore", invalid="ignore"):
+            state = self.statistics.standardize(proprio) if fits else proprio
+        if not fits or not (np.abs(state) < FAR).all():
             raise ValueError(
                 f"observation: proprio must be {self.config.proprio_dim} finite numbers"
             )
         text, mask = self._text([obs.instruction for obs in observations])
         return self._model.backbone(
             images.to(self.device),
-            torch.from_numpy(self.statistics.standardize(proprio)).to(self.device),
+            torch.from_numpy(state).to(self.device),
             text.to(self.device),
             None if mask is None else mask.to(self.device),
         )

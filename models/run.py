@@ -8,8 +8,8 @@ Metrics      metrics.jsonl and TensorBoard event files in that folder
 
 from __future__ import annotations
 
-import fcntl
 import json
+import math
 import os
 import resource
 import signal
@@ -21,27 +21,28 @@ from types import FrameType
 
 import torch
 
-STATE, METRICS, SETTINGS, LOCK = "trainer_state.pt", "metrics.jsonl", "config.json", ".lock"
+from models.hold import hold
+
+STATE, METRICS, SETTINGS = "trainer_state.pt", "metrics.jsonl", "config.json"
 
 
 @contextmanager
 def claim(out: Path, resume: bool) -> Iterator[None]:
-    """Hold the folder for this process; the lock goes with the process, however it ends.
+    """Hold the folder of a training.
 
     Raises ValueError when another run writes there, or when it holds a run that `resume` does not
     ask to continue.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{out}: another run writes here; stop it or choose another --out"
-            ) from None
+    with hold(out):
         if not resume and (out / STATE).exists():
             raise ValueError(f"{out}: holds a run; go on with --resume or choose another --out")
         yield
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether memory ran out, which is a RuntimeError of several texts: allocators differ."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "allocate memory" in str(error)
 
 
 class StopSignal:
@@ -120,7 +121,8 @@ class Metrics:
         self._first = step + 1
 
     def write(self, line: Mapping[str, float | str]) -> None:
-        """Append one line. Raises OSError when the disk is full."""
+        """Append one line, of what is finite: JSON has no NaN. Raises OSError on a full disk."""
+        line = {n: v for n, v in line.items() if isinstance(v, str) or math.isfinite(v)}
         with self._file.open("a") as handle:
             handle.write(json.dumps(line) + "\n")
         if self._board is None:

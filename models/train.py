@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 from contextlib import nullcontext
@@ -26,14 +27,14 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import write_json
+from models.checkpoint import sweep, write_json
 from models.config import HEADS, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
 from models.policy import choose_device
 from models.pretrained import load_pretrained
 from models.ranks import Ranks
-from models.run import SETTINGS, StopSignal, claim
+from models.run import SETTINGS, StopSignal, claim, no_memory
 from models.schedule import TrainConfig
 from models.text import build_text
 from models.trainer import Trainer
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 HUB = "hub"
-COMPILER = ("torch._dynamo", "torch._inductor")
+WRITTEN = ("last", "best")
 DEFAULTS = TrainConfig(steps=1)
 NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`
 CHOICES = {
@@ -126,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/eb-vla-studio"))
     try:
         config = TrainConfig(
             steps=args.steps,
@@ -135,6 +137,9 @@ def main(argv: list[str] | None = None) -> int:
         device = str(choose_device(args.device))
         ranks = Ranks(device)
         with claim(args.out, args.resume) if ranks.main else nullcontext():
+            if ranks.main:
+                for name in WRITTEN:
+                    sweep(args.out / name)
             return train(args, config, device)
     except KeyboardInterrupt:
         print("stopped before the first step", file=sys.stderr)
@@ -154,9 +159,14 @@ def train(args: argparse.Namespace, config: TrainConfig, device: str) -> int:
         flush=True,
     )
     with StopSignal() as stop:
-        finished = trainer.run(stop)
+        try:
+            finished = trainer.run(stop)
+        except RuntimeError as error:
+            if not (stop.number and of_compiler(error)):
+                raise
+            finished = False  # a stop in the first step ends the compiler, too
     if finished and trainer.ranks.main:
-        for name in ("last", "best"):
+        for name in WRITTEN:
             if (args.out / name).is_dir():
                 fit(args.out / name, trainer.data, device)
     trainer.ranks.leave()
@@ -193,16 +203,23 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
     return trainer
 
 
-def explain(error: Exception) -> str:
-    """One line for an error that ends a run. Raises the error itself when it is a programming one.
+def of_compiler(error: Exception) -> bool:
+    """Whether `--compile` raised it."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
-    Memory that runs out is a RuntimeError of several texts, depending on the allocator.
+
+def explain(error: Exception) -> str:
+    """One line for an error that ends a run.
+
+    Raises the error itself when it is a programming one.
     """
     text = " ".join(str(error).split())
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text
-    if memory:
-        return f"out of memory; use a smaller --batch-size ({text[:120]})"
-    if type(error).__module__.startswith(COMPILER):
+    if no_memory(error):
+        return (
+            "out of memory; use a smaller --batch-size or, if it was still reading the "
+            f"demonstrations, a larger --stride ({text[:120]})"
+        )
+    if of_compiler(error):
         return f"the encoder can't be compiled here; leave --compile out ({text[:300]})"
     if isinstance(error, RuntimeError):
         raise error

@@ -33,11 +33,14 @@ from models.mcmc import descend
 from models.model import EBVLA
 from models.normalize import Statistics
 from models.ranks import Ranks
-from models.run import STATE, Clock, Metrics
+from models.run import STATE, Clock, Metrics, no_memory
 from models.schedule import Schedule, TrainConfig
 from models.text import Text, build_text
 
 SHOWN = (("l1", "l1"), ("denoising", "noise"), ("readout_l1", "read-out"), ("energy_gap", "gap"))
+
+
+MISFITS = (KeyError, TypeError, ValueError)  # of a file that holds something else
 
 
 class Trainer:
@@ -80,6 +83,7 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
         self.saved = -1  # step of the last validated save
+        self.evaluated = 0  # step of the last evaluation in the simulator
         self.scores: dict[str, float] = {}  # of that validation
         self.window: list[dict[str, float]] = []  # losses of the steps since the last log line
         self.out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +120,9 @@ class Trainer:
             self.metrics.close()
 
     def _loop(self, stop: Callable[[], bool]) -> bool:
-        every, clock, stopping = self.config.eval_every, Clock(self.elapsed, self.step), False
+        every, clock = self.config.eval_every, Clock(self.elapsed, self.step)
+        due = every and self.step and self.step % every == 0 and self.evaluated != self.step
+        stopping = bool(due) and not self.evaluate(stop)  # one was interrupted
         while self.schedule.progress(self.step, self.elapsed) < 1:
             if stopping:
                 self.save(validate=False)
@@ -130,24 +136,23 @@ class Trainer:
                 clock.mark(self.step)
             if every and self.step % every == 0:
                 with clock.paused(self.step):
-                    self.evaluate(stop)
+                    stopping = not self.evaluate(stop)
         if self.saved != self.step:
             self.save()
-        if every and self.step % every:
-            self.evaluate(stop)
-        return True
+        if not every or self.evaluated == self.step:
+            return True
+        return not stopping and self.evaluate(stop)
 
     def _advance(self) -> None:
         """One step into the window of losses."""
-        losses = self.train_step(self.schedule.progress(self.step, self.elapsed))
-        if not math.isfinite(losses["loss"]):
-            raise FloatingPointError(
-                f"step {self.step}: the loss is not finite; --resume with a smaller --lr"
-            )
-        self.window.append(losses)
+        self.window.append(self.train_step(self.schedule.progress(self.step, self.elapsed)))
 
     def train_step(self, progress: float) -> dict[str, float]:
-        """One optimiser step; returns its losses."""
+        """One optimiser step; returns its losses.
+
+        Raises FloatingPointError, the weights as they were, when these are not finite or their
+        gradient is not: a clamped action hides an energy that overflowed from the loss.
+        """
         rng = np.random.default_rng([self.config.seed, self.step])
         lr = self.schedule.learning_rate(self.step, progress)
         for group in self.optimizer.param_groups:
@@ -163,11 +168,16 @@ class Trainer:
         loss.backward()
         self.ranks.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        losses = self.ranks.mean({"loss": loss.item(), **parts})
+        losses |= {"lr": lr, "grad_norm": float(norm)}
+        if not (math.isfinite(losses["loss"]) and math.isfinite(losses["grad_norm"])):
+            raise FloatingPointError(
+                f"step {self.step + 1}: the loss is not finite; --resume with a smaller --lr"
+            )
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        losses = self.ranks.mean({"loss": loss.item(), **parts})
-        return {**losses, "lr": lr, "grad_norm": float(norm)}
+        return losses
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -238,21 +248,30 @@ class Trainer:
             self._save_checkpoint("best")
         self._save_state()
 
-    def evaluate(self, stop: Callable[[], bool] = lambda: False) -> None:
+    def evaluate(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Run episodes in the simulator with the averaged weights; best/ are the most successful.
 
-        Raises ValueError when the evaluation refuses its options.
+        False when `stop()` came first. Raises ValueError when the evaluation refuses its options.
         """
         if self.saved != self.step:
             self.save()
-        if self.ranks.main and (found := self._evaluation().run(self.step, stop)):
+        found = self._evaluation().run(self.step, stop) if self.ranks.main else {}
+        if self.ranks.agree(self.elapsed, stop())[1]:
+            return False
+        self.evaluated = self.step
+        if self.ranks.main:
+            self._note_success(found)
+        self.ranks.wait()
+        return True
+
+    def _note_success(self, found: dict[str, float]) -> None:
+        if found:
             self.metrics.write({"step": self.step, **found})
             print(f"step {self.step:6d}  success {found['success_rate']:.0%}", flush=True)
             if found["success_rate"] >= self.best_success:
                 self.best_success = found["success_rate"]
                 self._save_checkpoint("best")
-            self._save_state()
-        self.ranks.wait()
+        self._save_state()
 
     def _evaluation(self) -> Evaluation:
         c = self.config
@@ -281,6 +300,7 @@ class Trainer:
             "elapsed": self.elapsed,
             "best": self.best,
             "best_success": self.best_success,
+            "evaluated": self.evaluated,
             "window": self.window,
             "statistics": self.statistics.to_json(),
             "architecture": json.dumps(asdict(self.model.config)),
@@ -290,6 +310,8 @@ class Trainer:
             torch.save(state, fresh)
         except RuntimeError as error:  # how torch reports a failed write
             fresh.unlink(missing_ok=True)
+            if no_memory(error):
+                raise
             free = shutil.disk_usage(self.out).free // 2**20
             text = f"{fresh.name} could not be written, {free} MB are free"
             raise OSError(errno.ENOSPC, text) from error
@@ -321,9 +343,12 @@ class Trainer:
             raise ValueError(f"{file}: nothing to resume; start without --resume")
         try:
             state = torch.load(file, map_location=self.device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            architecture = ModelConfig(**json.loads(state["architecture"]))
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, *MISFITS) as error:
+            if no_memory(error) or isinstance(error, PermissionError):
+                raise
             raise ValueError(f"{file}: truncated or not a trainer's state") from None
-        if ModelConfig(**json.loads(state["architecture"])) != self.model.config:
+        if architecture != self.model.config:
             raise ValueError(
                 f"{file}: belongs to another model; choose its preset or another --out"
             )
@@ -332,6 +357,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.window, self.best_success = state.get("window", []), state.get("best_success", -1.0)
+        self.evaluated = state.get("evaluated", self.step)
         if "statistics" in state:  # without, they were this data's own
             self._scale_by(Statistics.from_json(state["statistics"]))
 

@@ -57,7 +57,8 @@ class Batcher:
         with self._news:
             if not self._open:
                 raise RuntimeError("the batcher is closed")
-            self._waiting.append(asked)
+            still = (a for a in self._waiting if not a.plan.cancelled())
+            self._waiting = deque([*still, asked])
             self._news.notify()
         return asked.plan
 

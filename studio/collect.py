@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from models.hold import hold
 from studio import demos
 from studio.events import SceneSpec
 from studio.sim import catalog
@@ -118,8 +119,16 @@ class Episode:
 def collect(config: CollectConfig) -> Counter[str]:
     """Make what is missing under `config.out`; returns how many attempts ended how.
 
-    Raises BrokenProcessPool when a worker died, or what a worker raised.
+    Raises ValueError when another collection writes there, BrokenProcessPool when a worker died,
+    or what a worker raised.
     """
+    with hold(config.out):
+        for left in config.out.rglob(".*.hdf5.*.tmp"):  # of a killed one
+            left.unlink()
+        return _collect(config)
+
+
+def _collect(config: CollectConfig) -> Counter[str]:
     wanted = {
         task: [Episode(config, task, i) for i in range(config.per_task)]
         for task in config.tasks

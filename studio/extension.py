@@ -113,7 +113,7 @@ def answer(policy: Policy, query: Query, stop: Callable[[], bool]) -> dict[str, 
     elif query.kind == "energies":
         actions = numbers("actions", asked.get("actions"), (None, *shape))
         found = dict(
-            zip(("energies", "timestep_energies"), policy.energies(obs, actions), strict=True)
+            zip(("energies", "timestep_energies"), policy.energies(obs, actions, stop), strict=True)
         )
     else:
         centre = numbers("centre", asked.get("centre"), shape)

@@ -36,6 +36,7 @@ ETA = re.compile(r"\[[\d:]+<([\d:]+)")  # in tqdm's line
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE_S = 60.0  # to save and end, before SIGKILL
 TAIL_BYTES = 32_000
+STOPPED_CODES = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 MAX_RUNNING = 8  # at the same time, whoever asks
 
 
@@ -63,12 +64,17 @@ class Job:
     started: float | None = None  # time.time()
     ended: float | None = None
     exit_code: int | None = None
-    stopping: bool = False
+    stopped: bool = False  # somebody asked it to end
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    @property
+    def stopping(self) -> bool:
+        """Asked to end, and has not yet."""
+        return self.stopped and self.state is JobState.RUNNING
 
     @property
     def resumable(self) -> bool:
@@ -93,6 +99,8 @@ class Job:
             return "its end was not seen: the machine or its supervisor stopped"
         if self.state is not JobState.FAILED:
             return ""
+        if self.stopped and self.exit_code == -signal.SIGKILL:
+            return "was stopped, took too long to end and was killed: it saved nothing more"
         if self.exit_code is not None and self.exit_code < 0:
             name = signal.Signals(-self.exit_code).name
             memory = "; out of memory?" if name == "SIGKILL" else ""
@@ -175,8 +183,13 @@ class Jobs:
         job = self.get(name)
         if job.state is not JobState.RUNNING:
             raise ValueError(f"{name}: does not run")
+        own = self._supervisors.get(name)
+        if own and own.poll() is None:
+            own.send_signal(signal.SIGTERM)
+            return
         record = read_record(job.folder)
-        pid = record["supervisor"]
+        if (pid := record.get("supervisor")) is None:
+            raise ValueError(f"{name}: only the studio that started it can stop it")
         with contextlib.suppress(ProcessLookupError):
             if start_time(pid) == record["supervisor_started"]:
                 os.kill(pid, signal.SIGTERM)
@@ -230,7 +243,7 @@ class Jobs:
             started=record.get("started"),
             ended=record.get("ended"),
             exit_code=record.get("exit_code"),
-            stopping=running and bool(record.get("stopped")),
+            stopped=bool(record.get("stopped")),
         )
 
 
@@ -246,7 +259,7 @@ def _outside(folder: Path, state: JobState = JobState.OUTSIDE) -> Job | None:
 def _end_state(record: Mapping[str, Any]) -> JobState:
     if record.get("ended") is None:
         return JobState.LOST
-    if record.get("stopped"):
+    if record.get("stopped") and record.get("exit_code") in STOPPED_CODES:
         return JobState.STOPPED
     return JobState.FINISHED if record.get("exit_code") == 0 else JobState.FAILED
 
@@ -309,5 +322,7 @@ def json_objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The JSON objects among whole lines; what is none is passed over, and a line cut off."""
     for line in lines:
         with contextlib.suppress(ValueError):
-            if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
+            # A NaN, which JSON does not know, is no value.
+            row = json.loads(line, parse_constant=lambda name: None)
+            if line.endswith(b"\n") and isinstance(row, dict):
                 yield row

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -28,8 +29,10 @@ KEYS = frozenset({*IMAGES.values(), STATE, PROMPT})
 API_KEY = "EB_VLA_API_KEY"  # variable of the environment, which other users don't see
 STATE_SIZE = 8  # end-effector position (m), axis-angle (rad), two gripper joints (m)
 MIN_SIDE, MAX_SIDE = 16, 1024  # pixels of an image; openpi's client sends 224
+MAX_PARTS = 10_000  # maps and lists in one message, and what one of them holds
 
 DTYPE = re.compile(r"[<>|=]?[biufSU]\d{1,4}")
+SCALARS = {"S": bytes, "U": str}  # by kind of dtype; numbers otherwise
 
 
 class BadRequest(ValueError):
@@ -46,8 +49,21 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes) -> Any:
     """The value in `data`; its arrays are read-only. Raises BadRequest if it is malformed."""
+    parts = count(1)
+
+    def counted(part: Any) -> Any:
+        if next(parts) > MAX_PARTS:
+            raise BadRequest(f"the message has more than {MAX_PARTS} parts")
+        return part
+
     try:
-        return msgpack.unpackb(data, object_hook=_unpack_array)
+        return msgpack.unpackb(
+            data,
+            object_hook=lambda found: _unpack_array(counted(found)),
+            list_hook=counted,
+            max_map_len=MAX_PARTS,
+            max_array_len=MAX_PARTS,
+        )
     except BadRequest:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -71,7 +87,11 @@ def _unpack_array(found: dict) -> object:
             raise BadRequest("an array's data don't fit its shape and dtype")
         return np.frombuffer(data, dtype).reshape(shape)
     if b"__npgeneric__" in found:
-        return _dtype(found).type(found.get(b"data"))
+        dtype, data = _dtype(found), found.get(b"data")
+        # A number where a text belongs would be its length.
+        if not isinstance(data, SCALARS.get(dtype.kind, bool | int | float)):
+            raise BadRequest("a scalar's data don't fit its dtype")
+        return dtype.type(data)
     return found
 
 

@@ -9,6 +9,7 @@ longer. Meanwhile calls raise `PolicyAway`, which a control loop waits out.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from studio.openpi import API_KEY
 
 BACKOFF_S = (0.5, 1, 2, 4)  # between attempts to reach a server
 OPEN_S = 3.0  # for a connection to open
+PING_S = 4.0  # between two pings, and for each to come back: a server plans beside them
 REPLY_S = 60.0  # for a reply to come
 POLL_S = 0.05  # between looks at `stop()`
 MAX_REPLY = 2**28  # bytes
@@ -96,9 +98,11 @@ class RemotePolicy(Scaled):
         asked = {"kind": "explore", "seed": int(seed), "sampler": asdict(sampler)}
         return trace_of(self._ask(obs, asked)[EXTENSION]["trace"])
 
-    def energies(self, obs: Observation, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `Policy.energies`."""
-        found = self._ask(obs, {"kind": "energies", "actions": actions})[EXTENSION]
+    def energies(
+        self, obs: Observation, actions: np.ndarray, stop: Callable[[], bool] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Policy.energies`; the server stops, too."""
+        found = self._ask(obs, {"kind": "energies", "actions": actions}, stop)[EXTENSION]
         return found["energies"], found["timestep_energies"]
 
     def slice_2d(
@@ -159,7 +163,9 @@ class RemotePolicy(Scaled):
             connection = connect(
                 self.url, legacy=True, compression=None, max_size=MAX_REPLY,
                 additional_headers=self._headers, open_timeout=OPEN_S, close_timeout=1,
+                ping_interval=PING_S, ping_timeout=PING_S,
             )  # fmt: skip
+            _give_up_sending(connection.socket)
             self._greet(connection)
         except InvalidURI as error:
             raise ValueError(str(error)) from None
@@ -201,6 +207,12 @@ class RemotePolicy(Scaled):
             self._failures, self._reason = self._failures + 1, text
             self._retry_at = time.monotonic() + wait
         return PolicyAway(text, wait)
+
+
+def _give_up_sending(channel: socket.socket) -> None:
+    """End a connection whose other side takes no data any more: pings wait behind what is sent."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2e3 * PING_S))
 
 
 def _receive(connection: ClientConnection, stop: Callable[[], bool] | None) -> str | bytes:

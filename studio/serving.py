@@ -33,12 +33,15 @@ from models.policy import Policy
 from studio import extension, openpi
 from studio.batching import MAX_BATCH, Batcher
 from studio.extension import Query
+from studio.helm import PolicyAway
 from studio.openpi import BadRequest
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 16 * 2**20  # bytes from a client
 MAX_QUEUE = 64  # requests in the house
+MAX_TEXT = 500  # characters of an error: it may quote what a client sent
+SEND_S = 20.0  # a client that doesn't take its reply for so long is dropped
 GRACE_S = 30.0  # what is in flight may take so long when the server stops
 CONTROL = "__ctrl__"  # openpi's clients may tell when an episode begins and ends
 
@@ -84,8 +87,11 @@ class PolicyServer:
     ) -> None:
         """`max_queue`: requests taken and not answered yet; more are refused.
 
-        Raises ValueError when a number is not positive or the policy is for another robot.
+        Raises ValueError when a number is not positive, the key is empty or the policy is for
+        another robot.
         """
+        if api_key is not None and not api_key.strip():
+            raise ValueError("the API key is empty; leave it out to let everyone in")
         if max_queue < 1 or max_batch < 1:
             raise ValueError("the queue and a batch must hold at least one request")
         extension.check_robot(policy.config)
@@ -126,8 +132,7 @@ class PolicyServer:
             server.close(close_connections=False)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), GRACE_S)
-            closing = (c.close(CloseCode.GOING_AWAY, "it stops") for c in server.connections)
-            await asyncio.gather(*closing)
+            await _close(list(server.connections))
 
     # -- HTTP ---------------------------------------------------------------------------------
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -156,7 +161,7 @@ class PolicyServer:
         timing: dict[str, float] = {}
         try:
             with self.metrics.connections.track_inprogress():
-                await connection.send(self._hello)
+                await _send(connection, self._hello)
                 async for message in connection:
                     started = time.monotonic()
                     await self._serve(connection, gone, message, timing)
@@ -182,21 +187,21 @@ class PolicyServer:
                     query = extension.parse(request)
                     kind = query.kind
                     reply = await self._while_there(gone, self._answer(query, timing))
-                await connection.send(openpi.pack(reply))
+                await _send(connection, openpi.pack(reply))
         except ConnectionClosed:
             outcome = "left"
             raise
-        except Busy as busy:
+        except (Busy, PolicyAway) as busy:
             outcome = "busy"
-            await connection.send(f"Busy: {busy}")
+            await _send(connection, f"Busy: {busy}")
         except ValueError as error:
-            outcome = "bad"
-            log.info("client %s: %s", connection.remote_address, error)
-            await connection.send(f"BadRequest: {error}")
+            outcome, text = "bad", str(error)[:MAX_TEXT]
+            log.info("client %s: %s", connection.remote_address, text)
+            await _send(connection, f"BadRequest: {text}")
         except Exception as error:
             outcome = "error"
             log.exception("client %s: %s", connection.remote_address, kind)
-            await connection.send(f"{type(error).__name__}: {error}")
+            await _send(connection, f"{type(error).__name__}: {error}"[:MAX_TEXT])
             await connection.close(CloseCode.INTERNAL_ERROR, "the reason was sent before")
         finally:
             self.metrics.requests.labels(kind, outcome).inc()
@@ -247,6 +252,26 @@ class PolicyServer:
             left = True
         took = {"infer_ms": 1e3 * (time.monotonic() - started)}
         return reply | {"server_timing": {**took, **timing}}
+
+
+async def _close(connections: list[ServerConnection]) -> None:
+    """Say goodbye to each; one that doesn't listen is dropped."""
+    said = (c.close(CloseCode.GOING_AWAY, "it stops") for c in connections)
+    if goodbyes := [asyncio.ensure_future(one) for one in said]:
+        await asyncio.wait(goodbyes, timeout=SEND_S)
+    for connection in connections:
+        connection.transport.abort()
+
+
+async def _send(connection: ServerConnection, message: str | bytes) -> None:
+    """Raises ConnectionClosed, of a client that doesn't take it too."""
+    try:
+        async with asyncio.timeout(SEND_S):
+            await connection.send(message)
+    except TimeoutError:
+        connection.transport.abort()
+        await connection.wait_closed()
+        raise connection.protocol.close_exc from None
 
 
 class ServerThread:

@@ -76,19 +76,24 @@ def supervise(folder: Path, lock_fd: int, grace_s: float) -> int:
             return 127
     record |= {"pid": command.pid, "supervisor": os.getpid()}
     record["supervisor_started"] = start_time(os.getpid())
-    write_record(folder, record)
-    print("started", flush=True)  # the studio waits for it
-    if _ended(command, None, wake, sys.stdin.fileno()):
-        stopped = False
-    else:
-        stopped = True
-        write_record(folder, record | {"stopped": True})
+    _note(folder, record)
+    with contextlib.suppress(OSError):
+        print("started", flush=True)  # the studio waits for it
+    stopped = not _ended(command, None, wake, sys.stdin.fileno())
+    if stopped:
         _signal(command, signal.SIGTERM)
+        _note(folder, record | {"stopped": True})
         _ended(command, grace_s)
     _signal(command, signal.SIGKILL)  # the command, if it still runs, and workers it left
     code = command.wait()
-    write_record(folder, record | {"stopped": stopped, "ended": time.time(), "exit_code": code})
+    _note(folder, record | {"stopped": stopped, "ended": time.time(), "exit_code": code})
     return code
+
+
+def _note(folder: Path, record: dict) -> None:
+    """`write_record`, but a full disk is no reason to leave the command alone."""
+    with contextlib.suppress(OSError):
+        write_record(folder, record)
 
 
 def _give_way() -> None:

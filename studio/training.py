@@ -84,7 +84,7 @@ def _summary(file: Path, size: int, changed: int) -> dict[str, Any]:
     latest: dict[str, Any] = {}
     best = None
     for row in read_rows(file)[0]:
-        latest |= row
+        latest |= {name: value for name, value in row.items() if value is not None}
         if (score := row.get("val_l1")) is not None:
             best = score if best is None else min(best, score)
     return latest if best is None else latest | {"best_val_l1": best}

@@ -123,9 +123,15 @@ export class Form {
   }
 
   async launch() {
-    const job = await act("/launch", this.body());
-    if (job) this.fill({ name: "" });
-    return job;
+    if (this.launching) return undefined; // a double click is one run
+    this.launching = true;
+    try {
+      const job = await act("/launch", this.body());
+      if (job) this.fill({ name: "" });
+      return job;
+    } finally {
+      this.launching = false;
+    }
   }
 
   body() {

@@ -56,6 +56,16 @@ def test_those_who_wait_together_get_what_each_alone_would(policy):
         assert plan.final_energy == pytest.approx(alone.final_energy, abs=1e-3)
 
 
+def test_who_leaves_takes_the_pictures_along(policy):
+    batcher = Batcher(policy)
+    for seed in range(4):
+        batcher.submit(observation(seed), SamplerConfig(), seed).cancel()
+    last = batcher.submit(observation(9), SamplerConfig(), 9)
+    assert len(batcher._waiting) <= 1
+    policy.gate.set()
+    assert np.isfinite(last.result(30).actions).all()
+
+
 def test_an_error_is_told_to_those_whom_it_concerns(policy):
     policy.gate.set()
     batcher = Batcher(policy)

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from models.hold import hold
 from studio import collect
 from studio.collect import CollectConfig, Episode
 from studio.sim import catalog
@@ -75,6 +76,12 @@ def test_a_checkpoint_leads_and_its_hash_is_kept(debug_checkpoint, tmp_path):
     weights = (debug_checkpoint / "model.safetensors").read_bytes()
     assert dagger.sha256 == hashlib.sha256(weights).hexdigest() and dagger.beta == 0.25
     assert collect.parse(["--out", str(tmp_path)]).dagger is None
+
+
+def test_two_collections_never_share_a_folder(tmp_path, capsys):
+    with hold(tmp_path):
+        assert collect.main(["--out", str(tmp_path), "--per-task", "1"]) == 2
+    assert "another run writes here" in capsys.readouterr().err
 
 
 def test_ranges():

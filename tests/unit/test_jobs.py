@@ -96,10 +96,28 @@ def test_stop_ends_one_that_does_not_listen(jobs):
     start(jobs, STUBBORN)
     pid = json.loads((jobs.folder("a") / "job.json").read_text())["pid"]
     jobs.stop("a")
-    wait_for(lambda: jobs.get("a").stopping or jobs.get("a").state is JobState.STOPPED)
+    wait_for(lambda: jobs.get("a").stopping or jobs.get("a").state is not JobState.RUNNING)
     assert ended(jobs).exit_code == -9 and gone(pid)
+    assert jobs.get("a").state is JobState.FAILED and "took too long" in jobs.get("a").problem
     with pytest.raises(ValueError, match="does not run"):
         jobs.stop("a")
+
+
+def test_one_that_could_not_save_has_failed(jobs):
+    code = POLITE.replace("sys.exit(0)", "sys.exit('error: the disk is full')")
+    start(jobs, code)
+    jobs.stop("a")
+    job = ended(jobs)
+    assert job.state is JobState.FAILED and job.problem == "the disk is full" and job.resumable
+
+
+def test_a_full_disk_does_not_keep_a_job_alive(jobs):
+    start(jobs, SLEEP)
+    pid = json.loads((jobs.folder("a") / "job.json").read_text())["pid"]
+    (jobs.folder("a") / ".job.json.tmp").mkdir()  # nothing can be written any more
+    jobs.stop("a")
+    wait_for(lambda: gone(pid))
+    assert ended(jobs).state is JobState.LOST  # its end could not be told
 
 
 def test_stop_takes_the_workers_along(jobs):

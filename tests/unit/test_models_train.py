@@ -255,6 +255,41 @@ def test_best_is_the_most_successful(tmp_path, data, monkeypatch):
     assert load_checkpoint(tmp_path / "run" / "last").info.train_steps == 6
 
 
+def test_an_evaluation_that_was_interrupted_is_made_by_the_resumed_run(tmp_path, data, monkeypatch):
+    asked = []
+
+    def evaluation(self, step, stop):
+        asked.append(step)
+        return {} if stop() else {"success_rate": 0.5}
+
+    monkeypatch.setattr(Evaluation, "run", evaluation)
+    config = replace(CONFIG, steps=4, eval_every=2)
+    first = Trainer(preset("debug"), config, data, tmp_path / "run")
+    assert not first.run(stop=lambda: bool(asked))  # it comes during the first evaluation
+    assert asked == [2] and first.step == 2
+    for _ in range(2):  # the second time there is nothing left to do
+        again = Trainer(preset("debug"), config, data, tmp_path / "run")
+        again.resume()
+        assert again.run()
+    assert asked == [2, 2, 4]
+    found = [line["step"] for line in lines(tmp_path / "run") if "success_rate" in line]
+    assert found == [2, 4]
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tmp_path, data, monkeypatch):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    trainer.run(stop=lambda: trainer.step == 2)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    nan = torch.tensor(float("nan"))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: nan)
+    with pytest.raises(FloatingPointError, match=r"step 3: .*--resume with a smaller --lr"):
+        trainer.run()
+    assert trainer.step == 2
+    assert all(torch.equal(before[name], v) for name, v in trainer.model.state_dict().items())
+    trainer.resume()
+    assert trainer.step == 2
+
+
 def test_frozen_towers_train_from_cached_features(tmp_path, data, monkeypatch):
     """The path of eb-vla-0.5b in miniature: towers, adapters, recomputed activations."""
     tower = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14}

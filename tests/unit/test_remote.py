@@ -114,13 +114,46 @@ def test_bad_requests_are_value_errors(remote):
         remote.energies(observation(), np.full((1, 8, 7), np.nan, np.float32))
 
 
-def test_a_slice_that_nobody_wants_any_more(remote):
-    asked = threading.Event()
+def test_a_slice_that_nobody_wants_any_more(remote, policy, monkeypatch):
+    begun, stopped = threading.Event(), threading.Event()
+
+    def endless(*_, stop, **__):
+        begun.set()
+        wait_for(stop)
+        stopped.set()
+        raise InterruptedError
+
+    monkeypatch.setattr(policy, "slice_2d", endless, raising=False)
     with pytest.raises(InterruptedError):
-        remote.slice_2d(
-            observation(), np.zeros((8, 7), np.float32), grid=400, stop=lambda: asked.set() or True
-        )
-    assert asked.is_set() and remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+        remote.slice_2d(observation(), np.zeros((8, 7), np.float32), stop=begun.is_set)
+    assert stopped.wait(10)  # there, too
+    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+
+
+def test_a_server_that_freezes_is_away_soon(server, monkeypatch):
+    for name, value in (("PING_S", 0.2), ("OPEN_S", 0.3), ("BACKOFF_S", BACKOFF)):
+        monkeypatch.setattr(f"studio.remote.{name}", value)
+    remote = RemotePolicy(f"ws://127.0.0.1:{server.port}")
+    thaw = threading.Event()
+    server._loop.call_soon_threadsafe(thaw.wait, 30)
+    with pytest.raises(PolicyAway, match="No policy server answers"):
+        remote.plan(observation(), SAMPLER)
+    thaw.set()
+    time.sleep(BACKOFF[0])
+    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+    remote.close()
+
+
+def test_a_server_behind_a_server_waits_for_it(remote, server):
+    """A studio that is driven from afar and serves the policy on."""
+    behind = ServerThread(PolicyServer(remote), "127.0.0.1", 0)
+    far = RemotePolicy(f"ws://127.0.0.1:{behind.port}")
+    assert far.plan(observation(), SAMPLER).actions.shape == (8, 7)
+    server.stop()
+    with pytest.raises(PolicyAway, match="No policy server answers"):
+        far.plan(observation(), SAMPLER)
+    far.close()
+    behind.stop()
 
 
 def test_a_server_that_restarts_between_two_plans(remote, server, policy):

@@ -205,6 +205,9 @@ BAD = {
     "kind must be one of plan": broken(eb_vla={"kind": "train"}),
     "has no field 'colour'": broken(eb_vla={"colour": "red"}),
     "steps must lie in": broken(eb_vla={"sampler": {"steps": 10**9}}),
+    "steps must lie in .* not inf": broken(eb_vla={"sampler": {"steps": float("inf")}}),
+    "8 finite numbers": broken(**{"observation/state": np.full(8, 3e38)}),
+    "must be one of plan, .*, not 'x+$": broken(eb_vla={"kind": "x" * 10_000}),
     "'sampler' must be a map of steps": broken(eb_vla={"sampler": {"colour": 1}}),
     "'seed' must": broken(eb_vla={"seed": -1}),
     "'seed' must be a whole": broken(eb_vla={"seed": "x"}),
@@ -238,6 +241,11 @@ FRAMES = {
     "no objects, no name": msgpack.packb({b"__ndarray__": True, b"data": b"", b"shape": [0]}),
     "data don't fit": array("<f4"),
     "data don't fit, negative": array("<f8", shape=(-1,)),
+    "a scalar's data don't fit": msgpack.packb(
+        {b"__npgeneric__": True, b"dtype": "|S1", b"data": 50_000_000_000}
+    ),
+    "more than 10000 parts": msgpack.packb([[{}] * 9_000] * 2),
+    "no msgpack, too long": msgpack.packb([None] * 20_000),
     "a request is a map": msgpack.packb([1, 2]),
     "no msgpack, cut short": msgpack.packb(element(), default=to_map)[:-9],
 }
@@ -255,6 +263,25 @@ def test_an_oversized_message_ends_its_connection_only(port, client):
     with pytest.raises(ConnectionClosed, match="1009"):
         glutton.exchange(bytes(MAX_MESSAGE + 1))
     assert client.infer(element())["actions"].shape == (8, 7)
+
+
+def test_a_client_that_takes_no_reply_is_dropped_and_holds_nothing_up(policy, monkeypatch):
+    monkeypatch.setattr("studio.serving.SEND_S", 0.3)
+    server = ServerThread(PolicyServer(policy, max_queue=1), "127.0.0.1", 0)
+    deaf, other = Client(server.port), Client(server.port)
+    frame = msgpack.packb({"__ctrl__": bytes(MAX_MESSAGE // 2)})
+
+    def talk() -> None:
+        with pytest.raises(ConnectionClosed):
+            while True:  # the socket's own buffer of frames is full before long
+                deaf.socket.send(frame)
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    talking.join(30)
+    assert not talking.is_alive()
+    assert other.infer(element())["actions"].shape == (8, 7)  # the only place is free again
+    server.stop()
 
 
 def test_a_page_of_some_site_is_refused(port):
@@ -344,6 +371,8 @@ def test_the_commands_bad_input(capsys, options, says):
 def test_what_can_not_be_served(policy, port, tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         PolicyServer(policy, max_queue=0)
+    with pytest.raises(ValueError, match="key is empty"):
+        PolicyServer(policy, api_key=" ")
     with pytest.raises(OSError, match="in use"):
         ServerThread(PolicyServer(policy), "127.0.0.1", port)
     six_axes = EBVLA(replace(preset("debug"), action_dim=6))

@@ -183,6 +183,16 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys, debug_checkpoi
 # -- the simulator, several processes -----------------------------------------------------------
 
 
+def test_what_a_killed_run_left_is_swept_up(tmp_path):
+    argv = argv_of(tmp_path, "--val-every", "1", "--steps")
+    assert main([*argv, "1"]) == 0
+    run = tmp_path / "run"
+    (run / ".last-half").mkdir()
+    (run / "best").rename(run / ".best-x-old")  # killed between its two renames
+    assert main([*argv, "2", "--resume"]) == 0
+    assert {path.name for path in run.glob(".*")} == {".lock"} and (run / "best").is_dir()
+
+
 def test_without_a_compiler_compile_is_one_line(tmp_path):
     argv = argv_of(tmp_path, "--steps", "1", "--compile")
     without = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}

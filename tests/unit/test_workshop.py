@@ -224,6 +224,14 @@ def test_a_training_from_launch_to_use(client, workshop, used):
     assert client.post("/jobs/resume", json={"name": "debug-1"}).status_code == 400
 
 
+def test_a_number_that_json_does_not_know_spoils_no_page(client, workshop):
+    run = workshop.workspace.runs / "nan"
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"step": 1, "l1": 0.5}\n{"step": 2, "l1": NaN}\n')
+    (job,) = (job for job in client.get("/jobs").json()["jobs"] if job["name"] == "nan")
+    assert job["summary"] == {"step": 2, "l1": 0.5}
+
+
 def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
     values = {"suite": "libero_object", "tasks": "0-1", "per_task": 2}
     code = "print('50%|# | 2/4 [00:30<01:05, 15.0s/demo, task 1]')"
