@@ -61,15 +61,18 @@ class Analyst:
 
     def __init__(self, policy: Policy, feed: Feed, adviser: Adviser) -> None:
         self._policy, self._feed, self._adviser = policy, feed, adviser
-        self._pending: dict[str, tuple[AnalysisRequest, Callable[[dict], None]]] = {}
+        # By page and kind.
+        self._pending: dict[tuple[int, str], tuple[AnalysisRequest, Callable[[dict], None]]] = {}
         self._changed = threading.Condition()
         self._closed = False
         threading.Thread(target=self._run, name="analyst", daemon=True).start()
 
-    def submit(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
-        """Compute `request` when the one in hand stops; replaces a waiting one of its kind."""
+    def submit(
+        self, request: AnalysisRequest, deliver: Callable[[dict], None], page: int = 0
+    ) -> None:
+        """Compute `request` when the one in hand stops; replaces the page's own of its kind."""
         with self._changed:
-            self._pending[request.kind] = (request, deliver)
+            self._pending[page, request.kind] = (request, deliver)
             self._changed.notify()
 
     def close(self) -> None:
@@ -84,13 +87,13 @@ class Analyst:
                 self._changed.wait_for(lambda: self._pending or self._closed)
                 if self._closed:
                     return
-                kind = next(iter(self._pending))
-                request, deliver = self._pending.pop(kind)
-            self._answer(request, deliver)
+                page, kind = next(iter(self._pending))
+                request, deliver = self._pending.pop((page, kind))
+            self._answer(request, deliver, page)
 
-    def _answer(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
+    def _answer(self, request: AnalysisRequest, deliver: Callable[[dict], None], page: int) -> None:
         head = {"type": request.kind, "stamp": request.stamp, "plan": request.plan}
-        stale = lambda: self._closed or request.kind in self._pending  # noqa: E731
+        stale = lambda: self._closed or (page, request.kind) in self._pending  # noqa: E731
         try:
             figure = self._figure(request, stale)
         except InterruptedError:

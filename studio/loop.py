@@ -165,7 +165,8 @@ class ControlLoop(Telling):
     def _load(self, scene: SceneSpec) -> None:
         self._end(Outcome.STOPPED)
         old = self.state
-        self._set(status=Status.LOADING, outcome=None, message="Building the scene…", step=0)
+        building = {"status": Status.LOADING, "message": "Building the scene…"}
+        self._set(**building, scene=scene, outcome=None, step=0)
         info = self._sim.load(scene)
         self._sim.set_camera(old.camera)
         self._sim.set_light(old.light)
@@ -179,7 +180,6 @@ class ControlLoop(Telling):
         self._set(
             status=Status.PAUSED,
             message="",
-            scene=scene,
             task_instruction=info.instruction,
             instruction=old.instruction if retyped and not items else info.instruction,
             max_steps=info.max_steps,

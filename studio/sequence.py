@@ -18,6 +18,8 @@ def check_instruction(text: str) -> None:
     """Raises ValueError for one that can't be read."""
     if not text.strip():
         raise ValueError("instruction: it is empty; type what the robot should do")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # JSON has them, UTF-8 has not
+        raise ValueError("instruction: half a character is in it; type it again")
     if len(text) > MAX_INSTRUCTION:
         raise ValueError(f"instruction: {len(text)} characters; at most {MAX_INSTRUCTION} are read")
 

@@ -63,6 +63,11 @@ def create_app(studio: Studio) -> FastAPI:
     def export(kind: str, token: str = ""):
         return export_episode(studio, kind, token)
 
+    @app.options("/{path:path}")
+    def preflight(path: str) -> JSONResponse:
+        """No other site's page may ask with headers of its own: see `same_origin`."""
+        return JSONResponse({"error": "this page comes from another site"}, 403)
+
     @app.get("/healthz")
     def health() -> dict[str, object]:
         return {"status": "ok", "sessions": len(studio.sessions)}
@@ -74,8 +79,8 @@ def same_origin(connection: HTTPConnection) -> bool:
     """A browser page of another site must not drive this studio.
 
     A page in a frame counts as the site that it came from, whoever frames it: a Hugging Face Space
-    works, whose proxy may name its own host only in a header or in the environment. No browser
-    lets a page write these headers.
+    works, whose proxy may name its own host only in a header or in the environment. A page can't
+    write Origin and Host, and X-Forwarded-Host only if a preflight allows it; none does here.
     """
     origin = connection.headers.get("origin")
     if origin is None:  # no browser
@@ -94,13 +99,17 @@ async def serve_page(studio: Studio, socket: WebSocket, token: str) -> None:
     if not TOKEN.fullmatch(token):
         await socket.close(4400, "bad token")
         return
+    session: Session | None = None
     try:
         session = await _wait_for_place(studio, socket, token)
         await PageLink(studio, session, socket).serve()
     except (WebSocketDisconnect, RuntimeError) as gone:
         log.debug("page %s left: %s", token[:6], gone)
     finally:
-        studio.sessions.detach(token)
+        if session:
+            studio.sessions.detach(token)
+        else:
+            studio.sessions.leave_queue(token)
 
 
 async def _wait_for_place(studio: Studio, socket: WebSocket, token: str) -> Session:
@@ -177,17 +186,18 @@ class PageLink:
     # -- page -> studio -----------------------------------------------------------------------
     async def _receive(self) -> None:
         while True:
-            text = await self._socket.receive_text()
             try:
+                text = await self._socket.receive_text()
                 if len(text) > MAX_MESSAGE:
                     raise wire.BadMessage("the message is too long")
                 message = json.loads(text)
                 if not isinstance(message, dict):
                     raise wire.BadMessage("a JSON object is needed")
                 self._handle(message)
-            except ValueError as error:
-                log.info("page %s: %s", self._session.token[:6], error)
-                self._answer({"type": "error", "message": str(error)})
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                log.info("page %s: %r", self._session.token[:6], error)
+                text = str(error) if isinstance(error, ValueError) else "this is no request"
+                self._answer({"type": "error", "message": text})
 
     def _handle(self, message: dict) -> None:
         if message.get("type") == "ack":
@@ -200,7 +210,7 @@ class PageLink:
             wish(self._page, time.monotonic())
         elif request := wire.parse_analysis(message):
             self._session.analyse(
-                request, lambda a: self._loop.call_soon_threadsafe(self._answer, a)
+                request, lambda a: self._loop.call_soon_threadsafe(self._answer, a), self._page
             )
         elif command := wire.parse_command(message):
             self._steer(command)

@@ -29,6 +29,7 @@ from studio.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
+CLOSE_S = 5.0  # for the control step in hand to end
 LINGER_S = 60.0  # a session outlives its last page by this much, so that a reload finds it
 RECORDINGS = Path("recordings")
 IDLE_S = 1800.0  # a page that does nothing for so long gives its simulator back
@@ -47,6 +48,7 @@ class Session:
     tape: Tape
     analyst: Analyst
     wheel: Wheel
+    thread: threading.Thread  # of the loop
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
     last_active: float = field(default_factory=time.monotonic)
@@ -75,13 +77,15 @@ class Session:
         guard = Guard(lambda score: level(policy.current, score))
         listeners = [policy, feed, recorder, tape, Onlooker(sim, policy, compared)]
         loop = ControlLoop(sim, policy, listeners, guard=guard)
-        threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True).start()
+        thread = threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True)
+        thread.start()
         loop.submit(LoadScene(scene))
         if autorun:
             loop.submit(Run())
         adviser = Adviser(sim, policy, feed, recorder.on_advice)
         analyst = Analyst(policy, feed, adviser)
-        return cls(token, policy, sim, loop, feed, recorder, tape, analyst, Wheel(feed.notify))
+        wheel = Wheel(feed.notify)
+        return cls(token, policy, sim, loop, feed, recorder, tape, analyst, wheel, thread)
 
     def submit(self, command: Command) -> None:
         """Pass a command to the loop. Raises ValueError for a guard that has nothing to go by."""
@@ -94,10 +98,10 @@ class Session:
         self.last_active = time.monotonic()
         self.loop.submit(command)
 
-    def analyse(self, request: AnalysisRequest, deliver: Callable[[dict], None]) -> None:
-        """Pass a request for a figure to the analyst."""
+    def analyse(self, request: AnalysisRequest, deliver: Callable[[dict], None], page: int) -> None:
+        """Pass a page's request for a figure to the analyst."""
         self.last_active = time.monotonic()
-        self.analyst.submit(request, deliver)
+        self.analyst.submit(request, deliver, page)
 
     def unused(self, linger_s: float, idle_s: float) -> bool:
         """Nobody watches any more, or nothing has happened and nobody asked for long."""
@@ -112,6 +116,7 @@ class Session:
         """Stop the loop, the analyses and the simulator; safe to call twice."""
         self.feed.close()
         self.loop.close()
+        self.thread.join(CLOSE_S)  # the simulator ends under it only if it hangs
         self.tape.close()
         self.analyst.close()
         self.sim.close()
@@ -174,11 +179,15 @@ class SessionManager:
             self._sessions[token] = session
             return session
 
-    def detach(self, token: str) -> None:
-        """A page of this session closed (or left the queue)."""
+    def leave_queue(self, token: str) -> None:
+        """A page gave up waiting."""
         with self._lock:
             if token in self._queue:
                 self._queue.remove(token)
+
+    def detach(self, token: str) -> None:
+        """A page of this session closed."""
+        with self._lock:
             if session := self._sessions.get(token):
                 session.watchers -= 1
                 session.unwatched_since = time.monotonic()
@@ -209,4 +218,7 @@ class SessionManager:
                 del self._sessions[session.token]
         for session in gone:
             log.info("closing session %s", session.token[:6])
-            session.close()
+            try:
+                session.close()
+            except Exception:  # the other sessions' end does not hang on it
+                log.exception("session %s did not close", session.token[:6])

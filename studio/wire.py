@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
+import math
 import struct
 
 import cv2
@@ -59,6 +61,8 @@ class BadMessage(ValueError):
 def parse_command(message: dict) -> Command | None:
     """A page's message as a command, or None when it is none. Raises ValueError on bad values."""
     kind = message.get("type")
+    if not isinstance(kind, str):
+        return None
     fields = {name: value for name, value in message.items() if name != "type"}
     simple = {"run": Run, "pause": Pause, "reset": Reset, "next": NextInstruction}
     if kind in simple:
@@ -148,9 +152,10 @@ def _form(form: type, fields: dict) -> object:
 
 
 def _finite(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise BadMessage(f"a finite number is needed, not {value!r}")
-    return float(value)
+    with contextlib.suppress(OverflowError):  # an integer beyond every float
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    raise BadMessage(f"a finite number is needed, not {value!r}")
 
 
 def _whole(value: object) -> int:

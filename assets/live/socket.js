@@ -76,8 +76,13 @@ function receive({ type, ...message }) {
   if (type === "hello") {
     attempts = 0;
     const { state, ...rest } = message;
+    const another = live.state && live.state.episode !== state.episode;
     Object.assign(live, rest, { state });
     emit("connection", { up: true });
+    if (another) {
+      live.selected = null;
+      emit("episode", state);
+    }
     emit("hello", message);
     emit("state", state);
   } else if (type === "state") {

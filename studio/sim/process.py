@@ -66,6 +66,7 @@ class SimProcess:
         folder = "" if cache_dir is None else str(Path(cache_dir).resolve())
         self._arguments = [pixels, str(render_size), folder]
         self._lock = threading.Lock()
+        self._life, self._closed = threading.Lock(), False
         self._start()
 
     @property
@@ -147,12 +148,23 @@ class SimProcess:
         return self._call("versions")
 
     def restart(self) -> None:
-        """End the child, if it lives, and start a fresh one without a scene."""
-        self.close()
-        self._start()
+        """End the child, if it lives, and start a fresh one without a scene.
+
+        Raises SimError once this is closed.
+        """
+        with self._life:
+            if self._closed:
+                raise SimError("the simulator is closed")
+            self._end()
+            self._start()
 
     def close(self) -> None:
         """End the child; waits for it, and kills it when it does not go. Safe to call twice."""
+        with self._life:
+            self._closed = True
+            self._end()
+
+    def _end(self) -> None:
         self._connection.close()
         try:
             self._child.wait(_EXIT_S)
@@ -184,7 +196,9 @@ class SimProcess:
             try:
                 self._connection.send((method, arguments))
                 failed, value = self._connection.recv()
-            except (EOFError, OSError) as error:
+            except (EOFError, OSError, TypeError) as error:
+                if isinstance(error, TypeError) and not self._connection.closed:
+                    raise  # else: closed by another thread while this one waited
                 raise SimCrashed(self._epitaph()) from error
         if failed:
             raise SimError(value)

@@ -136,8 +136,9 @@ def _scene(studio: StudioInfo) -> Widgets:
         with gr.Row():
             init = _slider("Initial state", 0, 49, scene.init, 1, "live-init")
             seed = gr.Number(
-                scene.seed, minimum=0, precision=0, label="Seed", elem_id="live-seed", min_width=80
-            )
+                scene.seed, minimum=0, maximum=2**31 - 1, precision=0, label="Seed",
+                elem_id="live-seed", min_width=80,
+            )  # fmt: skip
         load = gr.Button("Load scene", variant="primary", elem_id="live-load")
     listen(suite.input, "(name) => window.studio.suite(name)", [suite], [task, init])
     listen(

@@ -93,11 +93,18 @@ def test_a_chunk_a_slice_and_a_descent(page):
         {"type": "camera", "distance": 1e9},
         {"type": "instruction", "text": "x" * 10_000},
         {"type": "what"},
+        {"type": ["load"]},
+        {"type": "slice", "stamp": 1, "plan": 0, "dims": 3},
         [1, 2],
+        b"binary",
+        "[" * 30_000,
     ],
 )
 def test_bad_requests_are_answered_and_the_page_goes_on(page, message):
-    page.socket.send_text(json.dumps(message))
+    if isinstance(message, bytes):
+        page.socket.send_bytes(message)
+    else:
+        page.socket.send_text(message if isinstance(message, str) else json.dumps(message))
     assert page.until(lambda m: m["type"] == "error")["message"]
     page.send(type="speed", hz=15)
     page.until_state(hz=15.0)
@@ -178,6 +185,16 @@ def test_downloads(client, page, tmp_path):
     film = client.get(f"/live/export/episode.mp4?token={TOKEN}")
     assert film.headers["content-type"] == "video/mp4" and len(film.content) > 1000
     assert client.get("/live/export/episode.zip?token=../../etc").status_code == 404
+
+
+def test_no_other_sites_page_is_promised_anything(client):
+    """The browser asks before it sends a header such as X-Forwarded-Host from another site."""
+    asked = {"origin": "http://elsewhere.example", "access-control-request-method": "POST",
+             "access-control-request-headers": "x-forwarded-host"}  # fmt: skip
+    for path in ("/jobs/launch", "/recordings/empty", "/"):
+        answer = client.options(path, headers=asked)
+        assert answer.status_code == 403
+        assert not any(name.startswith("access-control") for name in answer.headers)
 
 
 @pytest.mark.parametrize(

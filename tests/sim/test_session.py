@@ -21,7 +21,7 @@ from studio.events import (
 from studio.loop import ControlLoop
 from studio.recorder import Recorder
 from studio.session import Session, SessionManager
-from studio.sim.process import SimProcess
+from studio.sim.process import SimError, SimProcess
 
 SCENE = SceneSpec("libero_object", 0, 40, 0)
 
@@ -74,6 +74,18 @@ def test_sessions_are_apart_queue_and_leave_nothing(manager):
     wait_for(lambda: manager.get("1" * 32) is None)
     wait_for(lambda: gone(pid))
     assert isinstance(manager.attach("3" * 32), Session)
+
+
+def test_a_session_that_runs_ends_without_another_simulator(manager):
+    session = manager.attach("1" * 32)
+    wait_for(lambda: status(session) is Status.PAUSED)
+    session.submit(Run())
+    wait_for(lambda: session.feed.snapshot().state.step > 2)
+    pid = session.sim.pid
+    session.close()
+    assert gone(pid) and session.sim.pid == pid and not session.thread.is_alive()
+    with pytest.raises(SimError, match="closed"):
+        session.sim.restart()
 
 
 def test_an_idle_session_gives_its_simulator_back(policy):

@@ -224,6 +224,12 @@ def test_a_bad_scene_is_a_message(running):
     running.submit(LoadScene(SceneSpec(init=50)))
     wait_for(lambda: running.state.status is Status.ERROR)
     assert "0-49" in running.state.message
+    before = running.state.episode
+    running.submit(Run())  # as the page sends after a load: the old scene is not what was asked for
+    running.submit(SetSpeed(33))
+    wait_for(lambda: running.state.hz == 33)
+    assert running.state.status is Status.ERROR and "0-49" in running.state.message
+    assert running.state.episode == before
     running.submit(LoadScene(SceneSpec(init=1)))
     wait_for(lambda: running.state.status is Status.PAUSED)
 

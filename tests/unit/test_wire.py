@@ -53,6 +53,7 @@ def test_commands_by_name():
     )
     assert wire.parse_command({"type": "sampler", "steps": 20.0}).sampler == SamplerConfig(steps=20)
     assert wire.parse_command({"type": "nonsense"}) is None
+    assert wire.parse_command({"type": []}) is None
 
 
 def test_driving_commands_by_name():
@@ -87,6 +88,8 @@ def test_the_wheel_as_each_page_sees_it():
         {"type": "load", "suite": "libero_goal", "task": True, "init": 0, "seed": 0},
         {"type": "speed", "hz": float("nan")},
         {"type": "speed", "hz": "fast"},
+        {"type": "speed", "hz": 10**400},
+        {**LOAD, "seed": 10**400},
         {"type": "camera", "distance": 1e12},
         {"type": "light", "intensity": -1},
         {"type": "light", "hue": "red"},
@@ -100,6 +103,7 @@ def test_the_wheel_as_each_page_sees_it():
         {"type": "sampler", "steps": 1e9},
         {"type": "sampler", "steps": 1.5},
         {"type": "instruction", "text": ""},
+        {"type": "instruction", "text": "half \ud83d"},
         {"type": "driver", "driver": "nobody"},
         {"type": "driver"},
         {"type": "drive", "x": 2},
