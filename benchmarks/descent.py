@@ -76,7 +76,7 @@ def _whole(call: Callable[[], object], device: torch.device) -> Callable[[], Non
     def wait() -> None:
         call()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
 
     return wait
 

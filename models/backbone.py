@@ -60,9 +60,11 @@ class Backbone(nn.Module):
         if text_mask is None:
             text_mask = torch.ones(1, words.shape[1], device=vision.device)
         prompt = [words, vision] if self.config.text_first else [vision, words]
+        real = self._real(text_mask, vision, latents)
         out = self.language(
             inputs_embeds=torch.cat([*prompt, latents], dim=1),
-            attention_mask={"full_attention": self._mask(text_mask, vision, latents)},
+            attention_mask={"full_attention": self._mask(real)},
+            position_ids=(real.long().cumsum(1) - 1).clamp_min(0),  # as if there was no padding
             output_hidden_states=True,
             use_cache=False,
         )
@@ -96,15 +98,18 @@ class Backbone(nn.Module):
     def _embedding(self) -> nn.Module:
         return self.language.get_input_embeddings()
 
-    def _mask(self, text_mask: Tensor, vision: Tensor, latents: Tensor) -> Tensor:
+    def _real(self, text_mask: Tensor, vision: Tensor, latents: Tensor) -> Tensor:
+        """False for padded text, [B or 1, tokens]."""
+        sizes = vision.shape[1], latents.shape[1]
+        ones = [text_mask.new_ones(len(text_mask), size) for size in sizes]
+        before, after = (text_mask, ones[0]) if self.config.text_first else (ones[0], text_mask)
+        return torch.cat([before, after, ones[1]], dim=1).bool()
+
+    def _mask(self, real: Tensor) -> Tensor:
         """Causal attention that leaves out padded text, [B or 1, 1, tokens, tokens].
 
         True where attended; for written-out attention the logarithm of that.
         """
-        sizes = vision.shape[1], latents.shape[1]
-        ones = [text_mask.new_ones(len(text_mask), size) for size in sizes]
-        before, after = (text_mask, ones[0]) if self.config.text_first else (ones[0], text_mask)
-        real = torch.cat([before, after, ones[1]], dim=1).bool()
         allowed = real[:, None, None, :].expand(-1, 1, real.shape[1], -1).tril()
         if self.language.config._attn_implementation == "sdpa":
             # A padded row attends at least to itself: no softmax over nothing.

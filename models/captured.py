@@ -6,6 +6,7 @@ At batch 1 the head's kernels are shorter than their launches, so the GPU would 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,9 +19,11 @@ from models.config import SamplerConfig
 from models.mcmc import Descent, descend
 
 KEPT = 8  # graphs: one per batch size and sampler in use, each with its own buffers
+MOST = 4  # contexts at once: with more, kernels outlast their launches, and sizes vary too much
 WARM_UPS = 3  # before a capture, as PyTorch asks for: libraries set themselves up
 
 _log = logging.getLogger(__name__)
+_capturing = threading.Lock()  # one at a time in a process, whichever policy's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class CapturedDescents:
     """`descend` for the bound heads of one module; on a CUDA device by graphs, kept by shape.
 
     One thread at a time. A descent that may stop early (`grad_cutoff`) asks the GPU at each step
-    and can't be captured; it is run as it is, and so is everything when a capture has failed.
+    and can't be captured; it is run as it is, and so are large batches, and everything when a
+    capture has failed.
     """
 
     def __init__(self) -> None:
@@ -54,7 +58,8 @@ class CapturedDescents:
         self, energy: BoundHead, initial: Tensor, noise: Tensor, config: SamplerConfig
     ) -> Descent:
         """As `models.mcmc.descend`."""
-        if initial.device.type != "cuda" or config.grad_cutoff or not self._usable:
+        fits = initial.device.type == "cuda" and energy.size <= MOST and not config.grad_cutoff
+        if not (fits and self._usable):
             return descend(energy, initial, noise, config)
         inputs = [*energy.tensors, initial, noise]
         key = (config, *((t.shape, t.dtype) for t in inputs))
@@ -73,16 +78,20 @@ class CapturedDescents:
 
 def _capture(energy: BoundHead, initial: Tensor, noise: Tensor, config: SamplerConfig) -> _Captured:
     """The graph of one descent. Raises RuntimeError when the device can't."""
-    own = energy.map(Tensor.clone)
-    start, jitter = initial.clone(), noise.clone()
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UPS):
-            descend(own, start, jitter, config)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: landscapes of other threads may use the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = descend(own, start, jitter, config)
+    device = initial.device
+    here = torch.cuda.current_stream(device)
+    # The outer stream comes back even when a capture breaks off.
+    with _capturing, torch.cuda.device(device), torch.cuda.stream(here):
+        own = energy.map(Tensor.clone)
+        start, jitter = initial.clone(), noise.clone()
+        aside = torch.cuda.Stream(device)
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                descend(own, start, jitter, config)
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: landscapes of other threads may use the device meanwhile.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            result = descend(own, start, jitter, config)
     return _Captured(graph, [*own.tensors, start, jitter], result)

@@ -40,6 +40,9 @@ class EBVLA(nn.Module):
         That is the final norm, the energy (or noise) and the read-out: they are small, and energies
         near 20 would be told apart to 0.1 only in bfloat16.
         """
+        rotary = self.backbone.language.rotary_emb
+        frequencies = rotary.inv_freq  # rounded, they would turn late tokens by half a radian
         self.backbone.to(dtype)
+        rotary.inv_freq = frequencies
         self.head.to_precision(dtype)
         return self

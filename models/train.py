@@ -134,6 +134,8 @@ def main(argv: list[str] | None = None) -> int:
             minutes=args.minutes,
             **{n: getattr(args, n) for n in OPTIONS},
         )
+        if "LOCAL_RANK" in os.environ and torch.cuda.is_available():  # each process its own GPU
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         device = str(choose_device(args.device))
         ranks = Ranks(device)
         with claim(args.out, args.resume) if ranks.main else nullcontext():

@@ -51,6 +51,12 @@ class Confusion:
         return _share(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
+    def both(self) -> bool:
+        """Whether there are rollouts of either side."""
+        positives = self.true_positives + self.false_negatives
+        return bool(positives and self.false_positives + self.true_negatives)
+
+    @property
     def false_positive_rate(self) -> float:
         """Share of the negative rollouts with a false alarm."""
         return _share(self.false_positives, self.false_positives + self.true_negatives)

@@ -29,7 +29,7 @@ from models.checkpoint import Calibration, write_calibration
 from models.config import SamplerConfig
 from models.policy import Policy
 from models.run import StopSignal
-from studio import detection, results, success, trials
+from studio import detection, measures, results, success, trials
 from studio.arguments import add_policy, open_policy
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
@@ -155,8 +155,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.policy and (args.calibrate or args.ray):
         raise ValueError("--calibrate and --ray need a checkpoint's folder: leave --policy out")
     wanted = make_trials(args)
-    vanilla = results.read_rows(args.against) if args.against else []
     policy = open_policy(args)
+    _check_settings(args, policy)
+    vanilla = _nominal(args.against, policy.checkpoint.sha256) if args.against else []
     fleet = make_fleet(args, policy)
     _write_settings(args, policy, len(wanted))
     with StopSignal() as stop:
@@ -167,11 +168,35 @@ def _evaluate(args: argparse.Namespace) -> int:
         return 128 + stop.number
     if args.against:
         print(detection.table(vanilla, rows))
+    if errors := len(rows) - len(measures.finished(rows)):
+        print(f"{errors} episodes ended in an error; the same command runs them again")
+        return 1
     if args.calibrate:
         calibration = calibrate(rows)
         write_calibration(args.checkpoint, calibration)
         print(f"calibration: μ_v = {calibration.mu:.4f}, σ_v = {calibration.sigma:.4f}")
     return 0
+
+
+def _nominal(folder: Path, sha256: str) -> list[dict[str, Any]]:
+    """The episodes that others are told from. Raises ValueError without any of this checkpoint."""
+    own = results.of_checkpoint(results.read_rows(folder), sha256)
+    rows = [row for row in own if row["kind"] == trials.NOMINAL]
+    if len(rows) < 2:
+        raise ValueError(f"--against {folder}: holds no nominal episodes of this checkpoint")
+    return rows
+
+
+def _check_settings(args: argparse.Namespace, policy: Policy) -> None:
+    """Raises ValueError where what is there was made with another sampler or precision."""
+    before = results.read_settings(args.out)
+    if before.get("sha256") != policy.checkpoint.sha256:
+        return
+    for name in ("chains", "precision"):
+        if before.get(name, now := getattr(args, name)) != now:
+            raise ValueError(
+                f"{args.out}: holds episodes with --{name} {before[name]}; choose another --out"
+            )
 
 
 def _write_settings(args: argparse.Namespace, policy: Policy, total: int) -> None:

@@ -17,7 +17,7 @@ from studio.forms import fill, options
 from studio.jobs import Job, read_rows
 from studio.results import JOURNAL, SETTINGS, TABLE
 from studio.sim import catalog
-from studio.trial import NOMINAL
+from studio.trial import NOMINAL, key_of
 from studio.workspace import SHIPPED, Workspace, shown
 
 KIND = "evaluate"
@@ -81,23 +81,30 @@ def suggestion(values: Mapping[str, Any]) -> str:
 
 def summary(job: Job) -> dict[str, Any]:
     """Episodes so far by outcome, how many are wanted, progress and seconds left."""
-    outcomes = _outcomes(job.folder)
+    asked = settings(job)
+    outcomes = _outcomes(job.folder, asked.get("sha256"))
     wins, errors = outcomes.count(Outcome.SUCCESS), outcomes.count(Outcome.ERROR)
     done = len(outcomes) - errors
     found: dict[str, Any] = {"done": done, "successes": wins, "errors": errors}
-    if total := settings(job).get("total"):
+    if "sha256" in asked:
+        found["sha256"] = asked["sha256"]
+    if total := asked.get("total"):
         found |= {"total": total, "progress": done / total}
     if (left := job.eta_s) is not None:
         found["eta_s"] = left
     return found
 
 
-def _outcomes(folder: Path) -> list[str]:
-    """How the episodes ended so far; folders that come with the studio have the table alone."""
+def _outcomes(folder: Path, sha256: str | None) -> list[str]:
+    """How the checkpoint's episodes ended so far, at their last try.
+
+    Folders that come with the studio have the table alone.
+    """
     journal, table = folder / JOURNAL, folder / TABLE
     if table.is_file() and not journal.is_file():
         return pq.read_table(table, columns=["outcome"])["outcome"].to_pylist()
-    return [row.get("outcome") for row in read_rows(journal)[0]]
+    rows = {key_of(row): row for row in read_rows(journal)[0]}
+    return [r.get("outcome") for r in rows.values() if r.get("checkpoint", sha256) == sha256]
 
 
 def settings(job: Job) -> dict[str, Any]:

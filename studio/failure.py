@@ -237,10 +237,11 @@ def _cells(step: Step) -> list[str]:
     """A line of Table IV, and what the paper leaves out."""
     c = step.held_out
     rates = (c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.specificity)
-    others = (step.running.balanced_accuracy, step.in_sample.confusion.balanced_accuracy)
+    running = f"{step.running.balanced_accuracy:.1%}" if step.running.both else "–"
     warning = "–" if step.warning_s is None else f"{step.warning_s:.1f} s"
     rule = [str(step.step), str(step.chosen.window), f"{step.chosen.multiplier:.2f}"]
-    return [*rule, *(f"{r:.1%}" for r in rates + others), warning]
+    in_sample = f"{step.in_sample.confusion.balanced_accuracy:.1%}"
+    return [*rule, *(f"{rate:.1%}" for rate in rates), running, in_sample, warning]
 
 
 def table(prediction: Prediction) -> str:

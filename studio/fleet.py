@@ -49,7 +49,10 @@ class Worker:
         """The row of one episode."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return episode_row(trial, self._episode(trial))
+                episode = self._episode(trial)
+                if episode.problem:  # plans are missing: it would count as a shorter one
+                    return error_row(trial, episode.problem)
+                return episode_row(trial, episode)
             except (SimError, SimCrashed) as error:
                 message = str(error)
                 log.warning("%s, attempt %d: %s", trial.scene, attempt, message)
@@ -107,6 +110,10 @@ class LocalFleet:
                     if not running:
                         return
                     done, running = wait(running, POLL_S, FIRST_COMPLETED)
+                    if broken := next((f for f in done if f.exception()), None):
+                        ended = done | wait(running).done  # nothing that was finished is lost
+                        yield from (f.result() for f in ended if not f.exception())
+                        raise broken.exception()
                     yield from (future.result() for future in done)
             finally:
                 pool.shutdown(cancel_futures=True)

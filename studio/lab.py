@@ -23,7 +23,7 @@ from studio.events import CameraPerturbation, LightPerturbation, Outcome, Sensor
 from studio.measures import MEAN, finished
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
-from studio.trial import NOMINAL
+from studio.trial import NOMINAL, key_of
 from studio.viz import lab as figures
 
 Row = Mapping[str, Any]
@@ -42,7 +42,12 @@ class Selection:
 
     def rows(self) -> list[Row]:
         """The episodes that the filter leaves. Nominal ones have no difficulty and no move."""
-        return [row for folder in self.folders for row in run_rows(folder) if self._keeps(row)]
+        chains = {results.read_settings(folder).get("chains", 1) for folder in self.folders}
+        if len(chains) > 1:
+            raise ValueError("these runs have different numbers of chains; compare like with like")
+        rows = [row for folder in self.folders for row in run_rows(folder) if self._keeps(row)]
+        # Runs may share episodes; one counts once.
+        return list({(row.get("checkpoint"), key_of(row)): row for row in rows}.values())
 
     def _keeps(self, row: Row) -> bool:
         if self.suite not in ("", row["suite"]) or self.task not in ("", str(row["task"])):
@@ -65,12 +70,8 @@ def run_rows(folder: Path) -> list[Row]:
 
 @lru_cache(maxsize=64)
 def _run_rows(folder: Path, sizes: tuple) -> list[Row]:
-    rows = results.read_rows(folder)
-    try:
-        sha256 = json.loads((folder / results.SETTINGS).read_text())["sha256"]
-    except (OSError, ValueError, KeyError):
-        return rows
-    return results.of_checkpoint(rows, sha256)
+    rows, settings = results.read_rows(folder), results.read_settings(folder)
+    return results.of_checkpoint(rows, settings["sha256"]) if "sha256" in settings else rows
 
 
 def sides(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
@@ -182,7 +183,8 @@ def _columns(measured: Sides) -> dict[str, list[dict[str, Any]]]:
 
 def describe(row: Row) -> str:
     """An episode in a line."""
-    name = catalog.task(row["suite"], row["task"]).instruction
+    task = row["task"] if row["goal"] is None else row["goal"]
+    name = catalog.task(row["suite"], task).instruction
     what = row["instruction"] or name
     return f"{row['suite']} {row['task']} · {what} · init {row['init']} · {row['outcome']}"
 
@@ -197,7 +199,9 @@ def scene_of(row: Row) -> dict[str, Any]:
                            ("sensor", SensorNoise))
         if row[name] != asdict(form())
     }  # fmt: skip
-    return {"scene": scene, "instruction": row["instruction"], **seen}
+    task = row["task"] if row["goal"] is None else row["goal"]
+    words = row["instruction"] or catalog.task(row["suite"], task).instruction
+    return {"scene": scene, "instruction": words, **seen}
 
 
 def tables(question: Question) -> dict[str, Any]:

@@ -7,6 +7,7 @@ changed. A recording that is thrown away moves to the hidden folder .trash until
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -56,8 +57,11 @@ class Library:
         """A row for each, the newest first; one that can't be read says why under `error`."""
         root = self.path / TRASH if trash else self.path
         names = sorted(os.listdir(root), reverse=True) if root.is_dir() else []
-        whole = [n for n in names if NAME.fullmatch(n) and (root / n / TAPE).is_file()]
-        return [self._row(root / name) for name in whole]
+        rows = []
+        for name in filter(NAME.fullmatch, names):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # thrown away just now
+                rows.append(self._row(root / name))
+        return rows
 
     def note(self, name: str) -> Note:
         """What is decided about a recording."""
@@ -104,7 +108,12 @@ class Library:
             fresh.write_text(json.dumps(asdict(_note(folder)) | changes))
 
     def _row(self, folder: Path) -> dict[str, Any]:
-        stat, writing = (folder / TAPE).stat(), recording.being_written(folder)
+        try:
+            stat = (folder / TAPE).stat()
+        except PermissionError as error:
+            about = {"error": f"{error.strerror}: {folder}", "begun": 0.0, "steps": 0, "runs": []}
+            return {"id": folder.name, **about, **asdict(Note())}
+        writing = recording.being_written(folder)
         size, changed_ns = stat.st_size, stat.st_mtime_ns
         if writing:  # one that grows is read again when it has grown by a twentieth
             size, changed_ns = round(math.log(size + 1, 1.05)), 0
@@ -122,9 +131,11 @@ class Library:
 
 def _note(folder: Path) -> Note:
     try:
-        return Note(**json.loads((folder / NOTE).read_text()))
+        note = Note(**json.loads((folder / NOTE).read_text()))
     except (OSError, ValueError, TypeError):
         return Note()
+    sound = type(note.first) is int and (note.last is None or type(note.last) is int)
+    return note if sound else Note()
 
 
 def _report(folder: Path) -> dict[str, Any] | None:
@@ -148,7 +159,7 @@ def _outline(folder: Path, size: int, changed_ns: int) -> dict[str, Any]:
     """What a list shows of a tape of this size and age; a tape is read once."""
     try:
         tape = recording.read(folder)
-    except ValueError as error:
+    except (ValueError, PermissionError) as error:
         return {
             "error": str(error),
             "begun": (folder / TAPE).stat().st_mtime,

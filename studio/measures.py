@@ -100,8 +100,10 @@ def per_task(vanilla: Scored, perturbed: Scored) -> tuple[Scored, Scored]:
         totals[task_of(row)] = totals.get(task_of(row), 0) + moments
     nothing = np.zeros(3)
     others = np.array([totals[task_of(row)] for row in vanilla.rows]).reshape(-1, 3) - own.T
-    all_of = np.array([totals.get(task_of(row), nothing) for row in perturbed.rows]).reshape(-1, 3)
-    return _in_units(vanilla, others, center), _in_units(perturbed, all_of, center)
+    told = _in_units(vanilla, others, center)
+    known = {task_of(row): totals[task_of(row)] for row in told.rows}  # with some to compare with
+    all_of = np.array([known.get(task_of(row), nothing) for row in perturbed.rows]).reshape(-1, 3)
+    return told, _in_units(perturbed, all_of, center)
 
 
 def _in_units(side: Scored, moments: np.ndarray, center: float) -> Scored:

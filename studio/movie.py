@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import imageio
 import numpy as np
+from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image, ImageDraw, ImageFont
 
 from studio.recorder import Episode, NothingRecorded, whole_file
@@ -43,7 +45,19 @@ def write_mp4(
         for step, cameras in _pictures(episode):
             video.append_data(_compose(episode, trace, step, cameras))
             progress(step / max(trace.steps, 1))
+        video.close()
+        _check(temporary, trace.steps + 1, path)
     return path
+
+
+def _check(film: Path, frames: int, path: Path) -> None:
+    """Raises OSError unless all are in it: the encoder does not tell of a disk that filled up."""
+    try:
+        count, _ = count_frames_and_secs(str(film))
+    except RuntimeError:
+        count = 0
+    if count != frames:
+        raise OSError(errno.ENOSPC, f"{count} of {frames} pictures could be written", str(path))
 
 
 def _pictures(episode: Episode) -> Iterator[tuple[int, list[Image.Image]]]:

@@ -17,6 +17,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import cycle
 
 from studio.events import (
     SENSOR_KINDS,
@@ -102,23 +103,23 @@ def draw(
     drawn = [
         [_trial(kind, own[k % len(own)], *choice) for k, choice in enumerate(choices)]
         for own in by_task.values()
-        for choices in [_choices(kind, own[0], difficulties, per_task)]
+        for choices in [_choices(kind, own[0], len(own), difficulties, per_task)]
     ]
     return _in_turn(drawn)[:wanted]
 
 
 def _choices(
-    kind: str, task: SceneSpec, difficulties: Sequence[int], count: int
+    kind: str, task: SceneSpec, scenes: int, difficulties: Sequence[int], count: int
 ) -> list[tuple[int, object]]:
     """(difficulty, what) for each of a task's trials: every task draws in an order of its own."""
     rng = random.Random(f"{kind} {task.suite} {task.task}")
     decks = {}
     for difficulty in difficulties:
         whole = list(_CHOICES[kind](difficulty))
-        decks[difficulty] = rng.sample(whole, len(whole))
-    turns = [difficulties[k % len(difficulties)] for k in range(count)]
-    ranks = [k // len(difficulties) for k in range(count)]
-    return [(d, decks[d][rank % len(decks[d])]) for d, rank in zip(turns, ranks, strict=True)]
+        decks[difficulty] = cycle(rng.sample(whole, len(whole)))
+    # Another difficulty first in each task and in each round of its scenes: none keeps to one.
+    turns = (difficulties[(k + k // scenes + task.task) % len(difficulties)] for k in range(count))
+    return [(difficulty, next(decks[difficulty])) for difficulty in turns]
 
 
 def _trial(kind: str, scene: SceneSpec, difficulty: int, what: object) -> Trial:

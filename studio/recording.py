@@ -139,8 +139,8 @@ def _recording(rows: Iterator[dict[str, Any]]) -> Recording:
     return Recording(
         scene=scene_of(first["scene"]),
         begun=float(first["begun"]),
-        versions=first["versions"],
-        provenance=first["provenance"],
+        versions=dict(first["versions"]),
+        provenance=dict(first["provenance"]),
         views=tuple({row["step"]: _view(row) for row in others["view"]}.values()),
         plans=tuple(others["plan"]),
         comparisons=tuple(map(_comparison, others["comparison"])),
@@ -208,4 +208,6 @@ def _view(row: Mapping[str, Any]) -> View:
 def scene_of(plain: Mapping[str, Any]) -> SceneSpec:
     """A scene from its JSON. Raises ValueError, TypeError or KeyError when it is none."""
     given = {f.name: plain[f.name] for f in fields(SceneSpec)}
+    if not all(type(given[name]) is int for name in ("task", "init", "seed")):
+        raise ValueError("a scene has whole numbers for task, init and seed")
     return SceneSpec(**given | {"robot": RobotStart(**plain["robot"])})

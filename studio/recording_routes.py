@@ -91,18 +91,22 @@ class Archive:
 
     def throw_away(self, names: list[str]) -> None:
         """Move to the trash. Raises ValueError while one of them is worked on or recorded."""
+        self._check_idle(names)
+        self.library.throw_away(names)
+
+    def _check_idle(self, names: list[str]) -> None:
         for name in names:
             if (work := self.darkroom.work().get(name)) and not work["problem"]:
                 raise ValueError(f"{name}: its {work['what']} is under way; wait for it")
-        self.library.throw_away(names)
 
     def discard(self, tape: Tape) -> str:
         """Throw away what a page records or has just recorded; returns its name."""
         name = tape.status()["id"]
         if name is None:
             raise ValueError("nothing is recorded here")
+        self._check_idle([name])
         tape.let_go(name)
-        self.throw_away([name])
+        self.library.throw_away([name])
         return name
 
     def score(self, which: Which) -> None:
@@ -276,7 +280,7 @@ def _export(library: Library, names: list[str], format: str) -> Response:
         if format == "lerobot":
             lerobot.export(folder, folder := Path(room.name) / "lerobot", drivers=True)
         archive = _zip(folder, Path(room.name) / f"recordings-{format}.zip")
-    except (ValueError, OSError) as error:
+    except (ValueError, KeyError, OSError) as error:  # KeyError: of a damaged demonstration
         room.cleanup()
         full = isinstance(error, OSError)
         return JSONResponse({"error": str(error)}, 507 if full else 400)

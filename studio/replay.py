@@ -85,6 +85,9 @@ def replay(
         if source == ACTIONS and differs is None:
             sim.step(action)
         tell(step + 1)
+    if source == ACTIONS and differs is None:  # what the last action led to
+        by = _distance(sim.get_state(), tape.states[-1])
+        differs = len(tape) if by else None
     report = Report(source, len(tape), differs, by, changed(tape.versions, sim.versions()))
     demo = log.demonstration(_attributes(tape, report) | sim.versions())
     codes = np.array([DRIVERS.index(driver) for driver in tape.drivers], np.uint8)

@@ -91,6 +91,10 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / JOURNAL
+        if not path.exists() and (folder / TABLE).is_file():  # all there is, of a shipped study
+            with whole_file(path) as fresh:
+                rows = read_table(folder / TABLE)
+                fresh.write_text("".join(json.dumps(row) + "\n" for row in rows))
         whole = path.read_bytes() if path.exists() else b""
         self._file = path.open("ab")
         self._file.truncate(whole.rfind(b"\n") + 1)  # a line that a kill cut off
@@ -105,6 +109,15 @@ class Journal:
         """Append a row. Raises OSError when the disk is full."""
         self._file.write(json.dumps(row).encode() + b"\n")
         self._file.flush()
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What was asked for; {} where nothing says so."""
+    try:
+        found = json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

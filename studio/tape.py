@@ -24,8 +24,10 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import threading
 import time
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +71,8 @@ class Tape:
 
     # -- what the page asks -------------------------------------------------------------------
     def status(self) -> Row:
-        """`id` (None: not recorded so far), `steps`, `human` steps, `ended`, `every`, `problem`."""
+        """`id` (None: not recorded so far), `steps`, `human` steps, `ended`, `every`, `discarded`,
+        `problem`."""
         with self._lock:
             return {
                 "id": self._path.name if self._path else None,
@@ -77,6 +80,7 @@ class Tape:
                 "human": self._human,
                 "ended": self._ended,
                 "every": self._every,
+                "discarded": self._discarded,
                 "problem": self._problem,
             }
 
@@ -95,6 +99,8 @@ class Tape:
         with self._lock:
             if not self._steps:
                 raise ValueError("Nothing has happened yet: run the scene first.")
+            if self._path is None:
+                self._problem = ""  # there may be room by now
             self._open()
             if self._path is None:
                 raise ValueError(self._problem)
@@ -106,8 +112,11 @@ class Tape:
         """Write no more to the recording `name`: it was discarded."""
         with self._lock:
             if self._path and self._path.name == name:
+                if not self._ended:
+                    self._end(str(Outcome.STOPPED), "discarded while it ran")
                 self._close()
                 self._forget()
+                self._discarded = True
 
     def close(self) -> None:
         """The session ends; an episode that still runs is marked as stopped."""
@@ -167,6 +176,7 @@ class Tape:
         self._path: Path | None = None
         self._steps = self._human = 0
         self._begun, self._ended, self._problem = False, False, ""
+        self._discarded = False  # and nothing more of this episode is wanted
 
     def _begin(self, event: EpisodeEvent, state: np.ndarray) -> None:
         self._close()
@@ -207,30 +217,26 @@ class Tape:
             if not self._path:
                 self._rows.append(row)
             return
-        data = json.dumps(row).encode() + b"\n"
-        whole = self._file.tell()
         try:
-            while data:  # a disk that is nearly full takes a part
-                data = data[self._file.write(data) :]
+            _append(self._file, [row])
         except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(whole)
             self._fail(error)
 
     def _open(self) -> None:
         """Begin the recording's folder with what has happened so far; once per episode."""
         if self._path or self._problem:
             return
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        path = self._folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         try:
-            (self._folder / name).mkdir(parents=True)
-            self._file = FileIO(self._folder / name / TAPE, "a")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.mkdir(parents=True)
+            self._file = FileIO(path / TAPE, "a")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            _append(self._file, self._rows)
         except OSError as error:
-            return self._fail(error)
-        self._path, rows, self._rows = self._folder / name, self._rows, []
-        for row in rows:
-            self._write(row)
+            self._fail(error)
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        self._path, self._rows = path, []
         self._keep_picture()
 
     def _close(self) -> None:
@@ -248,6 +254,9 @@ class Tape:
     def _fail(self, error: OSError) -> None:
         self._problem = (
             f"Recording stopped at step {self._steps}: {error.strerror}. What came before is kept."
+            if self._path
+            else f"Nothing could be recorded: {error.strerror}. Make room, then press Keep: "
+            "the episode is still at hand."
         )
         log.error("recording: %s", error)
         self._close_file()
@@ -256,6 +265,19 @@ class Tape:
         if self._file:
             self._file.close()
         self._file = None
+
+
+def _append(file: FileIO, rows: Iterable[Row]) -> None:
+    """Write all rows through, or none. Raises OSError."""
+    data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    whole = file.tell()
+    try:
+        while data:  # a disk that is nearly full takes a part
+            data = data[file.write(data) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(whole)
+        raise
 
 
 def pack(values: np.ndarray) -> str:

@@ -130,7 +130,8 @@ def answered(action: Callable[[], Mapping[str, Any]]) -> JSONResponse:
     except ValueError as error:
         return JSONResponse({"error": str(error)}, 400)
     except OSError as error:
-        return JSONResponse({"error": f"{error.strerror}: {error.filename}"}, 507)
+        text = f"{error.strerror}: {error.filename}" if error.errno else str(error)  # h5py's
+        return JSONResponse({"error": text}, 507)
 
 
 def router(workshop: Workshop, live: Live) -> APIRouter:

@@ -140,16 +140,18 @@ export function typingIn(target) {
 }
 
 // Fetched first, so that "nothing recorded yet" is a message here and not a page of its own.
-export async function download(kind) {
-  const response = await fetch(address(`live/export/episode.${kind}?token=${token()}`)).catch(() => null);
+export const download = (kind) => fetched(address(`live/export/episode.${kind}?token=${token()}`), `episode.${kind}`);
+
+export async function fetched(url, otherwise) {
+  const response = await fetch(url).catch(() => null);
   if (!response?.ok) {
     const reason = await response?.json().catch(() => null);
-    return toast(reason?.error ?? "The episode could not be downloaded; is the server running?");
+    return toast(reason?.error ?? "It could not be downloaded; is the server running?");
   }
   const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await response.blob());
-  link.download = name ?? `episode.${kind}`;
+  link.download = name ?? otherwise;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

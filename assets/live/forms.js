@@ -37,7 +37,8 @@ function sync(state, all) {
   };
   for (const [group, value] of Object.entries(parts)) {
     const settled = performance.now() - (edited[group] ?? -Infinity) > SETTLE_MS;
-    if (all || (!same(before[group], value) && (settled || group === "scene"))) due.add(group);
+    const reset = all && (settled || group !== "instruction"); // a sentence in the making stays
+    if (reset || (!same(before[group], value) && (settled || group === "scene"))) due.add(group);
   }
   shown = parts;
   draft.scene = { ...state.scene };

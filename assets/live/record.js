@@ -77,7 +77,9 @@ function paint() {
     ? tape.problem
     : tape?.id
       ? `<i class="${tape.ended ? "" : "on"}"></i>${tape.ended ? "Recorded" : "Recording"}: ${tape.steps} steps${by}.`
-      : "An episode that you drive is recorded by itself.";
+      : tape?.discarded
+        ? "Discarded. The next episode is recorded again."
+        : "An episode that you drive is recorded by itself.";
   root.classList.toggle("st-bad", Boolean(tape?.problem));
   draw(root.querySelector("p"), text);
   draw(root.querySelector(".st-actions"), tape?.steps ? buttons().join("") : "");

@@ -1,7 +1,7 @@
 // Entry of the Recordings tab: the library with its filters, and what can be done with many at once.
 
 import { escapeHtml, mountPanel, on, recall, remember } from "./bus.js";
-import { toast } from "./chrome.js";
+import { fetched, toast } from "./chrome.js";
 import { button, draw, follow, onAction, openTab } from "./jobs.js";
 import * as viewer from "./viewer.js";
 import * as record from "./record.js";
@@ -92,10 +92,8 @@ async function train() {
 async function save(format) {
   const names = chosen();
   if (!(await developed(names))) return;
-  const link = document.createElement("a");
-  link.href = url("/export", { names: names.join(), format });
-  link.download = "";
-  link.click();
+  toast("Preparing these recordings …", "note");
+  await fetched(url("/export", { names: names.join(), format }), `recordings-${format}.zip`);
 }
 
 // -- drawing --------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ function drawAll() {
   draw(places.chips, Object.entries(FILTERS).map(chip).join(""));
   drawMany();
   const rows = shown();
-  if (view.filter !== "trash" && !row(view.selected)) view.selected = rows[0]?.id ?? null;
+  if (shelf.rows && view.filter !== "trash" && !row(view.selected)) view.selected = rows[0]?.id ?? null;
   draw(places.list, rows.map(rowHtml).join("") || `<li class="st-empty">${emptyText()}</li>`);
   viewer.show(row(view.selected));
 }
@@ -148,7 +146,7 @@ function rowHtml(one) {
   const picture = one.thumb
     ? `<img alt="" loading="lazy" src="${escapeHtml(url("/thumb.jpg", { name: id, trash: view.filter === "trash", at: one.thumb }))}">` : "<b></b>";
   const about = scene && [
-    `${scene.suite.replace("libero_", "")} ${scene.task}`, `init ${scene.init}`, `${(steps / HZ).toFixed(1)} s`,
+    escapeHtml(`${scene.suite.replace("libero_", "")} ${scene.task}`), `init ${scene.init}`, `${(steps / HZ).toFixed(1)} s`,
     human ? `${Math.round((100 * human) / steps)} % by hand` : "", stamp(one.begun),
   ];
   const progress = working(id) ? `<small class="st-busy">${work.what === "replay" ? "replaying" : "scoring"} ${work.done || ""}${

@@ -28,7 +28,8 @@ export function mount(element) {
   $("#live-sequence-stop").addEventListener("click", () => send("sequence", { items: [] }));
   document.addEventListener("keydown", (event) => {
     const plain = !(event.ctrlKey || event.metaKey || event.altKey || event.repeat);
-    if (plain && event.code === "KeyM" && !typingIn(event.target) && live.state?.sequence?.items.length) send("next");
+    const here = root.offsetParent !== null && !document.querySelector("dialog[open]");
+    if (here && plain && event.code === "KeyM" && !typingIn(event.target) && live.state?.sequence?.items.length) send("next");
   });
   on("state", ({ sequence }) => sequence && draw(sequence));
 }

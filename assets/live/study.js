@@ -153,7 +153,7 @@ function replay({ scene, instruction, camera, light, sensor }) {
   send("light", light ?? nominal.light);
   send("sensor", sensor ?? nominal.sensor);
   send("load", scene);
-  if (instruction) send("instruction", { text: instruction });
+  send("instruction", { text: instruction });
   send("run");
   openTab("Live");
   toast("This episode runs again in Live.", "note");

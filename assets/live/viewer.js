@@ -162,9 +162,9 @@ function verified() {
   if (working(recording.id)) return `${work.what === "replay" ? "Replaying" : "Scoring"} … ${work.done} of ${work.total || "–"}`;
   const report = recording.replay;
   if (!report || !recording.demo) return "Not replayed yet: a replay draws its pictures again and checks each state.";
-  if (report.faithful) return `<b class="good">✓</b> Replayed from its actions: all ${report.steps} states are the recorded ones, bit for bit.`;
+  if (report.faithful) return `<b class="good">✓</b> Replayed from its actions: all ${Number(report.steps) + 1} states are the recorded ones, bit for bit.`;
   if (report.source === "states") return "Shown from its recorded states; its actions were not tried.";
-  return `<b class="bad">≠</b> Its actions lead elsewhere before step ${report.differs} (by ${report.by.toExponential(1)}); from there on the
+  return `<b class="bad">≠</b> Its actions lead elsewhere before step ${Number(report.differs)} (by ${Number(report.by).toExponential(1)}); from there on the
     recorded states are shown.`;
 }
 

@@ -75,8 +75,8 @@ def test_standardising_by_task_finds_what_the_tasks_hide():
 
 
 def test_an_episode_is_measured_by_the_others_of_its_task():
-    vanilla = [row(0, [0.0, 1.0]), row(0, [2.0, 3.0]), row(0, [7.0]), row(1, [5.0])]
-    perturbed = [row(0, [9.0, None, 4.0]), row(2, [1.0])]
+    vanilla = [row(0, [0.0, 1.0]), row(0, [2.0, 3.0]), row(0, [7.0]), row(1, [5.0, 6.0])]
+    perturbed = [row(0, [9.0, None, 4.0]), row(1, [9.0]), row(2, [1.0])]  # 1: one nominal, alone
     left, right = per_task(*(Scored.of(side, "final_energy") for side in (vanilla, perturbed)))
     assert left.rows == vanilla[:3] and right.rows == perturbed[:1]
     others, everyone = np.array([2.0, 3.0, 7.0]), np.array([0.0, 1.0, 2.0, 3.0, 7.0])

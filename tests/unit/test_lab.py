@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,6 +84,17 @@ def test_a_study_and_its_operating_point(folders):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_an_episode_of_two_runs_counts_once_and_other_samplers_not_at_all(folders, tmp_path):
+    twice = Selection((*folders, folders[0]))
+    assert len(twice.rows()) == 110
+    other = tmp_path / "other"
+    shutil.copytree(folders[0], other)
+    settings = json.loads((other / results.SETTINGS).read_text()) | {"chains": 8}
+    (other / results.SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="different numbers of chains"):
+        Selection((other, folders[1])).rows()
+
+
 def test_the_threshold_moves_the_verdicts(folders):
     caught = [
         lab.answer(Question(Selection(folders), k=k))["confusion"]["true_positives"]
@@ -145,7 +157,7 @@ def test_routes_answer_in_json_or_with_one_line(client):
     jobs = {job["name"]: job for job in client.get("/jobs").json()["jobs"]}
     assert jobs["moved"]["summary"] == {
         "done": 60, "successes": jobs["moved"]["summary"]["successes"], "errors": 0,
-        "total": 60, "progress": 1.0,
+        "total": 60, "progress": 1.0, "sha256": "abc",
     }  # fmt: skip
 
 

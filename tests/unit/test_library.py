@@ -66,14 +66,15 @@ def test_an_empty_library_and_strangers_in_its_folder(library):
 
 
 def test_other_versions_and_damage_are_shown(library):
-    old, newer, cut = (record(library.path, "hh", developed=False) for _ in range(3))
+    old, newer, cut, odd = (record(library.path, "hh", developed=False) for _ in range(4))
+    change(library.path / odd, provenance=None)
     change(library.path / old, versions={"mujoco": "2.3.7"})
     change(library.path / newer, format=99)
     tape = library.path / cut / TAPE
     tape.write_bytes(tape.read_bytes()[:-30])
     rows = {row["id"]: row for row in library.all()}
     assert rows[old]["versions"]["mujoco"][0] == "2.3.7" and rows[old]["steps"] == 2
-    assert "newer studio" in rows[newer]["error"]
+    assert "newer studio" in rows[newer]["error"] and "damaged" in rows[odd]["error"]
     assert rows[cut]["outcome"] is None and rows[cut]["message"] == recording.CUT_SHORT
 
 

@@ -181,6 +181,7 @@ def test_in_bfloat16_it_plans_nearly_the_same_and_energies_stay_float32(folder):
     exact, coarse = (Policy.from_pretrained(folder, "cpu", p) for p in ("float32", "bfloat16"))
     half = [p.element_size() for p in coarse._model.backbone.parameters()]
     assert set(half) == {2} and coarse._model.head.energy.weight.dtype == torch.float32
+    assert coarse._model.backbone.language.rotary_emb.inv_freq.dtype == torch.float32
     for seed in range(4):
         plan, other = (policy.plan(observation(seed), seed=seed) for policy in (exact, coarse))
         spread = np.ptp(plan.trace.energies)

@@ -376,5 +376,5 @@ def test_padding_of_the_text_is_not_seen():
         other = backbone(images, proprio, torch.tensor([[9, 9, 5, 6, 7]]), mask)
         masked = backbone(images, proprio, padded, mask)
     torch.testing.assert_close(masked.latents[-1], other.latents[-1])
-    assert masked.vision[-1].isfinite().all()
-    assert (masked.latents[-1] - plain.latents[-1]).abs().max() < 0.05  # RoPE moves by two only
+    torch.testing.assert_close(masked.latents[-1], plain.latents[-1])
+    torch.testing.assert_close(masked.vision[-1], plain.vision[-1])

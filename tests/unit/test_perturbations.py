@@ -123,6 +123,20 @@ def test_draws_are_even_paired_and_always_the_same(kind):
         assert [name for name, is_so in changed.items() if is_so] == [kind]
 
 
+@pytest.mark.parametrize("kind", ["light", "sensor", "robot"])
+def test_no_difficulty_keeps_to_one_initial_state(kind):
+    scenes = [
+        SceneSpec("libero_object", task, init) for init in range(40, 45) for task in range(10)
+    ]
+    for count in (None, 250):  # one round over the tasks' five states, and five
+        drawn = draw(kind, scenes, count=count)
+        for difficulty in range(1, 6):
+            states = {t.scene.init for t in drawn if t.difficulty == difficulty}
+            assert states == {40, 41, 42, 43, 44}
+    of_one_task = {(t.scene.init, t.difficulty) for t in drawn if t.scene.task == 3}
+    assert len(of_one_task) == 25
+
+
 def test_draws_of_any_number():
     drawn = draw("sensor", SCENES, count=60)
     assert Counter(v.scene.task for v in drawn) == {0: 20, 1: 20, 2: 20}

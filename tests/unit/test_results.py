@@ -1,6 +1,7 @@
 """Rows of an evaluation on disk: nothing finished is lost, nothing counts twice."""
 
 import json
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,3 +126,54 @@ def test_calibration_is_over_plans():
     assert calibrate(rows).levels["energy_gap"] == (5.0, 2**0.5)
     with pytest.raises(ValueError):
         calibrate([])
+
+
+def test_a_run_with_only_its_table_goes_on_and_loses_nothing(tmp_path):
+    run(Fleet(*["success"] * 4), tmp_path)
+    (tmp_path / results.JOURNAL).unlink()
+    more = [*TRIALS, *nominal("libero_object", [0], [41])]
+    again = Fleet("timeout", None, None, None)
+    rows = evaluate.run(again, "abc", more, tmp_path, lambda: False)
+    assert again.ran == [0] and len(rows) == 5
+    assert (
+        len(results.read_rows(tmp_path)) == len(results.read_table(tmp_path / results.TABLE)) == 5
+    )
+
+
+class Policy:
+    """As far as an evaluation knows it before it plans."""
+
+    checkpoint = SimpleNamespace(sha256="abc", pixels="fast")
+    device, precision = "cpu", "float32"
+
+
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """The command over a fleet that ends its trials as told; `abc` is the checkpoint."""
+    monkeypatch.setattr(evaluate, "open_policy", lambda args: Policy())
+
+    def command(outcome: str, *more: str) -> int:
+        monkeypatch.setattr(evaluate, "make_fleet", lambda *_: Fleet(*[outcome] * 10))
+        out = ("--out", str(tmp_path / "run"))
+        return evaluate.main(["--inits", "40", *(out if "--out" not in more else ()), *more])
+
+    return command
+
+
+def test_another_sampler_is_another_run(evaluated, capsys):
+    assert evaluated("success", "--chains", "2") == 0
+    assert evaluated("success") == 2
+    assert "holds episodes with --chains 2; choose another --out" in capsys.readouterr().err
+
+
+def test_errors_are_no_quiet_end(evaluated, capsys):
+    assert evaluated("error") == 1
+    assert "10 episodes ended in an error" in capsys.readouterr().out
+    assert evaluated("success") == 0
+
+
+def test_nothing_is_told_from_another_checkpoint_or_another_kind(evaluated, tmp_path, capsys):
+    told = ("--out", str(tmp_path / "told"), "--against", str(tmp_path / "run"))
+    assert evaluated("success", *told) == 2
+    assert "holds no nominal episodes of this checkpoint" in capsys.readouterr().err
+    assert evaluated("success") == 0 and evaluated("success", *told) == 0

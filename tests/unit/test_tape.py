@@ -29,6 +29,7 @@ from studio.events import (
 )
 from studio.loop import ControlLoop
 from studio.tape import TAPE, THUMB, Tape, pack, unpack
+from tests.unit.conftest import room_for
 
 
 class Source:
@@ -213,3 +214,23 @@ def test_a_tape_in_the_loop_knows_how_the_scene_was_seen(point_mass, drifter, fo
     assert [plan["step"] for plan in read.plans] == [0, 8, 16, 24, 32]
     assert read.states[:, 0] == pytest.approx(0.1 * np.arange(41), abs=1e-5)
     assert (read.proprio == read.states[1:].astype(np.float32)).all()
+
+
+def test_an_episode_that_found_no_room_is_still_at_hand(tape, folder):
+    with room_for(3000):
+        drive(tape, "p" * 40, None)
+        with pytest.raises(ValueError, match="Make room, then press Keep"):
+            tape.save()
+        assert tape.status()["id"] is None and not list(folder.iterdir())
+        tape.on_step(StepEvent(41, np.zeros(7), np.zeros(8), False, driver="policy"))
+    assert tape.save() == only(folder).name
+    assert len(recording.read(only(folder))) == 41 and not tape.status()["problem"]
+
+
+def test_what_is_discarded_while_it_runs_has_an_end(tape, folder):
+    drive(tape, "hhh", None)
+    tape.let_go(only(folder).name)
+    assert recording.read(only(folder)).message == "discarded while it ran"
+    assert tape.status()["discarded"] and tape.status()["id"] is None
+    drive(tape, "h", None)
+    assert not tape.status()["discarded"] and len(list(folder.iterdir())) == 2
