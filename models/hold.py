@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,16 @@ def hold(out: Path) -> Iterator[None]:
     Raises ValueError when another one writes there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as lock:
+    path = out / LOCK
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())
         except BlockingIOError:
-            raise ValueError(
-                f"{out}: another run writes here; stop it or choose another --out"
-            ) from None
-        yield
+            mine = False
+        if not mine:  # or it was another's, who has just taken it away
+            raise ValueError(f"{out}: another run writes here; stop it or choose another --out")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
