@@ -127,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
+    # Compiled kernels: not in /tmp, where others could lay theirs.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/eb-vla-studio"))
     try:
         config = TrainConfig(

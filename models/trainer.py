@@ -38,8 +38,6 @@ from models.schedule import Schedule, TrainConfig
 from models.text import Text, build_text
 
 SHOWN = (("l1", "l1"), ("denoising", "noise"), ("readout_l1", "read-out"), ("energy_gap", "gap"))
-
-
 MISFITS = (KeyError, TypeError, ValueError)  # of a file that holds something else
 
 
@@ -120,10 +118,14 @@ class Trainer:
             self.metrics.close()
 
     def _loop(self, stop: Callable[[], bool]) -> bool:
-        every, clock = self.config.eval_every, Clock(self.elapsed, self.step)
-        due = every and self.step and self.step % every == 0 and self.evaluated != self.step
-        stopping = bool(due) and not self.evaluate(stop)  # one was interrupted
-        while self.schedule.progress(self.step, self.elapsed) < 1:
+        every, clock, stopping = self.config.eval_every, Clock(self.elapsed, self.step), False
+        while True:
+            # First of all, as a resumed run makes the one that was interrupted.
+            if every and self.step % every == 0 and self.evaluated != self.step:
+                with clock.paused(self.step):
+                    stopping = not self.evaluate(stop)
+            if self.schedule.progress(self.step, self.elapsed) >= 1:
+                break
             if stopping:
                 self.save(validate=False)
                 return False
@@ -134,9 +136,6 @@ class Trainer:
             if self.step % self.config.val_every == 0:
                 self.save()
                 clock.mark(self.step)
-            if every and self.step % every == 0:
-                with clock.paused(self.step):
-                    stopping = not self.evaluate(stop)
         if self.saved != self.step:
             self.save()
         if not every or self.evaluated == self.step:

@@ -67,9 +67,7 @@ class Analyst:
         self._closed = False
         threading.Thread(target=self._run, name="analyst", daemon=True).start()
 
-    def submit(
-        self, request: AnalysisRequest, deliver: Callable[[dict], None], page: int = 0
-    ) -> None:
+    def submit(self, request: AnalysisRequest, deliver: Callable[[dict], None], page: int) -> None:
         """Compute `request` when the one in hand stops; replaces the page's own of its kind."""
         with self._changed:
             self._pending[page, request.kind] = (request, deliver)

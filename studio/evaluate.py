@@ -193,7 +193,8 @@ def _check_settings(args: argparse.Namespace, policy: Policy) -> None:
     if before.get("sha256") != policy.checkpoint.sha256:
         return
     for name in ("chains", "precision"):
-        if before.get(name, now := getattr(args, name)) != now:
+        now = getattr(args, name)
+        if before.get(name, now) != now:
             raise ValueError(
                 f"{args.out}: holds episodes with --{name} {before[name]}; choose another --out"
             )

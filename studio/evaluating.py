@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from studio import trials
 from studio.events import Outcome
 from studio.forms import fill, options
 from studio.jobs import Job, read_rows
-from studio.results import JOURNAL, SETTINGS, TABLE
+from studio.results import JOURNAL, TABLE, read_settings
 from studio.sim import catalog
 from studio.trial import NOMINAL, key_of
 from studio.workspace import SHIPPED, Workspace, shown
@@ -109,10 +108,7 @@ def _outcomes(folder: Path, sha256: str | None) -> list[str]:
 
 def settings(job: Job) -> dict[str, Any]:
     """What the command has written of itself."""
-    try:
-        return json.loads((job.folder / SETTINGS).read_text())
-    except (OSError, ValueError):
-        return {}
+    return read_settings(job.folder)
 
 
 def checkpoints(job: Job) -> list[str]:

@@ -183,10 +183,7 @@ def _columns(measured: Sides) -> dict[str, list[dict[str, Any]]]:
 
 def describe(row: Row) -> str:
     """An episode in a line."""
-    task = row["task"] if row["goal"] is None else row["goal"]
-    name = catalog.task(row["suite"], task).instruction
-    what = row["instruction"] or name
-    return f"{row['suite']} {row['task']} · {what} · init {row['init']} · {row['outcome']}"
+    return f"{row['suite']} {row['task']} · {_words(row)} · init {row['init']} · {row['outcome']}"
 
 
 def scene_of(row: Row) -> dict[str, Any]:
@@ -199,9 +196,13 @@ def scene_of(row: Row) -> dict[str, Any]:
                            ("sensor", SensorNoise))
         if row[name] != asdict(form())
     }  # fmt: skip
+    return {"scene": scene, "instruction": _words(row), **seen}
+
+
+def _words(row: Row) -> str:
+    """What the robot was asked for."""
     task = row["task"] if row["goal"] is None else row["goal"]
-    words = row["instruction"] or catalog.task(row["suite"], task).instruction
-    return {"scene": scene, "instruction": words, **seen}
+    return row["instruction"] or catalog.task(row["suite"], task).instruction
 
 
 def tables(question: Question) -> dict[str, Any]:

@@ -111,8 +111,7 @@ class Library:
         try:
             stat = (folder / TAPE).stat()
         except PermissionError as error:
-            about = {"error": f"{error.strerror}: {folder}", "begun": 0.0, "steps": 0, "runs": []}
-            return {"id": folder.name, **about, **asdict(Note())}
+            return {"id": folder.name, **_unreadable(error, 0.0), **asdict(Note())}
         writing = recording.being_written(folder)
         size, changed_ns = stat.st_size, stat.st_mtime_ns
         if writing:  # one that grows is read again when it has grown by a twentieth
@@ -154,18 +153,17 @@ def _stamp(path: Path) -> int | None:
         return None
 
 
+def _unreadable(error: Exception, begun: float) -> dict[str, Any]:
+    return {"error": str(error), "begun": begun, "steps": 0, "runs": []}
+
+
 @lru_cache(maxsize=4096)
 def _outline(folder: Path, size: int, changed_ns: int) -> dict[str, Any]:
     """What a list shows of a tape of this size and age; a tape is read once."""
     try:
         tape = recording.read(folder)
     except (ValueError, PermissionError) as error:
-        return {
-            "error": str(error),
-            "begun": (folder / TAPE).stat().st_mtime,
-            "steps": 0,
-            "runs": [],
-        }
+        return _unreadable(error, (folder / TAPE).stat().st_mtime)
     scene, checkpoint = tape.scene, tape.provenance.get("checkpoint") or {}
     return {
         "begun": tape.begun,

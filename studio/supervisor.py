@@ -72,7 +72,7 @@ def supervise(folder: Path, lock_fd: int, grace_s: float) -> int:
             )
         except OSError as error:
             log.write(f"error: the command could not be started ({error})\n".encode())
-            write_record(folder, record | {"ended": time.time(), "exit_code": 127})
+            _note(folder, record | {"ended": time.time(), "exit_code": 127})
             return 127
     record |= {"pid": command.pid, "supervisor": os.getpid()}
     record["supervisor_started"] = start_time(os.getpid())
