@@ -45,7 +45,7 @@ class TrainConfig:
     human_weight: float = 1.0  # of what a person did in recordings, beside a demonstration
     policy_weight: float = 0.0  # of what the policy itself did there; HG-DAgger has none
     balance: float = 0.0  # of the tasks: 0 every sample counts alike, 1 every task
-    wordings: int = 16  # of each instruction, made from synonyms; 1: as given only
+    wordings: int = 32  # of each instruction, made by rule; 1: as given only
     val_fraction: float = 0.05
     val_every: int = 300
     log_every: int = 20

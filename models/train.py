@@ -105,7 +105,7 @@ OPTIONS = {
     "human_weight": "how often a person's chunk of a recording is drawn beside a demonstration's",
     "policy_weight": "the same of the policy's own chunks there",
     "balance": "of the tasks: 0 every sample counts alike, 1 every task does",
-    "wordings": "of each instruction, by synonyms; 1 leaves it as given",
+    "wordings": "of each instruction, by rule; 1 leaves it as given",
     "val_fraction": "share of the demonstrations held out",
     "val_every": "steps between validations, which also save",
     "log_every": "steps between lines of metrics",

@@ -1,6 +1,7 @@
 """Instructions in other words."""
 
 import numpy as np
+import pytest
 
 from models.paraphrase import paraphrases
 from models.text import MiniLMText
@@ -20,6 +21,30 @@ def test_what_is_asked_for_stays():
         assert "alphabet soup" in words and "basket" in words
     for words in paraphrases("turn on the stove", 32):
         assert words.split()[:2] in (["turn", "on"], ["switch", "on"]) or words.startswith("start")
+
+
+@pytest.mark.parametrize(
+    "instruction, wording",
+    [
+        (
+            "pick up the black bowl on the stove and place it on the plate",
+            "bowl from the stove and",
+        ),
+        ("pick up the black bowl in the top drawer of the wooden cabinet", "from the top drawer"),
+        ("open the middle drawer of the cabinet", "open the cabinet's middle drawer"),
+        ("open the middle drawer of the cabinet", "open the middle drawer"),
+        ("push the plate to the front of the stove", "move the plate to the stove's front"),
+    ],
+)
+def test_people_say_it_shorter_too(instruction, wording):
+    assert any(wording in words for words in paraphrases(instruction, 400))
+
+
+def test_where_it_goes_and_what_it_is_stay():
+    for words in paraphrases("pick up the white bowl and place it on the plate", 64):
+        assert "white bowl and" in words and "from" not in words
+    for words in paraphrases("pick up the bowl between the plate and the ramekin", 64):
+        assert "between" in words and "plate and" in words
 
 
 def test_paraphrases_lie_nearer_to_their_own_instruction_than_to_others():
