@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from studio.sim.libero_sim import LiberoSim, SceneInfo
 
 JPEG_QUALITY = 85
+PATIENCE_S = 120.0  # a child that is silent for so long hangs; a first visit takes 4
 _ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 5.0  # how long a child may take to end by itself
 
@@ -41,7 +42,7 @@ class SimError(RuntimeError):
 
 
 class SimCrashed(RuntimeError):
-    """The simulator's process is gone; `restart()` starts another."""
+    """The simulator's process is gone, or hung and was ended; `restart()` starts another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,9 @@ class SimProcess:
         with self._lock:
             try:
                 self._connection.send((method, arguments))
+                if not self._connection.poll(PATIENCE_S):
+                    self._child.kill()
+                    raise SimCrashed(f"its process was silent for {PATIENCE_S:g} s and was ended")
                 failed, value = self._connection.recv()
             except (EOFError, OSError, TypeError) as error:
                 if isinstance(error, TypeError) and not self._connection.closed:

@@ -114,6 +114,20 @@ def test_a_killed_process_is_noticed_and_replaced(folder):
     process.close()
 
 
+def test_one_that_hangs_is_ended_and_replaced(folder, monkeypatch):
+    with SimProcess(cache_dir=folder) as process:
+        process.load(SCENE)
+        os.kill(process.pid, signal.SIGSTOP)  # alive, and silent
+        monkeypatch.setattr("studio.sim.process.PATIENCE_S", 0.3)
+        with pytest.raises(SimCrashed, match=r"silent for 0\.3 s"):
+            process.step(ACTION)
+        monkeypatch.undo()
+        assert gone(process.pid)
+        process.restart()
+        process.load(SCENE)
+        assert process.step(ACTION).proprio.shape == (8,)
+
+
 def test_no_orphan_when_the_parent_is_killed():
     code = (
         "import time; from studio.sim.process import SimProcess;"
