@@ -66,7 +66,7 @@ class Batches:
             images = augment(torch.from_numpy(self._data.images[rows]), generator, self._part, size)
         wording = self._wording(size, generator)[self._part]
         batch = self._batch(rows, images, wording)
-        if self._config.contrast and not self.features:
+        if self._config.contrast:
             batch = replace(batch, mismatched=self._mismatched(rows, step))
         return batch
 
@@ -88,11 +88,20 @@ class Batches:
         )
 
     def _mismatched(self, rows: np.ndarray, step: int) -> Tensor:
-        """Pictures of a quarter of the samples, agentview's from another moment of the task."""
+        """What a quarter of the samples see, agentview of another moment of the task."""
         rng = np.random.default_rng([self._config.seed, 2, step])
         rows = rows[: max(1, len(rows) // MISMATCHED)]
-        images = self._data.mismatched(rows, self._train_rows, rng)
+        others = self._data.other_moments(rows, self._train_rows, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        if self.features:
+            seen, elsewhere = (
+                self.features.draw(some, generator, slice(None), len(some))
+                for some in (rows, others)
+            )
+            seen[:, 0] = elsewhere[:, 0]
+            return seen.to(self._device)
+        images = self._data.images[rows]
+        images[:, 0] = self._data.images[others, 0]
         return augment(torch.from_numpy(images), generator).to(self._device)
 
     def _wording(self, size: int, generator: torch.Generator) -> Tensor:

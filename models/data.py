@@ -1,7 +1,8 @@
 """Demonstrations as training samples held in memory, from LIBERO's HDF5 or LeRobotDataset v3.
 
 A sample starts at every `stride`-th step of a demonstration: what is seen there, and the next H
-actions. Past the end a chunk repeats rest: zero motion, the last gripper command.
+actions. Past the end a chunk repeats rest: zero motion, the last gripper command; a recording that
+was cut off in mid-motion has no such chunks.
 
 Recordings of a session say who drove each step. As in HG-DAgger (Kelly et al. 2019) what a person
 did is what there is to learn, not what the policy did before it was corrected: a chunk is a
@@ -11,6 +12,7 @@ otherwise. `Demonstrations.drawn` is the one place where this becomes weights.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ class Demonstrations:
     actions: np.ndarray  # float32 [n, H, D], environment scale
     task: np.ndarray  # int64 [n], index into `instructions`
     demo: np.ndarray  # int64 [n], running number of the demonstration
+    start: np.ndarray  # int64 [demonstrations], equal for those that begin with the same picture
     source: np.ndarray  # uint8 [n], DEMONSTRATED, HUMAN or POLICY
     instructions: tuple[str, ...]
     suites: tuple[str, ...]
@@ -40,17 +43,16 @@ class Demonstrations:
     def __len__(self) -> int:
         return len(self.task)
 
-    def mismatched(
+    def other_moments(
         self, rows: np.ndarray, among: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Images of `rows`, the first view from another sample of the same task, out of `among`."""
-        images, task = self.images[rows], self.task[among]
-        others = [rng.choice(among[task == self.task[row]]) for row in rows]
-        images[:, 0] = self.images[others, 0]
-        return images
+        """For each of `rows` another sample of its task, out of `among`."""
+        task = self.task[among]
+        return np.array([rng.choice(among[task == self.task[row]]) for row in rows])
 
     def split(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-        """(training, held-out) sample indices; of each task the last demonstrations are held out.
+        """(training, held-out) sample indices; of each task the last demonstrations are held out,
+        with those that begin as they do.
 
         At least one demonstration per task is held out if `fraction` > 0 and it has several.
         """
@@ -58,7 +60,9 @@ class Demonstrations:
         for task in range(len(self.instructions)):
             demos = np.unique(self.demo[self.task == task])
             count = min(len(demos) - 1, max(1, round(fraction * len(demos)))) if fraction else 0
-            held |= np.isin(self.demo, demos[len(demos) - count :])
+            last, start = demos[len(demos) - count :], self.start[demos]
+            alike = demos[np.isin(start, self.start[last])]
+            held |= np.isin(self.demo, alike if len(alike) < len(demos) else last)
         return np.flatnonzero(~held), np.flatnonzero(held)
 
     def drawn(
@@ -88,17 +92,27 @@ def load_demonstrations(
     Raises ValueError as `read_demonstrations` does, and for images of several sizes.
     """
     parts: list[tuple[np.ndarray, ...]] = []
+    beginnings: dict[bytes, int] = {}
+    start: list[int] = []
     instructions: list[str] = []
     suites: set[str] = set()
     owners: list[int] = []
     for demo in read_demonstrations(folder, stride, action_dim):
+        whole = len(demo.actions) - (0 if demo.finished else horizon - 1)
+        starts = np.arange(0, whole, stride)  # what comes after a cut is not known
+        if not len(starts):
+            continue
         if demo.instruction not in instructions:
             instructions.append(demo.instruction)
         owners.append(instructions.index(demo.instruction))
         suites.add(demo.suite)
-        starts = np.arange(0, len(demo.actions), stride)
         targets, whose = chunks(demo.actions, starts, horizon), sources(demo, starts, horizon)
-        parts.append((demo.images[:], demo.proprio[starts], targets, whose))
+        images = demo.images[: len(starts)]
+        first = hashlib.blake2b(images[0].tobytes()).digest()
+        start.append(beginnings.setdefault(first, len(beginnings)))
+        parts.append((images, demo.proprio[starts], targets, whose))
+    if not parts:
+        raise ValueError(f"{folder}: none of these recordings holds a chunk of {horizon} steps")
     if len({images.shape[1:] for images, *_ in parts}) > 1:
         raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
     images, proprio, actions, source = map(np.concatenate, zip(*parts, strict=True))
@@ -109,6 +123,7 @@ def load_demonstrations(
         actions=actions,
         task=np.repeat(np.array(owners), lengths),
         demo=np.repeat(np.arange(len(parts)), lengths),
+        start=np.array(start),
         source=source,
         instructions=tuple(instructions),
         suites=tuple(sorted(suites)),

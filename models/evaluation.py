@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 POLL_S = 0.5
 GRACE_S = 20.0
+SOME_ERRORS = 3  # exit status of an evaluation in which single episodes ended in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Evaluation:
             status = _wait(self.command(step), log.fileno(), stop)
         if status is None:
             return {}
-        if status:
+        if status not in (0, SOME_ERRORS):
             last = ((folder / "log.txt").read_text().splitlines() or ["no output"])[-1]
             if status == 2:
                 raise ValueError(f"evaluation refused: {last}; --resume with other --eval options")

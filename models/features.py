@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,21 +33,34 @@ class FeatureCache:
         self.file, self.rows, self.copies, self.seed = file, rows, copies, seed
         self._values: np.ndarray | None = None
 
-    def fill(self, backbone: Backbone, images: np.ndarray, precision: str) -> None:
+    def fill(
+        self,
+        backbone: Backbone,
+        images: np.ndarray,
+        precision: str,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Compute those of images[rows], uint8 [n, views, S, S, 3], unless the file has them.
 
-        Raises ValueError without a frozen tower or without room for the file.
+        False when `stop()` came first. Raises ValueError without a frozen tower or without room
+        for the file.
         """
         if not hasattr(backbone.vision, "features"):
             raise ValueError("training: --cache-features needs a preset with frozen vision towers")
         key, note = self._key(backbone, images), self.file.with_suffix(".json")
         if note.is_file() and self.file.is_file() and json.loads(note.read_text()) == key:
-            return
+            return True
         note.unlink(missing_ok=True)
         fresh = self.file.with_name(f".{self.file.name}.tmp")
-        self._compute(fresh, backbone, images, precision)
-        os.replace(fresh, self.file)
+        fresh.unlink(missing_ok=True)  # of a run that was killed
+        try:
+            if not self._compute(fresh, backbone, images, precision, stop):
+                return False
+            os.replace(fresh, self.file)
+        finally:
+            fresh.unlink(missing_ok=True)
         note.write_text(json.dumps(key))
+        return True
 
     def draw(self, rows: np.ndarray, generator: torch.Generator, part: slice, size: int) -> Tensor:
         """Features [B, views, T, F] of samples `rows`, `part` of a batch of `size`, a copy each."""
@@ -55,7 +69,14 @@ class FeatureCache:
         copy = torch.randint(0, self.copies, (size,), generator=generator)[part].numpy()
         return torch.from_numpy(self._values[np.searchsorted(self.rows, rows), copy])
 
-    def _compute(self, fresh: Path, backbone: Backbone, images: np.ndarray, precision: str) -> None:
+    def _compute(
+        self,
+        fresh: Path,
+        backbone: Backbone,
+        images: np.ndarray,
+        precision: str,
+        stop: Callable[[], bool],
+    ) -> bool:
         first = self._features(backbone, images[self.rows[:1]], precision)
         shape = (len(self.rows), self.copies, *first.shape[1:])
         need, free = 2 * int(np.prod(shape)), shutil.disk_usage(fresh.parent).free
@@ -65,13 +86,18 @@ class FeatureCache:
                 f"{fresh.parent}, {free / 1e9:.1f} GB are free; use 0"
             )
         values = np.lib.format.open_memmap(fresh, "w+", np.float16, shape)
+        with fresh.open("r+b") as file:  # a mapped page without room on the disk would be fatal
+            os.posix_fallocate(file.fileno(), 0, fresh.stat().st_size)
         chance = torch.Generator().manual_seed(self.seed)
         for start in trange(0, len(self.rows), BATCH, desc="vision features"):
+            if stop():
+                return False
             some = images[self.rows[start : start + BATCH]]
             for copy in range(self.copies):
                 seen = some if self.copies == 1 else augment(torch.from_numpy(some), chance).numpy()
                 values[start : start + BATCH, copy] = self._features(backbone, seen, precision)
         values.flush()
+        return True
 
     @torch.no_grad()
     def _features(self, backbone: Backbone, images: np.ndarray, precision: str) -> np.ndarray:

@@ -15,21 +15,26 @@ import torch
 
 from models import contexts
 from models.contexts import ContextStatistics
-from models.data import Demonstrations, load_demonstrations
+from models.data import Demonstrations, load_demonstrations, training_rows
 from models.policy import EnergyPolicy
+from models.schedule import TrainConfig
 from models.types import CAMERAS, Observation
 
 SAMPLES = 2000  # encoded at most, spread evenly over the data
 BATCH = 64
 
 
-def fit(checkpoint: Path, data: Demonstrations, device: str = "auto") -> None:
-    """Write the statistics of `data` into the folder. Raises CheckpointError, ValueError, OSError.
+def fit(
+    checkpoint: Path, data: Demonstrations, train_rows: np.ndarray, device: str = "auto"
+) -> None:
+    """Write the statistics of the samples `train_rows` of `data` into the folder.
 
+    Raises CheckpointError, ValueError, OSError.
     The calibration stays: it tells of scores, not of these.
     """
     policy = EnergyPolicy.from_pretrained(checkpoint, device)
-    rows = np.unique(np.linspace(0, len(data.task) - 1, SAMPLES).astype(int))
+    used = np.unique(train_rows)
+    rows = used[np.linspace(0, len(used) - 1, min(len(used), SAMPLES)).astype(int)]
     parts = np.array_split(rows, -(-len(rows) // BATCH))
     found = [policy.summarize([_observation(data, row) for row in part]) for part in parts]
     contexts.write(checkpoint, ContextStatistics.fit(torch.from_numpy(np.concatenate(found))))
@@ -50,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = EnergyPolicy.from_pretrained(args.checkpoint, "cpu").config
         data = load_demonstrations(args.data, config.horizon, 4, config.action_dim)
-        fit(args.checkpoint, data, args.device)
+        train_rows, _ = training_rows(data, TrainConfig(steps=1))
+        fit(args.checkpoint, data, train_rows, args.device)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

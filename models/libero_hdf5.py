@@ -91,6 +91,7 @@ def _read_demo(
             proprio=np.concatenate(proprio, axis=1),
             actions=actions,
             driver=np.asarray(demo["driver"], np.uint8) if "driver" in demo else None,
+            finished=not ({"driver", "rewards"} <= set(demo) and demo["rewards"][-1] == 0),
         )
     except ValueError as error:
         raise ValueError(f"{demo.name}: {error}") from None

@@ -36,7 +36,7 @@ class Batch:
     actions: Tensor  # [B, H, D_a], normalised expert actions a*
     part: slice  # these rows of the batch of all processes
     size: int  # of the batch of all processes
-    mismatched: Tensor | None = None  # uint8 [M, views, S, S, 3]: see `contrastive_loss`
+    mismatched: Tensor | None = None  # [M, ...] of images: see `contrastive_loss`
 
     def normal(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Standard normal [B, ...] of the shape of `like`: this part of one draw for all."""

@@ -171,7 +171,7 @@ def train(args: argparse.Namespace, config: TrainConfig, device: str) -> int:
     if finished and trainer.ranks.main:
         for name in WRITTEN:
             if (args.out / name).is_dir():
-                fit(args.out / name, trainer.data, device)
+                fit(args.out / name, trainer.data, trainer.train_rows, device)
     trainer.ranks.leave()
     if finished:
         return 0

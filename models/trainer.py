@@ -110,9 +110,10 @@ class Trainer:
         """
         if self.ranks.main:
             self.metrics.rewind(self.step)
-        if self.config.cache_features:
-            self.batches.features = self._cache()
         try:
+            if self.config.cache_features and not self._cache(stop):
+                self.save(validate=False)
+                return False
             return self._loop(stop)
         finally:
             self.metrics.close()
@@ -185,22 +186,27 @@ class Trainer:
         own, averaged = zip(*((p, a) for p, a in pairs if p.requires_grad), strict=True)
         torch._foreach_lerp_(averaged, own, 1 - decay)
 
-    def _cache(self) -> FeatureCache:
-        """The frozen towers' features of the training samples, computed by the main process."""
+    def _cache(self, stop: Callable[[], bool]) -> bool:
+        """Let batches have the frozen towers' features, computed by the main process.
+
+        False when `stop()` came first.
+        """
         file, rows = self.out / "features.npy", np.unique(self.train_rows)
         cache = FeatureCache(file, rows, self.config.cache_features, self.config.seed)
-        if self.ranks.main:
-            cache.fill(self.model.backbone, self.data.images, self.config.precision)
+        filled = not self.ranks.main or cache.fill(
+            self.model.backbone, self.data.images, self.config.precision, stop
+        )
+        self.batches.features = cache
         self.ranks.wait()
-        return cache
+        return not self.ranks.agree(self.elapsed, not filled)[1]
 
     # -- measuring and saving ------------------------------------------------------------------
 
     def validate(self, limit: int = 256) -> dict[str, float]:
         """Held-out L1 of plans and the read-out of averaged weights, on <= `limit` samples."""
-        rows = self.val_rows[:: max(1, len(self.val_rows) // limit)][:limit]
-        if not len(rows):
+        if not (count := min(len(self.val_rows), limit)):
             return {}
+        rows = self.val_rows[np.linspace(0, len(self.val_rows) - 1, count).astype(int)]
         totals: Counter[str] = Counter()
         for part in np.array_split(rows, math.ceil(len(rows) / 64)):
             for name, value in self._validate_batch(self.batches.plain(part)).items():
@@ -242,10 +248,15 @@ class Trainer:
             self.metrics.write({"step": self.step, "elapsed_s": elapsed, **self.scores})
         self._save_checkpoint("last")
         score = self.scores.get("val_l1", -self.step)
-        if validate and not self.config.eval_every and score <= self.best:
+        if validate and not self.config.eval_every and self._judged and score <= self.best:
             self.best = score
             self._save_checkpoint("best")
         self._save_state()
+
+    @property
+    def _judged(self) -> bool:
+        """Whether this can be best/: the energy means something with the paper's own K only."""
+        return self.schedule.progress(self.step, self.elapsed) >= self.config.warm_fraction
 
     def evaluate(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Run episodes in the simulator with the averaged weights; best/ are the most successful.
@@ -265,9 +276,9 @@ class Trainer:
 
     def _note_success(self, found: dict[str, float]) -> None:
         if found:
-            self.metrics.write({"step": self.step, **found})
+            self.metrics.write({"step": self.step, "elapsed_s": round(self.elapsed, 1), **found})
             print(f"step {self.step:6d}  success {found['success_rate']:.0%}", flush=True)
-            if found["success_rate"] >= self.best_success:
+            if self._judged and found["success_rate"] >= self.best_success:
                 self.best_success = found["success_rate"]
                 self._save_checkpoint("best")
         self._save_state()
@@ -353,7 +364,10 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.window, self.best_success = state.get("window", []), state.get("best_success", -1.0)
         self.evaluated = state.get("evaluated", self.step)

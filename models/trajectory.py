@@ -33,6 +33,7 @@ class Trajectory:
     proprio: np.ndarray  # float32 [T, 8], as `Observation.proprio`
     actions: np.ndarray  # float32 [T, D], environment scale: gripper -1 opens, +1 closes
     driver: np.ndarray | None = None  # uint8 [T], places in DRIVERS; None: a demonstration
+    finished: bool = True  # the motion had come to its end; False: it was cut off
 
     def __post_init__(self) -> None:
         steps = len(self.actions)

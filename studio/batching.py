@@ -94,9 +94,12 @@ class Batcher:
                 batch[0].sampler,
                 [asked.seed for asked in batch],
             )
-        except Exception as error:  # it belongs to those who asked
-            for asked in batch:
-                asked.plan.set_exception(error)
+        except Exception as error:  # it belongs to who asked
+            if len(batch) == 1:
+                batch[0].plan.set_exception(error)
+            else:  # whose it is shows when each is made alone
+                for asked in batch:
+                    self._make([asked])
         else:
             for asked, plan in zip(batch, plans, strict=True):
                 asked.plan.set_result(plan)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from models.checkpoint import Calibration, write_calibration
 from models.config import SamplerConfig
+from models.evaluation import SOME_ERRORS
 from models.policy import Policy
 from models.run import StopSignal
 from studio import detection, measures, results, success, trials
@@ -140,7 +141,10 @@ def make_fleet(args: argparse.Namespace, policy: Policy) -> Fleet:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate and print the tables; exit code 2 on bad input, 143 or 130 when stopped."""
+    """Evaluate and print the tables.
+
+    Exit code 2 on bad input, 3 when episodes ended in an error, 143 or 130 when stopped.
+    """
     args = parse_args(argv)
     try:
         return _evaluate(args)
@@ -170,7 +174,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(detection.table(vanilla, rows))
     if errors := len(rows) - len(measures.finished(rows)):
         print(f"{errors} episodes ended in an error; the same command runs them again")
-        return 1
+        return SOME_ERRORS
     if args.calibrate:
         calibration = calibrate(rows)
         write_calibration(args.checkpoint, calibration)

@@ -71,7 +71,7 @@ def miss(sim: LiberoSim, max_steps: int, rng: np.random.Generator) -> tuple[Expe
 
     Where nothing is grasped in half of `max_steps`, the expert takes over then.
     """
-    clumsy, onward = ClumsyExpert(sim, rng), int(rng.integers(ONWARD))
+    clumsy, onward = ClumsyExpert(sim, rng), int(rng.integers(1, ONWARD + 1))
     last, steps = SETTLE_ACTION, 0
     while onward and steps < max_steps // 2 and not clumsy.done:
         last = clumsy.act()

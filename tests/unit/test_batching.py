@@ -79,6 +79,19 @@ def test_an_error_is_told_to_those_whom_it_concerns(policy):
         batcher.plan(observation(1))
 
 
+def test_the_others_of_a_batch_do_not_notice(policy):
+    batcher = Batcher(policy)
+    first = batcher.submit(observation(0), SamplerConfig())  # the rest gathers meanwhile
+    broken = observation(1)
+    broken.proprio[0] = 3e38
+    bad = batcher.submit(broken, SamplerConfig())
+    good = [batcher.submit(observation(seed), SamplerConfig(), seed) for seed in (2, 3)]
+    policy.gate.set()
+    with pytest.raises(ValueError, match="proprio"):
+        bad.result(30)
+    assert all(np.isfinite(plan.result(30).actions).all() for plan in [first, *good])
+
+
 def test_closing_makes_what_was_asked_for_before(policy):
     batcher = Batcher(policy)
     asked = batcher.submit(observation(0), SamplerConfig())

@@ -46,12 +46,13 @@ def fitted(debug_checkpoint, tmp_path):
         np.zeros((n, 8, 7), np.float32),
         rng.integers(0, 2, n),
         np.arange(n),
+        np.arange(n),
         np.zeros(n, np.uint8),
         TASKS,
         ("libero_object",),
     )
     folder = shutil.copytree(debug_checkpoint, tmp_path / "checkpoint")
-    fit(folder, data, "cpu")
+    fit(folder, data, np.arange(n), "cpu")
     return folder, images
 
 

@@ -81,6 +81,15 @@ def test_split_holds_out_whole_demonstrations_of_each_task(tmp_path):
     assert len(data.split(0)[1]) == 0
 
 
+def test_what_begins_as_the_held_out_does_is_held_out(tmp_path):
+    with h5py.File(write_demos(tmp_path / "a_demo.hdf5", demos=5), "a") as h5:
+        for i, scene in enumerate((7, 8, 9, 7, 8)):
+            h5[f"data/demo_{i}/obs/agentview_rgb"][0] = scene
+    data = load_demonstrations(tmp_path, H)
+    train, held = data.split(0.05)
+    assert set(data.demo[held]) == {1, 4} and set(data.demo[train]) == {0, 2, 3}
+
+
 # -- files of others ------------------------------------------------------------------------------
 
 
@@ -257,6 +266,17 @@ def test_a_chunk_is_a_persons_when_they_drove_all_of_it(tmp_path):
     data = load_demonstrations(tmp_path, horizon=3)
     whose = [POLICY] * 2 + [HUMAN] * 2 + [POLICY] * 3 + [HUMAN] * 2 + [DEMONSTRATED] * 3
     assert data.source.tolist() == whose
+
+
+@pytest.mark.parametrize(("success", "samples"), [(0, 3), (1, 5)])
+def test_what_came_after_a_cut_is_not_learnt(tmp_path, success, samples):
+    with h5py.File(recorded(tmp_path / "a_demo.hdf5", [1] * 5), "a") as h5:
+        h5["data/demo_0/rewards"] = np.array([0, 0, 0, 0, success], np.uint8)
+    data = load_demonstrations(tmp_path, horizon=3)
+    assert len(data) == len(data.images) == samples
+    if not success:
+        with pytest.raises(ValueError, match="none of these recordings holds a chunk of 8 steps"):
+            load_demonstrations(tmp_path, H)
 
 
 def test_weights_decide_how_often_a_chunk_is_drawn(tmp_path):

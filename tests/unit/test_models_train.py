@@ -117,6 +117,30 @@ def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(tmp_path, data, deb
         other.start_from(debug_checkpoint)
 
 
+def test_resume_takes_new_settings(tmp_path, data):
+    Trainer(preset("debug"), CONFIG, data, tmp_path / "run").save()
+    other = Trainer(preset("debug"), replace(CONFIG, weight_decay=0.3), data, tmp_path / "run")
+    other.resume()
+    assert [group["weight_decay"] for group in other.optimizer.param_groups] == [0.3, 0.0]
+
+
+def test_best_is_of_the_papers_k(tmp_path, data):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    trainer.run(stop=lambda: trainer.step == 3)  # validated, with few MCMC steps so far
+    assert (tmp_path / "run" / "last").is_dir() and not (tmp_path / "run" / "best").exists()
+    trainer.run()
+    assert load_checkpoint(tmp_path / "run" / "best").info.train_steps == 6
+
+
+def test_validation_is_spread_over_all_tasks(tmp_path, data, monkeypatch):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    seen, plain = [], trainer.batches.plain
+    monkeypatch.setattr(trainer.batches, "plain", lambda rows: (seen.extend(rows), plain(rows))[1])
+    trainer.validate(limit=7)
+    assert len(seen) == 7 and set(data.task[seen]) == {0, 1}
+    assert {trainer.val_rows[0], trainer.val_rows[-1]} <= set(seen)
+
+
 def test_resume_without_or_with_other_state_says_so(tmp_path, data):
     trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
     with pytest.raises(ValueError, match="nothing to resume"):
@@ -178,15 +202,15 @@ def test_a_mismatched_picture_must_cost_energy():
     assert more == pytest.approx(np.log1p(np.exp(-2.0)), rel=1e-5)
 
 
-def test_mismatched_pictures_are_of_the_same_task(data):
+def test_mismatched_pictures_are_of_the_same_task(tmp_path, data):
     rng = np.random.default_rng(0)
     rows = np.arange(len(data))
-    data.images[:] = data.task[:, None, None, None, None]
-    data.images[:, 1] += 100
-    mixed = data.mismatched(rows, rows, rng)
-    assert np.array_equal(mixed, data.images) and mixed is not data.images
-    data.images[:, 0] = rows[:, None, None, None]
-    assert (data.mismatched(rows, rows, rng)[:, 0, 0, 0, 0] != rows).any()
+    others = data.other_moments(rows, rows, rng)
+    assert np.array_equal(data.task[others], data.task) and (others != rows).any()
+    config = replace(CONFIG, contrast=0.2, batch_size=8)
+    batches = Trainer(preset("debug"), config, data, tmp_path / "run").batches
+    seen, mixed = (getattr(batches.training(0, 0), n) for n in ("images", "mismatched"))
+    assert mixed.shape == (2, *seen.shape[1:])
 
 
 def test_a_contrastive_step_trains_every_part(tmp_path, data):
@@ -235,7 +259,7 @@ def test_augmentation_keeps_shape_and_repeats_with_its_seed():
 
 
 def test_best_is_the_most_successful(tmp_path, data, monkeypatch):
-    """The studio's evaluation, replaced by a program of its own that plays two episodes."""
+    """The studio's evaluation, replaced by a program of its own: two episodes and an error."""
     program = (
         "import sys, json, pathlib\n"
         "out = pathlib.Path(sys.argv[1])\n"
@@ -243,6 +267,7 @@ def test_best_is_the_most_successful(tmp_path, data, monkeypatch):
         "rows = [{'outcome': 'success' if i < wins else 'timeout'} for i in range(2)]\n"
         "rows.append({'outcome': 'error'})\n"
         "(out / 'journal.jsonl').write_text(''.join(json.dumps(r) + chr(10) for r in rows))\n"
+        "sys.exit(3)\n"
     )
     monkeypatch.setattr(Evaluation, "command", lambda self, step: [
         sys.executable, "-c", program, str(self.out.resolve() / "eval" / f"step_{step}")
@@ -299,12 +324,20 @@ def test_frozen_towers_train_from_cached_features(tmp_path, data, monkeypatch):
         preset("debug"), vision="dinov2+siglip", image_size=28, tokens_per_view=4, lora_rank=2
     )
     config = replace(CONFIG, cache_features=1, precision="float32", gradient_checkpointing=True)
+    config = replace(config, contrast=0.1)
     trainer = Trainer(small, config, data, tmp_path / "run")
     frozen = {n: p.clone() for n, p in trainer.model.named_parameters() if not p.requires_grad}
     assert any("dino" in name for name in frozen) and any("base_layer" in name for name in frozen)
     trained = sum(len(group["params"]) for group in trainer.optimizer.param_groups)
     assert trained + len(frozen) == len(list(trainer.model.parameters()))
-    cached = trainer._cache().draw(trainer.train_rows[:3], torch.Generator(), slice(None), 3)
+    left = tmp_path / "run" / ".features.npy.tmp"
+    left.write_bytes(b"of a run that was killed")
+    assert not trainer.run(stop=lambda: True) and trainer.step == 0
+    assert not left.exists() and not trainer.batches.features.file.exists()
+    trainer.resume()
+    assert trainer._cache(lambda: False)
+    draw = trainer.batches.features.draw
+    cached = draw(trainer.train_rows[:3], torch.Generator(), slice(None), 3)
     images = torch.from_numpy(data.images[trainer.train_rows[:3]])
     proprio, text = torch.zeros(3, 8), trainer.batches.text[:3]
     with torch.no_grad():
@@ -315,6 +348,7 @@ def test_frozen_towers_train_from_cached_features(tmp_path, data, monkeypatch):
     own = dict(trainer.model.named_parameters())
     assert all(torch.equal(own[name], value) for name, value in frozen.items())
     assert len(losses(tmp_path / "run")) == 6
+    assert all("contrast" in line for line in lines(tmp_path / "run") if "loss" in line)
 
 
 # -- the paper's model, without memory ----------------------------------------------------------

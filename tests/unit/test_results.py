@@ -167,7 +167,7 @@ def test_another_sampler_is_another_run(evaluated, capsys):
 
 
 def test_errors_are_no_quiet_end(evaluated, capsys):
-    assert evaluated("error") == 1
+    assert evaluated("error") == 3
     assert "10 episodes ended in an error" in capsys.readouterr().out
     assert evaluated("success") == 0
 
