@@ -155,7 +155,7 @@ def write_demonstrations(folder: Path, steps: int = 20) -> None:
         )
         demos.write_part(part, demo)
     header = demos.task_header(bddl, "measure the time")
-    demos.assemble(demos.demo_path(folder, "benchmark"), header, parts)
+    demos.assemble(demos.demo_path(folder, "benchmark"), header, [(p, demos.PART) for p in parts])
 
 
 def first_loss() -> float:

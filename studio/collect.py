@@ -4,14 +4,16 @@ Worker processes (spawned; each owns one simulator) run `studio.sim.expert.Exper
 noise and keep what solved its task with a single grasp. Labels stay the expert's clean actions, so
 the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is
 a file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes
-on where it stopped. The initial states 40-49 are left for evaluation. With `--dagger CHECKPOINT` a
-policy drives first and the expert takes over where that led (`studio.dagger`); with `--misses` it
-takes over after a grasp that failed (`studio.sim.expert_clumsy`).
+on where it stopped, and one of which more is asked makes what is missing. The initial states 40-49
+are left for evaluation. With `--dagger CHECKPOINT` a policy drives first and the expert takes over
+where that led (`studio.dagger`); with `--misses` it takes over after a grasp that failed
+(`studio.sim.expert_clumsy`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -24,16 +26,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 from tqdm import tqdm
 
 from models.hold import hold
 from studio import demos
 from studio.events import SceneSpec
+from studio.recorder import whole_file
 from studio.sim import catalog
 
 if TYPE_CHECKING:
     from studio.dagger import Dagger
 
+RECIPES = "collect.json"  # in OUT: by suite, what its episodes have in common
 INITS = range(50)  # LIBERO's initial states; 40-44 evaluation, 45-49 acceptance
 
 
@@ -55,6 +60,7 @@ class CollectConfig:
     other_scenes: bool = False  # each task where other tasks of the suite are at home
     dagger: Dagger | None = None  # the policy that drives before the expert does
     misses: bool = False  # each begins after a grasp that failed
+    regrasps: bool = False  # keep episodes with a second grasp, too
 
     def __post_init__(self) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -76,6 +82,15 @@ class CollectConfig:
             raise ValueError("--misses and --dagger: choose who leads")
         if not (0 <= self.noise <= 1 and 0 <= self.noise_fraction <= 1):
             raise ValueError("--noise and --noise-fraction must lie in [0, 1]")
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        """What the episodes of a folder have in common; the rest says how many and how fast."""
+        dagger = self.dagger and {"checkpoint": self.dagger.sha256, "beta": self.dagger.beta}
+        names = ("inits", "noise", "noise_fraction", "scene_seeds", "seed")
+        names += ("other_scenes", "misses", "regrasps")
+        recipe = {name: getattr(self, name) for name in names} | {"dagger": dagger}
+        return json.loads(json.dumps(recipe))  # as a file has it
 
     def scene_tasks(self, task: int) -> tuple[int, ...]:
         """The tasks in whose scenes `task` is performed."""
@@ -108,37 +123,56 @@ class Episode:
     def scenes(self) -> Iterator[tuple[SceneSpec, tuple[int, ...]]]:
         """Scene and entropy of the noise, attempt by attempt."""
         c = self.config
-        places = c.scene_tasks(self.task)
+        places, apart = c.scene_tasks(self.task), max(1, len(c.inits) // c.attempts)
         for attempt in range(c.attempts):
-            init = c.inits[(self.index + attempt * c.per_task) % len(c.inits)]
-            place = places[(self.index + attempt) % len(places)]
-            scene = SceneSpec(c.suite, place, init, self.index % c.scene_seeds, goal=self.task)
+            turn = self.index + attempt
+            init = c.inits[(self.index + attempt * apart) % len(c.inits)]
+            place, seed = places[turn % len(places)], turn % c.scene_seeds
+            scene = SceneSpec(c.suite, place, init, seed, goal=self.task)
             yield scene, (c.seed, self.task, self.index, attempt)
 
 
 def collect(config: CollectConfig) -> Counter[str]:
     """Make what is missing under `config.out`; returns how many attempts ended how.
 
-    Raises ValueError when another collection writes there, BrokenProcessPool when a worker died,
-    or what a worker raised.
+    Raises ValueError when another collection writes there or what is there was made otherwise,
+    BrokenProcessPool when a worker died, or what a worker raised.
     """
     with hold(config.out):
-        for left in config.out.rglob(".*.hdf5.*.tmp"):  # of a killed one
-            left.unlink()
+        _note_recipe(config)
+        for place in (config.out, *config.out.glob(".parts/*/")):
+            for left in place.glob(".*.hdf5.*.tmp"):  # of a killed one
+                left.unlink()
         return _collect(config)
 
 
+def _note_recipe(config: CollectConfig) -> None:
+    """Keep it with what it makes. Raises ValueError when the folder has another one."""
+    file = config.out / RECIPES
+    try:
+        known = json.loads(file.read_text())
+        before = known.get(config.suite, config.recipe)
+    except FileNotFoundError:
+        known, before = {}, config.recipe
+    except (ValueError, AttributeError):
+        raise ValueError(f"{file}: not a collection's settings; choose another --out") from None
+    if before != config.recipe:
+        name = next(n for n, value in config.recipe.items() if value != before.get(n))
+        option = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{config.out}: made with another {option}; choose another --out")
+    with whole_file(file) as fresh:
+        fresh.write_text(json.dumps(known | {config.suite: before}, indent=2) + "\n")
+
+
 def _collect(config: CollectConfig) -> Counter[str]:
-    wanted = {
-        task: [Episode(config, task, i) for i in range(config.per_task)]
-        for task in config.tasks
-        if demos.count_demos(demo_file(config, task)) < config.per_task
-    }
     verdicts: Counter[str] = Counter()
     left = {
-        task: [e for e in episodes if not e.part.is_file()] for task, episodes in wanted.items()
+        task: [Episode(config, task, i) for i in range(config.per_task) if i not in known]
+        for task in config.tasks
+        if demos.count_demos(demo_file(config, task)) < config.per_task
+        for known in [_known(config, task)]
     }
-    total, missing = sum(map(len, wanted.values())), sum(map(len, left.values()))
+    total, missing = len(left) * config.per_task, sum(map(len, left.values()))
     with tqdm(total=total, initial=total - missing, unit="demo", smoothing=0.05) as progress:
         for task in [t for t, episodes in left.items() if not episodes]:
             _finish(config, task)
@@ -161,6 +195,21 @@ def _parts_folder(config: CollectConfig, task: int) -> Path:
     return config.out / ".parts" / catalog.tasks(config.suite)[task].name
 
 
+def _known(config: CollectConfig, task: int) -> dict[int, tuple[Path, str]]:
+    """File and group of a task's episodes so far, by their numbers: joined, or parts."""
+    found, joined = {}, demo_file(config, task)
+    if joined.is_file():
+        with h5py.File(joined, "r") as file:
+            for name, demo in file["data"].items():
+                place = int(name.removeprefix("demo_"))
+                number = demo.attrs.get("entropy", (0, 0, place))[2]  # another's file has none
+                found[int(number)] = joined, f"data/{name}"
+    for part in _parts_folder(config, task).glob("demo_*.hdf5"):
+        if h5py.is_hdf5(part):
+            found[int(part.stem.removeprefix("demo_"))] = part, demos.PART
+    return dict(sorted(found.items()))
+
+
 def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, tuple[str, ...]]]:
     """Make episodes in worker processes; yields each with its attempts' verdicts as it ends."""
     if not episodes:
@@ -174,10 +223,9 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
     ) as pool:
         futures = {}
         for episode in episodes:
+            c = episode.config
             attempts = tuple(
-                demonstrate.Attempt(
-                    scene, episode.noise, entropy, episode.config.dagger, episode.config.misses
-                )
+                demonstrate.Attempt(scene, episode.noise, entropy, c.dagger, c.misses, c.regrasps)
                 for scene, entropy in episode.scenes()
             )
             futures[pool.submit(demonstrate.make_part, episode.part, attempts)] = episode
@@ -190,16 +238,11 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
 
 def _finish(config: CollectConfig, task: int) -> None:
     """Join a task's episodes, however many there are, into LIBERO's file."""
-    folder = _parts_folder(config, task)
-    parts = [Episode(config, task, i).part for i in range(config.per_task)]
-    parts = [p for p in parts if p.is_file()]
-    if not parts:
-        return
-    info = catalog.tasks(config.suite)[task]
-    header = demos.task_header(info.bddl_file, info.instruction)
-    demos.assemble(demo_file(config, task), header, parts)
-    if len(parts) == config.per_task:
-        shutil.rmtree(folder)
+    if known := list(_known(config, task).values()):
+        info = catalog.tasks(config.suite)[task]
+        header = demos.task_header(info.bddl_file, info.instruction)
+        demos.assemble(demo_file(config, task), header, known)
+        shutil.rmtree(_parts_folder(config, task), ignore_errors=True)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -239,6 +282,7 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
         action="store_true",
         help="each begins with a grasp that failed, which is not in it",
     )
+    p.add_argument("--regrasps", action="store_true", help="keep those with a second grasp, too")
     p.add_argument("--dagger", type=Path, metavar="CHECKPOINT",
                    help="its policy drives first, the expert takes over")  # fmt: skip
     p.add_argument("--beta", type=float, default=0.0, help="the expert's share of the plans before")

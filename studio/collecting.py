@@ -18,7 +18,7 @@ from studio.workspace import Workspace, shown
 KIND = "collect"
 OPTIONS = frozenset(
     {"tasks", "inits", "noise", "noise_fraction", "workers", "seed"}
-    | {"other_scenes", "misses", "beta"}
+    | {"other_scenes", "misses", "regrasps", "beta"}
 )
 PARTS = ".parts"  # finished episodes of tasks that are not complete yet
 
@@ -38,6 +38,7 @@ class CollectForm:
     seed: int = 0
     other_scenes: bool = False
     misses: bool = False
+    regrasps: bool = False
     dagger: str = ""  # checkpoint whose policy drives first
     beta: float = 0.0
 
@@ -56,6 +57,7 @@ class CollectForm:
             seed=self.seed,
             other_scenes=self.other_scenes,
             misses=self.misses,
+            regrasps=self.regrasps,
         )
 
 
@@ -88,9 +90,8 @@ def summary(job: Job) -> dict[str, Any]:
     """Demonstrations so far, how many are wanted, progress and seconds left."""
     config = fill(CollectForm, job.values).config(job.folder)
     total = len(config.tasks) * config.per_task
-    files = {row["file"]: row["demos"] for row in datasets.contents(job.folder)}
-    waiting = [p.parent.name for p in job.folder.glob(f"{PARTS}/*/demo_*.hdf5")]
-    done = sum(files.values()) + sum(f"{task}_demo.hdf5" not in files for task in waiting)
+    joined = sum(row["demos"] for row in datasets.contents(job.folder))
+    done = joined + len(list(job.folder.glob(f"{PARTS}/*/demo_*.hdf5")))
     result: dict[str, Any] = {"done": done, "total": total, "progress": done / total}
     if (left := job.eta_s) is not None:
         result["eta_s"] = left

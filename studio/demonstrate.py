@@ -9,10 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +22,9 @@ import numpy as np
 
 from studio import demos
 from studio.events import SceneSpec
-from studio.sim.expert import Expert
+from studio.sim.expert import Expert, NoSkill
 from studio.sim.expert_clumsy import miss
-from studio.sim.libero_sim import LiberoSim
+from studio.sim.libero_sim import LiberoSim, NoPlace
 
 if TYPE_CHECKING:
     from studio.dagger import Dagger
@@ -40,6 +42,7 @@ class Verdict(StrEnum):
     REGRASPED = "regrasped"
     SLOW = "slow"  # not solved within the suite's steps
     UNNEEDED = "unneeded"  # the policy had solved it before the expert's turn
+    UNABLE = "unable"  # the expert has no skill for the task, or its fixtures found no place
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Attempt:
     entropy: tuple[int, ...]
     dagger: Dagger | None = None
     miss: bool = False
+    regrasp: bool = False  # keep it with a second grasp, too
 
 
 _sim: LiberoSim | None = None  # one simulator per worker process
@@ -74,7 +78,11 @@ def make_part(path: Path, attempts: tuple[Attempt, ...]) -> tuple[Verdict, ...]:
         _sim = LiberoSim(pixels="fast")
     verdicts = []
     for attempt in attempts:
-        verdict, demo = record(_sim, attempt)
+        try:
+            verdict, demo = record(_sim, attempt)
+        except (NoSkill, NoPlace) as error:
+            _tell(str(error))
+            verdict, demo = Verdict.UNABLE, None
         verdicts.append(verdict)
         if demo is not None:
             demos.write_part(path, demo)
@@ -82,10 +90,17 @@ def make_part(path: Path, attempts: tuple[Attempt, ...]) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
+@lru_cache
+def _tell(reason: str) -> None:
+    """Once per worker."""
+    print(reason, file=sys.stderr, flush=True)
+
+
 def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstration | None]:
     """Run the expert on a scene; the demonstration only when it is worth keeping.
 
     Labels are the clean actions; the noise is in `executed_actions` only.
+    Raises NoSkill and NoPlace where there is no skill or no scene.
     """
     max_steps = sim.load(attempt.scene).max_steps
     rng = np.random.default_rng(attempt.entropy)
@@ -95,7 +110,7 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
         action = expert.act()
         if expert.done and not log.actions:
             return Verdict.UNNEEDED, None
-        if expert.retries:
+        if expert.retries and not attempt.regrasp:
             return Verdict.REGRASPED, None
         if before + len(log.actions) == max_steps:
             return Verdict.SLOW, None

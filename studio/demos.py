@@ -25,6 +25,7 @@ from studio.hdf5 import Draft, whole_hdf5
 IMAGE_CONVENTION = "opengl"  # rows bottom to top
 IMAGE_KEYS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": False}
+PART = "demo"  # group of an episode that has a file of its own
 BLOCK = 64  # steps whose pictures are in memory at once
 
 
@@ -103,29 +104,29 @@ def demo_path(folder: Path, task_name: str) -> Path:
 
 
 def write_part(path: Path, demo: Demonstration) -> None:
-    """Save one episode as group `demo` of its own file."""
+    """Save one episode as the group `PART` of its own file."""
     with whole_hdf5(path) as file:
-        DemoWriter(file, "demo").finish(demo)
+        DemoWriter(file, PART).finish(demo)
 
 
-def assemble(path: Path, header: Mapping[str, str], parts: Sequence[Path]) -> None:
-    """Join episodes into LIBERO's file, `data/demo_0` ... in the order of `parts`.
+def assemble(path: Path, header: Mapping[str, str], episodes: Sequence[tuple[Path, str]]) -> None:
+    """Join episodes into LIBERO's file, `data/demo_0` ... in the order of `episodes`.
 
-    header: see `task_header`.
+    header: see `task_header`; episodes: file and group, `path` as it was among them.
 
-    Raises ValueError without parts, OSError when a part cannot be read.
+    Raises ValueError without episodes, OSError when one cannot be read.
     """
-    if not parts:
+    if not episodes:
         raise ValueError(f"{path.name}: no episodes to write; collect some first")
     with whole_hdf5(path) as file:
         data = file.create_group("data")
         total = 0
-        for i, part in enumerate(parts):
+        for i, (part, group) in enumerate(episodes):
             file.check()
             with h5py.File(part, "r") as source:
-                source.copy("demo", data, name=f"demo_{i}")
+                source.copy(group, data, name=f"demo_{i}")
             total += int(data[f"demo_{i}"].attrs["num_samples"])
-        data.attrs.update(dict(header) | {"num_demos": len(parts), "total": total})
+        data.attrs.update(dict(header) | {"num_demos": len(episodes), "total": total})
 
 
 def write_file(

@@ -35,6 +35,7 @@ def whole_hdf5(path: Path) -> Iterator[Draft]:
             with Draft(content, path) as file:
                 yield file
             file.check()
+            os.fsync(content.fileno())  # a power cut leaves no empty file under its final name
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

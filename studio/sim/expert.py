@@ -23,6 +23,10 @@ PASSES = 3  # how often unmet goals are tried again
 ORDER = {"open": 0, "turnon": 1, "in": 2, "on": 2, "close": 3}
 
 
+class NoSkill(ValueError):
+    """The expert can't bring about a goal of this task."""
+
+
 class Expert:
     """Closed-loop expert for one episode of the loaded scene; deterministic given `rng`.
 
@@ -30,7 +34,7 @@ class Expert:
     """
 
     def __init__(self, sim: LiberoSim, rng: np.random.Generator | None = None) -> None:
-        """Raises ValueError when a goal of the task has no skill."""
+        """Raises NoSkill when a goal of the task has none."""
         self._env = sim.env
         self._scene = SceneGeometry(sim.env)
         self._arm = Arm(self._scene)
@@ -104,5 +108,5 @@ class Expert:
 
 def _order(goal: tuple[str, ...]) -> int:
     if goal[0] not in ORDER:
-        raise ValueError(f"expert: no skill for the goal {goal[0]!r}; it knows {sorted(ORDER)}")
+        raise NoSkill(f"expert: no skill for the goal {goal[0]!r}; it knows {sorted(ORDER)}")
     return ORDER[goal[0]]

@@ -50,6 +50,10 @@ _RESTORED = ("body_pos", "body_quat", "site_rgba", "geom_rgba")
 _PLACEMENT_ATTEMPTS = 20
 
 
+class NoPlace(RuntimeError):
+    """The scene's fixtures find no place side by side, with this seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
     """What was loaded. `max_steps`: control steps before a timeout; `n_inits`: initial states.
@@ -170,7 +174,7 @@ class LiberoSim:
             except RandomizationError:
                 continue
             return
-        raise RuntimeError(f"the fixtures of {self._scene} did not fit; try another seed")
+        raise NoPlace(f"the fixtures of {self._scene} did not fit; try another seed")
 
     def _remember_model(self) -> None:
         import mujoco

@@ -25,7 +25,9 @@ LABELS = {
     "beta": "Expert's share before",
     "other_scenes": "Other scenes",
     "misses": "Missed grasps",
+    "regrasps": "Second grasps",
 }
+FLAGS = ("other_scenes", "misses", "regrasps")
 PLACEHOLDERS = {"tasks": "all, or 0-3,7", "name": "chosen by itself", "workers": "all cores"}
 BOUNDS = {
     "per_task": (1, 1000),
@@ -66,7 +68,7 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
         with gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in ("name", "seed")}
         with gr.Row(elem_classes="st-numbers"):
-            widgets |= {name: _widget(name, shown[name]) for name in ("other_scenes", "misses")}
+            widgets |= {name: _widget(name, shown[name]) for name in FLAGS}
         widgets["dagger"] = gr.Dropdown(
             [], label=LABELS["dagger"], elem_id="collect-dagger", allow_custom_value=True
         )

@@ -9,7 +9,7 @@ import pytest
 from models.data import load_demonstrations
 from studio import collect, dagger, demonstrate
 from studio.events import SceneSpec
-from studio.sim import expert_clumsy
+from studio.sim import catalog, expert_clumsy
 from studio.sim.libero_sim import LiberoSim
 from studio.sim.successor import successor
 
@@ -76,6 +76,19 @@ def test_asking_the_expert_disturbs_nothing(sim):
         return sim.get_state()
 
     np.testing.assert_array_equal(drive(ask=True), drive(ask=False))
+
+
+def test_a_task_without_a_skill_ends_no_collection(sim, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(demonstrate, "_sim", sim)
+    stove = next(
+        i for i, task in enumerate(catalog.tasks("libero_90")) if "turn off" in task.instruction
+    )
+    attempts = tuple(
+        demonstrate.Attempt(SceneSpec("libero_90", stove, init), 0.0, (0,)) for init in (0, 1)
+    )
+    verdicts = demonstrate.make_part(tmp_path / "demo_0.hdf5", attempts)
+    assert verdicts == (demonstrate.Verdict.UNABLE,) * 2 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err.count("no skill for the goal 'turnoff'") == 1
 
 
 def test_a_task_that_the_policy_solves_is_not_kept(sim, leader, monkeypatch):

@@ -2,12 +2,14 @@
 
 import hashlib
 
+import h5py
 import pytest
 
 from models.hold import hold
-from studio import collect
+from studio import collect, demos
 from studio.collect import CollectConfig, Episode
 from studio.sim import catalog
+from tests.unit.test_demos import demonstration
 
 
 def test_held_out_initial_states_are_never_used_by_default(tmp_path):
@@ -33,7 +35,10 @@ def test_attempts_differ_in_scene_and_noise(tmp_path):
     attempts = list(Episode(config, 2, 7).scenes())
     assert len(attempts) == config.attempts
     assert len({scene.init for scene, _ in attempts}) == len({e for _, e in attempts}) == 4
-    assert {scene.seed for scene, _ in attempts} == {2}
+    assert len({(scene.init, scene.seed) for scene, _ in attempts}) == 4
+    for per_task in (20, 40, 80):  # however often the initial states come round
+        config = CollectConfig(out=tmp_path, per_task=per_task)
+        assert len({scene.init for scene, _ in Episode(config, 2, 7).scenes()}) == 4
 
 
 @pytest.mark.parametrize(
@@ -76,6 +81,51 @@ def test_a_checkpoint_leads_and_its_hash_is_kept(debug_checkpoint, tmp_path):
     weights = (debug_checkpoint / "model.safetensors").read_bytes()
     assert dagger.sha256 == hashlib.sha256(weights).hexdigest() and dagger.beta == 0.25
     assert collect.parse(["--out", str(tmp_path)]).dagger is None
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Collects without a simulator: numbers of the episodes that were made; `failing` are not."""
+    numbers, failing = [], set()
+
+    def make(episodes, workers):
+        for episode in episodes:
+            numbers.append(episode.index)
+            if episode.index not in failing:
+                entropy = [0, episode.task, episode.index, 0]
+                attributes = {"attributes": {"entropy": entropy}}
+                demos.write_part(episode.part, demonstration(3, episode.index, **attributes))
+            yield episode, ("kept",)
+
+    monkeypatch.setattr(collect, "_make", make)
+    return numbers, failing
+
+
+def test_more_of_the_same_makes_what_is_missing(made, tmp_path):
+    numbers, failing = made
+    command = ["--tasks", "3", "--out", str(tmp_path), "--per-task"]
+    failing.add(1)
+    assert collect.main([*command, "3"]) == 1 and numbers == [0, 1, 2]
+    assert collect.main([*command, "5"]) == 1 and numbers[3:] == [1, 3, 4]
+    part = Episode(collect.parse([*command, "5"]), 3, 1).part
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"")  # as a power cut may leave it
+    failing.clear()
+    assert collect.main([*command, "5"]) == 0 and numbers[6:] == [1]
+    file = collect.demo_file(collect.parse([*command, "5"]), 3)
+    with h5py.File(file) as h5:
+        assert [h5[f"data/demo_{i}"].attrs["entropy"][2] for i in range(5)] == [0, 1, 2, 3, 4]
+    assert collect.main([*command, "4"]) == 0 and len(numbers) == 7
+    assert demos.count_demos(file) == 5 and not part.parent.exists()
+
+
+def test_a_folder_has_one_recipe_for_each_suite(made, tmp_path, capsys):
+    command = ["--tasks", "0", "--per-task", "1", "--out", str(tmp_path)]
+    assert collect.main(command) == 0
+    assert collect.main([*command, "--misses"]) == 2
+    assert "made with another --misses; choose another --out" in capsys.readouterr().err
+    assert collect.main([*command, "--suite", "libero_goal", "--misses"]) == 0
+    assert collect.main([*command, "--per-task", "2", "--workers", "1"]) == 0
 
 
 def test_two_collections_never_share_a_folder(tmp_path, capsys):

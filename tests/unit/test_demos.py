@@ -44,7 +44,7 @@ def task_file(tmp_path):
     for part, demo in zip(parts, originals, strict=True):
         demos.write_part(part, demo)
     path = demos.demo_path(tmp_path, "soup")
-    demos.assemble(path, demos.task_header(bddl, "pick the soup"), parts)
+    demos.assemble(path, demos.task_header(bddl, "pick the soup"), [(p, demos.PART) for p in parts])
     return path, originals
 
 
@@ -128,7 +128,7 @@ from tests.unit.test_demos import demonstration
 
 path, *parts = map(Path, sys.argv[1:])
 for write in (
-    lambda: demos.assemble(path, {}, parts),
+    lambda: demos.assemble(path, {}, [(part, demos.PART) for part in parts]),
     lambda: demos.write_file(path, {}, [demonstration(3 * demos.BLOCK)] * 2),
 ):
     write()

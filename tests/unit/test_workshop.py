@@ -238,9 +238,8 @@ def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
     workshop.jobs.launch("collect", "a", [sys.executable, "-S", "-c", code], values)
     folder = workshop.workspace.runs / "a"
     write_demos(folder / "first_demo.hdf5")
-    for part in ("first/demo_0", "second/demo_1"):
-        (folder / ".parts" / part).parent.mkdir(parents=True, exist_ok=True)
-        (folder / ".parts" / f"{part}.hdf5").write_bytes(b"")
+    (folder / ".parts/second").mkdir(parents=True)
+    (folder / ".parts/second/demo_1.hdf5").write_bytes(b"")
     while (job := workshop.jobs.get("a")).state is JobState.RUNNING:
         time.sleep(0.02)
     expected = {"done": 3, "total": 4, "progress": 0.75, "eta_s": 65}
