@@ -35,8 +35,10 @@ def build(args: Namespace):
     scene = SceneSpec(args.suite, args.task, args.init)
     check_scene(scene)
     policy = open_policy(args)
+    served = None
     if args.serve:
-        ServerThread(PolicyServer(policy, api_key=os.environ.get(API_KEY)), args.host, args.serve)
+        server = PolicyServer(policy, api_key=os.environ.get(API_KEY))
+        served = ServerThread(server, args.host, args.serve)
     workshop = Workshop(args.workspace, STUDIES.glob("*/"))
     studio = Studio(
         policy,
@@ -44,6 +46,7 @@ def build(args: Namespace):
         scene=scene,
         autorun=not args.paused,
         linger_s=args.linger, idle_s=60 * args.idle, recordings=workshop.workspace.recordings,
+        served=served,
     )  # fmt: skip
     application = create_app(studio)
     for routes in (router, lab_routes.router, recording_routes.router):

@@ -8,7 +8,7 @@ Pairs            which positive episodes score above which negative ones: AUROC 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,16 +135,27 @@ class Pairs:
     """Every negative episode against every positive one, each with one value or several.
 
     wins[i, j]: pairs of their values in which the positive one is higher, ties count half.
-    An episode drawn twice only weighs double, so bootstraps need no sorting.
+    Episodes of one scene depend on each other, so a bootstrap draws scenes; what is drawn twice
+    only weighs double, so nothing is sorted again.
     """
 
     wins: np.ndarray  # float64 [N, P]
     negatives: np.ndarray  # int [N], values of each episode
     positives: np.ndarray  # int [P]
+    negative_scenes: np.ndarray  # int [N], numbers of the scenes that both sides share
+    positive_scenes: np.ndarray  # int [P]
 
     @classmethod
-    def of(cls, negative: Sequence[Sequence[float]], positive: Sequence[Sequence[float]]) -> Pairs:
-        """From episodes of at least one value each. Raises ValueError when a side is empty."""
+    def of(
+        cls,
+        negative: Sequence[Sequence[float]],
+        positive: Sequence[Sequence[float]],
+        scenes: Sequence[Hashable] | None = None,
+    ) -> Pairs:
+        """From episodes of at least one value each. Raises ValueError when a side is empty.
+
+        `scenes`: of the negative episodes, then of the positive ones; each its own without.
+        """
         if not len(negative) or not len(positive):
             raise ValueError("AUROC needs nominal and perturbed episodes")
         sizes = np.array([len(values) for values in positive])
@@ -156,12 +167,21 @@ class Pairs:
             below = sum(_counts(np.searchsorted(ordered, episode, side), len(ordered))
                         for side in ("left", "right"))  # fmt: skip
             wins[i] = np.bincount(owner, below / 2, len(sizes))
-        return cls(wins, np.array([len(episode) for episode in negative]), sizes)
+        known: dict[Hashable, int] = {}
+        if scenes is None:
+            scenes = range(len(negative) + len(positive))
+        numbers = np.array([known.setdefault(scene, len(known)) for scene in scenes])
+        apart = np.split(numbers, [len(negative)])
+        return cls(wins, np.array([len(episode) for episode in negative]), sizes, *apart)
 
     def among(self, negative: np.ndarray, positive: np.ndarray) -> Pairs:
         """The pairs of some episodes: masks [N] and [P]."""
         return Pairs(
-            self.wins[negative][:, positive], self.negatives[negative], self.positives[positive]
+            self.wins[negative][:, positive],
+            self.negatives[negative],
+            self.positives[positive],
+            self.negative_scenes[negative],
+            self.positive_scenes[positive],
         )
 
     @property
@@ -170,10 +190,15 @@ class Pairs:
         return float(self.wins.sum() / (self.negatives.sum() * self.positives.sum()))
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
-        """95% bootstrap interval of the AUROC; episodes are drawn, each with all its values."""
-        rng = np.random.default_rng(seed)
-        n, p = (_redrawn(count, rng) for count in self.wins.shape)
-        areas = np.sum(n @ self.wins * p, axis=1) / ((n @ self.negatives) * (p @ self.positives))
+        """95% bootstrap interval of the AUROC; scenes are drawn, each with all its episodes."""
+        scenes, where = np.unique(
+            np.concatenate([self.negative_scenes, self.positive_scenes]), return_inverse=True
+        )
+        drawn = _redrawn(len(scenes), np.random.default_rng(seed))[:, where]
+        n, p = np.split(drawn, [len(self.negatives)], axis=1)
+        pairs = (n @ self.negatives) * (p @ self.positives)
+        some = pairs > 0  # of few scenes a draw may miss a side
+        areas = np.sum(n @ self.wins * p, axis=1)[some] / pairs[some]
         low, high = np.quantile(areas, [0.025, 0.975])
         return float(low), float(high)
 
@@ -184,7 +209,7 @@ def _counts(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def _redrawn(count: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of `count` episodes is drawn, [BOOTSTRAPS, count]."""
+    """How often each of `count` scenes is drawn, [BOOTSTRAPS, count]."""
     drawn = rng.integers(count, size=(BOOTSTRAPS, count)) + count * np.arange(BOOTSTRAPS)[:, None]
     tally = np.bincount(drawn.ravel(), minlength=BOOTSTRAPS * count)
     return tally.reshape(BOOTSTRAPS, count).astype(np.float64)

@@ -19,7 +19,7 @@ import numpy as np
 
 from studio.confusion import Confusion, Curve, Pairs, operating_point
 from studio.markdown import markdown
-from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task
+from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task, scene_of
 from studio.scores import PAPER, SCORES
 
 MULTIPLIERS = (0.2, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0)  # k of Table III
@@ -192,7 +192,10 @@ class _Judge:
         self.sides = sides
         self._halves = choosing_half(sides.vanilla.rows, sides.perturbed.rows)
         self._suites = np.array([row["suite"] for row in sides.vanilla.rows])
-        self._pairs = Pairs.of(*([_flat(row) for row in side.plans] for side in sides.both))
+        self._pairs = Pairs.of(
+            *([_flat(row) for row in side.plans] for side in sides.both),
+            [scene_of(row) for side in sides.both for row in side.rows],
+        )
         self.chosen: Operating | None = None
         half = sides.among(*self._halves)
         if len(half.nominal_values) > 1 and len(half.perturbed_values):

@@ -182,13 +182,13 @@ class _Dataset:
             raise ValueError(f"pictures of side {side}; a video needs one even size throughout")
         if demo.instruction not in self._tasks:
             self._tasks[demo.instruction] = len(self._tasks)
-            self.close()
+            self._complete_files()
             number = len(self._tasks) - 1
             self._files = _Files(self._folder, self._schema, number, side, self._fps)
 
     def finish(self) -> dict:
-        """Write `meta`; returns info.json."""
-        self.close()
+        """Write `meta`; returns info.json. Raises OSError when a video did not become whole."""
+        self._complete_files()
         info = self._info()
         meta = self._folder / "meta"
         episodes = meta / "episodes/chunk-000/file-000.parquet"
@@ -212,8 +212,14 @@ class _Dataset:
         )
         return info
 
+    def _complete_files(self) -> None:
+        files = self._files
+        self.close()
+        if files is not None:
+            files.check()
+
     def close(self) -> None:
-        """End the open files. Raises OSError when a video did not become whole."""
+        """End the open files, whatever they hold."""
         files, self._files = self._files, None
         if files is not None:
             files.close()
@@ -300,10 +306,13 @@ class _Files:
         return span
 
     def close(self) -> None:
-        """End the files. Raises OSError when a video lacks frames (a full disk)."""
+        """End the files."""
         self._data.close()
         for video in self._videos:
             video.close()
+
+    def check(self) -> None:
+        """Raises OSError when a video of these, closed now, lacks frames (a full disk)."""
         for path in self._paths:
             if _count_frames(path) != self._frames:
                 raise OSError(f"{path.name}: the video is not whole; is the disk full?")

@@ -117,6 +117,11 @@ def _in_units(side: Scored, moments: np.ndarray, center: float) -> Scored:
     return Scored(side.among(known).rows, scaled)
 
 
+def scene_of(row: Mapping) -> tuple[tuple[str, int], int]:
+    """Task and initial state, which an episode and its perturbed twins have in common."""
+    return task_of(row), row["init"]
+
+
 def choosing_half(*sides: Sequence[Mapping]) -> list[np.ndarray]:
     """A mask [E] per side: True where a setting may be chosen, False where it is reported.
 
@@ -132,7 +137,4 @@ def choosing_half(*sides: Sequence[Mapping]) -> list[np.ndarray]:
         for place, init in enumerate(sorted(states[task]))
         if (first + place) % 2 == 0
     }
-    return [
-        np.array([(task_of(row), row["init"]) in chosen for row in side], dtype=bool)
-        for side in sides
-    ]
+    return [np.array([scene_of(row) in chosen for row in side], dtype=bool) for side in sides]

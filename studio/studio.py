@@ -6,13 +6,18 @@ import dataclasses
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.policy import Policy
+from studio.batching import Together
 from studio.events import LAYOUTS, Command, LoadScene, SceneSpec
 from studio.policies import describe
 from studio.session import IDLE_S, LINGER_S, RECORDINGS, SessionManager
 from studio.sim import catalog
 from studio.wire import state_message
+
+if TYPE_CHECKING:
+    from studio.serving import ServerThread
 
 PACKAGES = ("torch", "mujoco", "robosuite", "gradio", "transformers", "numpy")
 MAX_SEED = 2**32  # NumPy's, which places the fixtures
@@ -34,6 +39,10 @@ def check_scene(scene: SceneSpec) -> None:
         raise ValueError(f"the seed must lie in [0, {MAX_SEED}), not {scene.seed}")
 
 
+def _for_sessions(policy: Policy) -> Policy | Together:
+    return Together(policy) if str(policy.device).startswith("cuda") else policy
+
+
 class Studio:
     """What `app.py` builds and the page and the server read."""
 
@@ -47,13 +56,15 @@ class Studio:
         linger_s: float = LINGER_S,
         idle_s: float = IDLE_S,
         recordings: Path = RECORDINGS,
+        served: ServerThread | None = None,
     ) -> None:
-        """Sessions as in `SessionManager`."""
+        """Sessions as in `SessionManager`; `served`: where others get the same policy."""
+        self._served = served
         self.versions = versions()
         self.checkpoint = describe(policy)
         provenance = {"checkpoint": self.checkpoint, "versions": self.versions}
         self.sessions = SessionManager(
-            policy,
+            _for_sessions(policy),
             provenance,
             cap=cap,
             scene=scene,
@@ -75,6 +86,11 @@ class Studio:
 
         Raises ValueError when it cannot be used here; the one before stays.
         """
+        if self._served:
+            raise ValueError(
+                "others plan with this checkpoint, too (--serve), and can't change in mid-episode; "
+                f"start app.py with --checkpoint {path}"
+            )
         before = self.sessions.policy
         policy = Policy.from_pretrained(path, str(before.device), before.precision)
         if policy.checkpoint.pixels != before.checkpoint.pixels:
@@ -83,7 +99,9 @@ class Studio:
                 f"{before.checkpoint.pixels} ones; start app.py with --checkpoint {path}"
             )
         self.checkpoint = describe(policy)
-        self.sessions.policy = policy
+        self.sessions.policy = _for_sessions(policy)
+        if isinstance(before, Together):
+            before.close()
 
     def views(self, suite: str, task: int) -> list[dict[str, float]]:
         """LIBERO-Plus camera views of a task: camera fields and difficulty."""
@@ -104,5 +122,7 @@ class Studio:
             check_scene(command.scene)
 
     def close(self) -> None:
-        """Close every session."""
+        """Close every session, and answer what others have asked for."""
         self.sessions.close()
+        if self._served:
+            self._served.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from models.types import Observation
-from studio.batching import Batcher
+from studio.batching import Batcher, Together
 
 
 def observation(seed: int, size: int = 128) -> Observation:
@@ -26,6 +28,7 @@ class Held(EnergyPolicy):
     """Makes no batch before it is let go."""
 
     def plan_batch(self, observations, sampler, seeds):
+        self.sizes.append(len(observations))
         assert self.gate.wait(30)
         return super().plan_batch(observations, sampler, seeds)
 
@@ -33,7 +36,7 @@ class Held(EnergyPolicy):
 @pytest.fixture
 def policy(debug_checkpoint):
     policy = Held(load_checkpoint(debug_checkpoint), device="cpu")
-    policy.gate = threading.Event()
+    policy.gate, policy.sizes = threading.Event(), []
     return policy
 
 
@@ -90,6 +93,24 @@ def test_the_others_of_a_batch_do_not_notice(policy):
     with pytest.raises(ValueError, match="proprio"):
         bad.result(30)
     assert all(np.isfinite(plan.result(30).actions).all() for plan in [first, *good])
+
+
+def test_sessions_plan_together_with_all_that_the_policy_has(policy):
+    together = Together(policy)
+    assert together.device == policy.device and together.checkpoint is policy.checkpoint
+    first = together._batcher.submit(observation(0), SamplerConfig())
+    while not policy.sizes:
+        time.sleep(0.01)
+    with ThreadPoolExecutor(2) as sessions:
+        asked = [sessions.submit(together.plan, observation(s), None, s) for s in (1, 2)]
+        while len(together._batcher._waiting) < 2:
+            time.sleep(0.01)
+        policy.gate.set()
+        plans = [future.result(30) for future in (first, *asked)]
+    assert policy.sizes == [1, 2]
+    together.close()  # an episode may still be at it
+    again = together.plan(observation(1), None, 1)
+    np.testing.assert_allclose(again.actions, plans[1].actions, atol=1e-4)
 
 
 def test_closing_makes_what_was_asked_for_before(policy):

@@ -105,3 +105,23 @@ def test_the_interval_is_that_of_redrawn_episodes():
     low, high = pairs.interval()
     assert low < pairs.auroc < high
     assert (low, high) == pytest.approx(np.quantile(areas, [0.025, 0.975]), abs=0.025)
+
+
+def test_more_views_of_the_same_scenes_do_not_narrow_the_interval():
+    rng = np.random.default_rng(6)
+    levels, scenes = rng.normal(size=10), np.arange(10)
+    negative = [[level + rng.normal() / 9] for level in levels]
+    widths = {}
+    for views in (2, 20):
+        positive = [[level + 1 + rng.normal() / 9] for level in np.repeat(levels, views)]
+        owners = [*scenes, *np.repeat(scenes, views)]
+        for told in (owners, None):
+            low, high = Pairs.of(negative, positive, told).interval()
+            widths[views, told is None] = high - low
+    assert widths[20, False] > 0.8 * widths[2, False]
+    assert widths[20, True] < 0.8 * widths[2, True]
+
+
+def test_a_draw_may_miss_a_side():
+    low, high = Pairs.of([[0.0], [1.0]], [[2.0]], ["a", "b", "a"]).interval()
+    assert low == high == 1.0

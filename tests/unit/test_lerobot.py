@@ -342,6 +342,17 @@ def test_a_full_disk(demos, tmp_path):
     assert list(tmp_path.iterdir()) == [noise.parent]
 
 
+def test_an_export_that_is_interrupted_says_so(demos, tmp_path, monkeypatch):
+    def some(self, demo):
+        yield demo.images[:4]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lerobot._Dataset, "_blocks", some)
+    with pytest.raises(KeyboardInterrupt):
+        lerobot.export(demos, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_export_leaves_nothing_that_is_read(tmp_path):
     demos, root = tmp_path / "demos", tmp_path / "out"
     for task in range(4):
