@@ -2,13 +2,17 @@
 
 import importlib
 import json
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 import app
 from studio import evaluate, rollout
+from studio.arguments import parse_args
+from tests.unit.openpi_client import Client, element
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,3 +139,20 @@ def test_evaluate(capsys, tmp_path):
 def test_no_policy_server(capsys, port, url, says):
     assert app.main(["--port", port, "--policy", url]) == 2
     assert says in complaint(capsys)
+
+
+def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
+    debug_checkpoint, tmp_path, port
+):
+    shutil.copytree(debug_checkpoint, tmp_path / "mine" / "last")
+    (tmp_path / "mine" / "metrics.jsonl").touch()
+    options = ["--checkpoint", str(debug_checkpoint), "--workspace", str(tmp_path)]
+    application = app.build(parse_args([*options, "--device", "cpu", "--serve", str(port)]))
+    with TestClient(application, base_url="http://127.0.0.1") as page:
+        robot = Client(port)
+        assert robot.infer(element())["actions"].shape[1] == 7
+        used = page.post("/jobs/use", json={"name": "mine", "checkpoint": "last"})
+        assert used.status_code == 400 and "--serve" in used.text
+        assert robot.infer(element(1))["actions"].shape[1] == 7
+    with pytest.raises(OSError, match="refused"):
+        Client(port)
