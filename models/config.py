@@ -117,6 +117,11 @@ class ModelConfig:
         return (self.image_size // 4 // 2 ** (len(self.conv_channels) - 1)) ** 2
 
     @property
+    def has_pretrained_parts(self) -> bool:
+        """Whether it is made to be fine-tuned: random weights in their place are useless."""
+        return self.text == "qwen" and self.vision != "conv"
+
+    @property
     def vision_tokens(self) -> int:
         """K_t, over all views."""
         return self.views * self.tokens_per_view

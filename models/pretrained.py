@@ -68,7 +68,7 @@ def load_pretrained(backbone: nn.Module, folder: Path | None = None) -> None:
     Raises ValueError for a preset without pretrained parts, parts that can't be had, and parts of
     another size than the preset's; the backbone is to be thrown away then.
     """
-    if backbone.config.text != "qwen" or backbone.config.vision == "conv":
+    if not backbone.config.has_pretrained_parts:
         raise ValueError(f"{backbone.config.preset} has no pretrained parts to load")
     parts = (
         (backbone.language, LANGUAGE),

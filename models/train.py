@@ -187,6 +187,11 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
     if args.stride < 1:
         raise ValueError(f"training: --stride must be at least 1: {args.stride}")
     model = replace(preset(args.preset), head=args.head)
+    if model.has_pretrained_parts and not (args.pretrained or args.init or args.resume):
+        raise ValueError(
+            f"training: {args.preset} starts from pretrained parts; --pretrained takes them from "
+            "the hub, --pretrained FOLDER from a folder"
+        )
     data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
     parts = None if args.pretrained in (None, HUB) else Path(args.pretrained)
     text = build_text(model.text, args.out / "last" if args.resume else args.init, parts)

@@ -18,6 +18,7 @@ from studio.jobs import METRICS, Job, read_rows
 from studio.workspace import Workspace, shown
 
 KIND = "train"
+HUB = "hub"  # in place of a folder
 # fields of TrainConfig that are no options of the command line
 FIXED = frozenset({"grad_clip", "sampler"})
 TUNED = tuple(name for name in TrainConfig.__slots__ if name not in FIXED)
@@ -32,6 +33,7 @@ class TrainForm:
     preset: str = "eb-vla-tiny"
     head: str = "energy"
     init: str = ""  # checkpoint to start from
+    pretrained: str = ""  # of eb-vla-0.5b: "hub", or the folder with its parts
     stride: int = 2  # a sample every n-th step
     threads: int | None = None  # all cores
     device: str = "auto"
@@ -53,6 +55,11 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     argv += ["--data", shown(data), "--out", shown(workspace.runs / name)]
     if form.init:
         argv += ["--init", shown(workspace.checkpoint(form.init))]
+    if form.pretrained:
+        parts = form.pretrained
+        argv += ["--pretrained", *([] if parts == HUB else [shown(workspace.inside(parts))])]
+    elif preset(form.preset).has_pretrained_parts and not form.init:
+        raise ValueError(f"{form.preset} starts from pretrained parts; write hub, or their folder")
     argv += options(form, {"head", "stride", "threads", "device"})
     return argv + options(config, TUNED)
 

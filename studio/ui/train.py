@@ -48,6 +48,7 @@ LABELS = {
     "eval_tasks": "Tasks",
     "eval_inits": "Initial states",
     "init": "Start from a checkpoint",
+    "pretrained": "Pretrained parts (eb-vla-0.5b)",
     "stride": "Sample every n-th step",
     "val_fraction": "Share held out",
     "val_every": "Validate every n steps",
@@ -82,6 +83,7 @@ GROUPS = {
         "device",
         "precision",
         "init",
+        "pretrained",
         "gradient_checkpointing",
         "compile",
     ),
@@ -93,7 +95,12 @@ CHOICES = {
     "device": ["auto", "cpu", "cuda"],
     "eval_suite": list(catalog.SUITES),
 }
-PLACEHOLDERS = {"name": "chosen by itself", "threads": "all", "steps": "no limit"}
+PLACEHOLDERS = {
+    "name": "chosen by itself",
+    "threads": "all",
+    "steps": "no limit",
+    "pretrained": "hub, or a folder",
+}
 PROPOSED = {"minutes": 60.0}  # a run needs an end; the trainer has no default
 
 Widgets = dict[str, gr.components.Component]

@@ -142,7 +142,9 @@ def test_fine_tuned_from_a_folder_it_plans_without_it(parts, tmp_path, capsys):
     run = tmp_path / "run"
     argv = ["--preset", "mini", "--data", str(tmp_path / "demos"), "--out", str(run), "--device",
             "cpu", "--batch-size", "2", "--wordings", "1"]  # fmt: skip
-    assert main([*argv, "--steps", "1"]) == 2  # no tokenizer without the hub
+    assert main([*argv, "--steps", "1"]) == 2
+    assert "mini starts from pretrained parts; --pretrained takes" in capsys.readouterr().err
+    assert main([*argv, "--steps", "1", "--pretrained"]) == 2  # no tokenizer without the hub
     assert "hf download Qwen/Qwen2.5-0.5B" in capsys.readouterr().err
     assert main([*argv, "--steps", "1", "--pretrained", str(parts)]) == 0
     before = Qwen2Model.from_pretrained(parts / LANGUAGE.name).state_dict()

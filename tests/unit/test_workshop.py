@@ -17,7 +17,7 @@ from studio import collect, collecting, lerobot, training
 from studio.forms import fill, options
 from studio.jobs import JobState
 from studio.workshop import Workshop, router
-from studio.workspace import STUDIES
+from studio.workspace import STUDIES, shown
 from tests.unit.test_models_data import write_demos
 
 
@@ -83,6 +83,14 @@ def test_every_field_of_the_form_is_an_option(workshop):
     assert set(training.TUNED) <= set(known)
 
 
+def test_pretrained_parts_are_of_the_hub_or_a_folder(workshop):
+    values = {"data": milk(workshop), "steps": 5, "preset": "eb-vla-0.5b"}
+    own = shown(workshop.workspace.runs / "parts")
+    for parts, given in (("hub", "hub"), (own, own)):
+        argv = training.command(values | {"pretrained": parts}, workshop.workspace, "a")
+        assert train.parser().parse_args(argv[3:]).pretrained == given
+
+
 def test_the_collection_command_says_what_the_form_says(workshop):
     values = {"suite": "libero_goal", "tasks": "0-2", "per_task": 3, "noise": 0.05, "workers": 2}
     values["misses"] = True
@@ -107,6 +115,8 @@ def test_the_collection_command_says_what_the_form_says(workshop):
         ("train", {"k_min": 20}, "range"),
         ("train", {"init": "/etc"}, "no such checkpoint"),
         ("train", {"stride": 0}, "at least 1"),
+        ("train", {"preset": "eb-vla-0.5b"}, "write hub, or their folder"),
+        ("train", {"preset": "eb-vla-0.5b", "pretrained": "/etc"}, "outside"),
         ("collect", {"suite": "libero_moon"}, "libero_spatial"),
         ("collect", {"tasks": "77"}, "tasks 0-9"),
         ("collect", {"tasks": "some"}, "0-9"),
