@@ -16,10 +16,14 @@ unit: setup-test
 bench: setup-test
 	$(PY) -m benchmarks.scene
 	$(PY) -m benchmarks.model
-	$(PY) -m benchmarks.descent
+	$(PY) -m benchmarks.descent --threads 1
+	$(PY) -m benchmarks.descent --threads 1 --dtype bfloat16
 	$(PY) -m benchmarks.heads
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.evaluate
+	$(PY) -m benchmarks.live
+	$(PY) -m benchmarks.collect
+	$(PY) -m benchmarks.serve
 
 setup:
 	bash .ci/setup

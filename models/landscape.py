@@ -2,8 +2,8 @@
 
 E is smooth, so a fine grid needs few evaluations: E is taken at the nodes of a small Chebyshev
 grid and interpolated by the polynomial through them, which is accepted only when it agrees with E
-itself on grid points drawn by chance: a kink between them would be smoothed over. Otherwise more nodes are tried, and at last every point is
-evaluated.
+itself on grid points drawn by chance (a kink between those would be smoothed over). Otherwise more
+nodes are tried, and at last every point is evaluated.
 """
 
 from __future__ import annotations
