@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.turns import best_turns
+from models.captured import CapturedDescents
 from models.config import PRECISIONS, PRESETS, ModelConfig, SamplerConfig, preset
 from models.denoising_head import denoise
-from models.mcmc import descend, draw_noise
+from models.mcmc import draw_noise
 from models.model import EBVLA
+from models.packed import pack
 from models.policy import choose_device
 from models.text import MINILM_SIZE
 
@@ -39,17 +41,26 @@ def observation(config: ModelConfig, device: torch.device) -> tuple[Tensor, ...]
     return tuple(t.to(device) for t in (images, torch.randn(1, config.proprio_dim), text, mask))
 
 
-def plan_of(model: EBVLA, steps: int, device: torch.device, dtype: torch.dtype) -> Plan:
+def as_planned(model: EBVLA, device: torch.device, dtype: torch.dtype) -> EBVLA:
+    """The model as `Policy` has it."""
+    model = model.to_precision(dtype).to(device).eval().requires_grad_(False)
+    if device.type == "cpu":
+        pack(model.head)
+    return model
+
+
+def plan_of(model: EBVLA, steps: int, device: torch.device) -> Plan:
     """A function that makes one plan, and waits until the device is done."""
-    sampler, seen = SamplerConfig(steps=steps), observation(model.config, device)
+    descents, sampler = CapturedDescents(), SamplerConfig(steps=steps)
+    seen = observation(model.config, device)
     shape = (model.config.horizon, model.config.action_dim)
     initial, jitter = (t.to(device) for t in draw_noise(sampler, shape, [0]))
 
     def plan() -> Tensor:
-        with torch.no_grad(), torch.autocast(device.type, dtype, dtype != torch.float32):
+        with torch.no_grad():
             head = model.head.bind(model.backbone(*seen))
             if model.config.head == "energy":
-                actions = descend(head, initial, jitter, sampler).actions[-1]
+                actions = descents(head, initial, jitter, sampler).actions[-1]
             else:
                 actions = denoise(head, model.head.process, initial, steps)
         return actions.cpu()
@@ -71,9 +82,8 @@ def main() -> None:
     plans: dict[tuple[str, int], Plan] = {}
     for head in dict(PLANS):
         torch.manual_seed(0)
-        model = EBVLA(replace(preset(args.preset), head=head)).eval().requires_grad_(False)
-        model.to(device)
-        plans |= {(h, k): plan_of(model, k, device, dtype) for h, k in PLANS if h == head}
+        model = as_planned(EBVLA(replace(preset(args.preset), head=head)), device, dtype)
+        plans |= {(h, k): plan_of(model, k, device) for h, k in PLANS if h == head}
     best = best_turns(plans, args.turns)
     print(f"| {args.preset}, {device}, {args.dtype} | steps | plan | ratio |")
     print("| --- | --- | --- | --- |")
