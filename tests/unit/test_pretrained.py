@@ -1,6 +1,7 @@
 """The full-size backbone's parts, in miniature: folders as transformers itself writes them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import huggingface_hub.constants
@@ -81,6 +82,25 @@ def test_every_weight_of_every_part_arrives(parts):
         assert source.keys() == {name for name in own if "lora_" not in name}
         for name, value in source.items():
             assert torch.equal(own[name], value), name
+
+
+def test_parts_come_from_the_hubs_cache_at_their_revisions(parts, tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    places = {
+        part: cache / f"models--{part.repo.replace('/', '--')}" / "snapshots" / part.revision
+        for part in (LANGUAGE, DINO, SIGLIP)
+    }
+    for part, place in places.items():
+        shutil.copytree(parts / part.name, place)
+    model = Backbone(MINI)
+    load_pretrained(model)
+    wanted = Dinov2WithRegistersModel.from_pretrained(parts / DINO.name).state_dict()
+    for name, value in model.vision.dino.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    places[SIGLIP].rename(places[SIGLIP].with_name("0" * 40))  # another revision is another model
+    with pytest.raises(ValueError, match=f"--revision {SIGLIP.revision}"):
+        load_pretrained(Backbone(MINI))
 
 
 def test_the_fused_features_are_those_of_the_parts(parts):

@@ -23,6 +23,7 @@ from models.train import main
 from tests.unit.conftest import room_for
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "assets/checkpoints/eb-vla-tiny"
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +119,7 @@ def complaint(capsys) -> str:
         (["--steps", "1", "--stride", "0"], "--stride"),
         (["--steps", "1", "--device", "cuda:9"], "cuda:9"),
         (["--steps", "1", "--init", "nowhere"], "no such checkpoint"),
+        (["--steps", "1", "--init", str(SHIPPED)], "another architecture than debug"),
         (["--steps", "1", "--resume"], "nothing to resume"),
         (["--steps", "1", "--batch-size", "1000000000000000"], "--batch-size"),
     ],
@@ -125,6 +127,19 @@ def complaint(capsys) -> str:
 def test_bad_input_is_one_line(tmp_path, capsys, more, says):
     assert main(argv_of(tmp_path, *more)) == 2
     assert says in complaint(capsys)
+
+
+def test_an_empty_folder_and_a_state_of_another_preset_are_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(argv_of(tmp_path, "--steps", "1", "--data", str(tmp_path / "empty"))) == 2
+    assert "no demonstrations here" in complaint(capsys)
+    argv = argv_of(tmp_path, "--steps", "1")
+    assert main(argv) == 0
+    before = (tmp_path / "run" / "last" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main([*argv, "--steps", "2", "--preset", "eb-vla-tiny", "--resume"]) == 2
+    assert "belongs to another model" in complaint(capsys)
+    assert (tmp_path / "run" / "last" / "model.safetensors").read_bytes() == before
 
 
 def _replace(h5, path, value):
