@@ -118,7 +118,7 @@ OPTIONS = {
     "eval_every": "steps between evaluations in the simulator, which choose best/; 0 none",
     "eval_suite": "suite of these evaluations",
     "eval_tasks": "their tasks",
-    "eval_inits": "their initial states",
+    "eval_inits": "their initial states: never demonstrated, nor those that you report",
 }
 
 
