@@ -1,7 +1,7 @@
 // Inside one plan: the slice of its landscape and the descent that found its action.
 
 import { latestPlan, live, number, on, select } from "./bus.js";
-import { CONFIG, fitted, onTheme, plotly, themed } from "./plot.js";
+import { CONFIG, fitted, onFit, onTheme, plotly, themed } from "./plot.js";
 import { request } from "./socket.js";
 
 const TEMPLATES = {
@@ -48,7 +48,9 @@ export function mount(kind, element) {
   on("select", () => refresh(kind));
   on("hello", () => refresh(kind)); // what was asked before a lost connection is not answered
   on("episode", () => clear(kind));
-  onTheme(() => pane.figure && draw(kind));
+  const redraw = () => pane.figure && draw(kind);
+  onTheme(redraw);
+  onFit(element, redraw);
   if (kind === "descent") mountPlayer(element);
   else {
     on("plan", followNewest);
