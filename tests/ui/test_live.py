@@ -10,6 +10,8 @@ import zipfile
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.conftest import TOKEN
+
 STATE = "window.studio.live.state"
 
 
@@ -278,8 +280,20 @@ def test_another_task_of_another_suite(page):
     page.get_by_role("option", name="libero_goal").click()
     page.locator("#live-task input").click()
     page.get_by_role("option").nth(3).click()
+    page.evaluate(
+        """() => {
+          const overlay = document.getElementById("live-overlay");
+          window.changes = [];
+          new MutationObserver((found) => changes.push(...found))
+            .observe(overlay, { childList: true });
+          new MutationObserver((found) => changes.push(...found))
+            .observe(overlay.querySelector("[role=status]"), { childList: true });
+        }"""
+    )
     page.click("#live-load")
+    expect(page.locator("#live-overlay")).to_contain_text("Loading the scene")
     until(page, f"{STATE}.scene.suite === 'libero_goal' && {STATE}.status === 'paused'", 120)
+    assert page.evaluate("changes.length") <= 1  # the spinner turns on, and is told once
     assert state(page, "scene.task") == 3
     expected = page.evaluate("studio.live.config.suites.libero_goal[3]")
     assert state(page, "instruction") == expected
@@ -335,9 +349,34 @@ def test_the_episode_can_be_kept(page, tmp_path):
     assert (tmp_path / "episode.mp4").stat().st_size > 1000
 
 
+def test_a_download_that_fails_is_told(page):
+    page.route("**/live/export/*", lambda route: route.fulfill(status=200, headers={"x": "y"}))
+    page.evaluate("Response.prototype.blob = async () => { throw new TypeError('cut off') }")
+    page.click("#live-export-mp4")
+    expect(page.locator("#live-toasts")).to_contain_text("It could not be downloaded")
+    expect(page.locator("#live-export-mp4")).to_be_enabled()
+
+
+def test_plots_are_drawn_once_their_library_comes(chromium, address):
+    with chromium.new_context() as context:
+        context.add_init_script(f"sessionStorage.setItem('studio-token', '{TOKEN}')")
+        context.route("**/plotly.min.js*", lambda route: route.abort())
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("#live-toasts")).to_contain_text("plotly.js could not be loaded")
+        context.unroute("**/plotly.min.js*")
+        page.wait_for_timeout(5000)
+        page.click("#live-theme")
+        expect(page.locator("#live-trace-plot .main-svg").first).to_be_attached()
+
+
 def test_a_narrow_page_has_one_column_and_no_overflow(page):
+    page.get_by_role("tab", name="Train").click()
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
+    page.get_by_role("tab", name="Live").click()
+    plot = "document.getElementById('live-trace-plot')"
+    until(page, f"Math.abs({plot}.querySelector('.main-svg').clientWidth - {plot}.clientWidth) < 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     main, controls = (page.locator(s).bounding_box() for s in ("#live-main", "#live-controls"))
     assert controls["y"] > main["y"] + main["height"] - 1
