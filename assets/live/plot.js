@@ -17,13 +17,12 @@ const RETRY_MS = 5000;
 let loading = null;
 
 export function plotly() {
+  // here and not once for all: Gradio makes a tab when it is first opened
+  document.querySelectorAll("#studio-tabs .tabitem").forEach((tab) => tabs.observe(tab));
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = address(live.config.plotly);
-    script.onload = () => {
-      document.querySelectorAll("#studio-tabs .tabitem").forEach((tab) => tabs.observe(tab));
-      resolve(window.Plotly);
-    };
+    script.onload = () => resolve(window.Plotly);
     script.onerror = () => {
       script.remove();
       setTimeout(() => (loading = null), RETRY_MS); // for what is drawn after that

@@ -363,7 +363,7 @@ def test_plots_are_drawn_once_their_library_comes(chromium, address):
         context.route("**/plotly.min.js*", lambda route: route.abort())
         page = context.new_page()
         page.goto(address)
-        expect(page.locator("#live-toasts")).to_contain_text("plotly.js could not be loaded")
+        expect(page.locator("#live-toasts")).to_contain_text("plotly.js could not", timeout=60_000)
         context.unroute("**/plotly.min.js*")
         page.wait_for_timeout(5000)
         page.click("#live-theme")
