@@ -350,8 +350,9 @@ def test_the_episode_can_be_kept(page, tmp_path):
 
 
 def test_a_download_that_fails_is_told(page):
-    page.route("**/live/export/*", lambda route: route.fulfill(status=200, headers={"x": "y"}))
-    page.evaluate("Response.prototype.blob = async () => { throw new TypeError('cut off') }")
+    page.route("**/live/export/*", lambda route: route.fulfill(body="half"))
+    cut_off = "() => { Response.prototype.blob = async () => { throw new TypeError('cut off') } }"
+    page.evaluate(cut_off)
     page.click("#live-export-mp4")
     expect(page.locator("#live-toasts")).to_contain_text("It could not be downloaded")
     expect(page.locator("#live-export-mp4")).to_be_enabled()
