@@ -186,18 +186,14 @@ class PageLink:
     # -- page -> studio -----------------------------------------------------------------------
     async def _receive(self) -> None:
         while True:
+            message: dict = {}
             try:
-                text = await self._socket.receive_text()
-                if len(text) > MAX_MESSAGE:
-                    raise wire.BadMessage("the message is too long")
-                message = json.loads(text)
-                if not isinstance(message, dict):
-                    raise wire.BadMessage("a JSON object is needed")
+                message = _parse(await self._socket.receive_text())
                 self._handle(message)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 log.info("page %s: %r", self._session.token[:6], error)
                 text = str(error) if isinstance(error, ValueError) else "this is no request"
-                self._answer({"type": "error", "message": text})
+                self._answer({"type": "error", "message": text, "refused": message.get("type")})
 
     def _handle(self, message: dict) -> None:
         if message.get("type") == "ack":
@@ -208,14 +204,24 @@ class PageLink:
         elif message.get("type") == "wheel":
             wish = self._session.wheel.ask if message.get("ask") else self._session.wheel.grant
             wish(self._page, time.monotonic())
-        elif request := wire.parse_analysis(message):
-            self._session.analyse(
-                request, lambda a: self._loop.call_soon_threadsafe(self._answer, a), self._page
-            )
+        elif message.get("type") in wire.ANALYSES:
+            self._analyse(message)
         elif command := wire.parse_command(message):
             self._steer(command)
         else:
             raise wire.BadMessage(f"unknown request {message.get('type')!r}")
+
+    def _analyse(self, message: dict) -> None:
+        """Pass a question about a plan on; what can't be asked is answered where it was asked."""
+        try:
+            request = wire.parse_analysis(message)
+        except ValueError as error:
+            head = {name: message.get(name) for name in ("type", "stamp", "plan")}
+            self._answer({**head, "error": str(error)})
+            return
+        self._session.analyse(
+            request, lambda a: self._loop.call_soon_threadsafe(self._answer, a), self._page
+        )
 
     def _steer(self, command: Command) -> None:
         """Pass a command on. Raises ValueError while another page of this session drives."""
@@ -316,6 +322,16 @@ class PageLink:
 
     async def _text(self, message: dict) -> None:
         await self._socket.send_text(json.dumps(message))
+
+
+def _parse(text: str) -> dict:
+    """A page's message. Raises ValueError or RecursionError if it is none."""
+    if len(text) > MAX_MESSAGE:
+        raise wire.BadMessage("the message is too long")
+    message = json.loads(text)
+    if not isinstance(message, dict):
+        raise wire.BadMessage("a JSON object is needed")
+    return message
 
 
 def _planned(snapshot: Snapshot) -> int:

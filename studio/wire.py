@@ -51,6 +51,7 @@ from studio.state import LoopState
 from studio.teleop import Assists, DriveInput
 from studio.wheel import WheelState
 
+ANALYSES = ("slice", "descent")
 THUMB_WIDTH = 96  # pixels
 
 
@@ -102,10 +103,8 @@ def parse_command(message: dict) -> Command | None:
     return None
 
 
-def parse_analysis(message: dict) -> AnalysisRequest | None:
-    """A page's message as a request for a slice or a descent, or None when it is neither."""
-    if message.get("type") not in ("slice", "descent"):
-        return None
+def parse_analysis(message: dict) -> AnalysisRequest:
+    """A page's message of a type in `ANALYSES` as a request. Raises ValueError on bad values."""
     known = {f.name for f in dataclasses.fields(AnalysisRequest)} - {"kind"}
     fields = {name: value for name, value in message.items() if name in known}
     try:

@@ -139,19 +139,29 @@ export function typingIn(target) {
   return target.tagName === "INPUT" && !["range", "radio", "checkbox"].includes(target.type);
 }
 
-// Fetched first, so that "nothing recorded yet" is a message here and not a page of its own.
-export const download = (kind) => fetched(address(`live/export/episode.${kind}?token=${token()}`), `episode.${kind}`);
+// Every step is drawn and encoded first: its button says so, and takes no second click meanwhile.
+export async function download(kind) {
+  const button = byId(`live-export-${kind}`);
+  button.disabled = true;
+  toast("Preparing this episode …", "note");
+  await fetched(address(`live/export/episode.${kind}?token=${token()}`), `episode.${kind}`);
+  button.disabled = false;
+}
 
+const LOST = "It could not be downloaded; is the server running?";
+
+// Fetched first, so that "nothing recorded yet" is a message here and not a page of its own.
 export async function fetched(url, otherwise) {
-  const response = await fetch(url).catch(() => null);
-  if (!response?.ok) {
-    const reason = await response?.json().catch(() => null);
-    return toast(reason?.error ?? "It could not be downloaded; is the server running?");
+  try {
+    const response = await fetch(url);
+    if (!response.ok) return toast((await response.json()).error ?? LOST);
+    const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await response.blob());
+    link.download = name ?? otherwise;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  } catch {
+    toast(LOST);
   }
-  const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
-  link.download = name ?? otherwise;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

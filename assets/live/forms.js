@@ -5,7 +5,7 @@ import { live, on } from "./bus.js";
 import { send } from "./socket.js";
 
 const INTERVAL_MS = { camera: 66, light: 66 }; // what is seen at once follows the slider
-const PATIENCE_MS = 350; // the rest waits for the slider to rest
+const PATIENCE_MS = 350; // the rest waits until the slider rests
 const SETTLE_MS = 1500; // after a person's own edit the server's echo is left alone for so long
 
 let refill = () => {}; // triggers the hidden listener
@@ -15,16 +15,19 @@ let shown = null; // state that the widgets show
 const draft = { scene: {}, camera: {}, light: {}, sensor: {}, robot: {}, sampler: {} };
 const FORMS = Object.keys(draft).slice(1);
 const timers = {};
+const restoring = {};
 
 export function mount(trigger) {
   refill = trigger;
   on("hello", ({ state }) => sync(state, true));
   on("state", (state) => sync(state, false));
+  on("error", refused);
 }
 
 // How the robot starts belongs to the scene, the other forms to the way it is seen and solved.
 const formOf = (state, group) => (group === "robot" ? state.scene.robot : state[group]);
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+const settled = (group) => performance.now() - (edited[group] ?? -Infinity) > SETTLE_MS;
 
 function sync(state, all) {
   if (!state?.scene) return;
@@ -36,15 +39,35 @@ function sync(state, all) {
     slice: live.checkpoint?.horizon,
   };
   for (const [group, value] of Object.entries(parts)) {
-    const settled = performance.now() - (edited[group] ?? -Infinity) > SETTLE_MS;
-    const reset = all && (settled || group !== "instruction"); // a sentence in the making stays
-    if (reset || (!same(before[group], value) && (settled || group === "scene"))) due.add(group);
+    const reset = all && (settled(group) || group !== "instruction"); // a sentence in the making stays
+    if (reset || (!same(before[group], value) && (settled(group) || group === "scene"))) due.add(group);
   }
   shown = parts;
   draft.scene = { ...state.scene };
   for (const group of FORMS) if (due.has(group)) draft[group] = { ...parts[group] };
   markDisturbed(state);
   if (due.size) refill();
+}
+
+// What the server refused is not sent again with the next edit of its form.
+function refused({ refused: type }) {
+  if (!live.state?.scene) return;
+  for (const group of type === "load" ? ["scene", "robot"] : [type]) {
+    if (!(group in draft)) continue;
+    draft[group] = { ...formOf(live.state, group) };
+    restore(group);
+  }
+}
+
+// The widgets follow once the person rests, who may be in the middle of a number.
+function restore(group) {
+  clearTimeout(restoring[group]);
+  if (!settled(group)) {
+    restoring[group] = setTimeout(restore, SETTLE_MS, group);
+    return;
+  }
+  due.add(group);
+  sync(live.state, false);
 }
 
 // The closed accordion and the switch of the policy's view show that something is not nominal.
@@ -93,6 +116,7 @@ export function suite(name) {
 
 export function load(suiteName, task, init, seed) {
   for (const group of ["instruction", ...FORMS]) edited[group] = undefined;
+  cancel("robot"); // its start goes out with the scene
   const own = live.config.layouts[suiteName].some(([, value]) => value === draft.scene.layout);
   drive({
     suite: suiteName, task: Number(task), init: Number(init), seed: Number(seed ?? 0),
@@ -123,24 +147,29 @@ export function typing() {
 
 // Another robot start is another scene; the other forms have messages of their own.
 function tell(group) {
+  cancel(group);
   if (group === "robot") changeScene({ robot: draft.robot });
   else send(group, draft[group]);
 }
 
-// Sends at the end of the interval, with the newest values.
-function throttled(group) {
+function cancel(group) {
+  clearTimeout(timers[group]);
+  timers[group] = null;
+}
+
+// Sends the newest values at the end of the interval, or once nothing has been edited for a while.
+function later(group) {
   edited[group] = performance.now();
-  if (timers[group]) return;
-  timers[group] = setTimeout(() => {
-    timers[group] = null;
-    tell(group);
-  }, INTERVAL_MS[group] ?? PATIENCE_MS);
+  const interval = INTERVAL_MS[group];
+  if (interval && timers[group]) return;
+  cancel(group);
+  timers[group] = setTimeout(tell, interval ?? PATIENCE_MS, group);
 }
 
 export function set(group, field, value) {
   if (value === null || value === undefined || Number.isNaN(value)) return;
   draft[group][field] = value;
-  throttled(group);
+  later(group);
 }
 
 // Sets a whole group at once; returns the values of its fields in the order of the form.

@@ -1,25 +1,30 @@
 // Inside one plan: the slice of its landscape and the descent that found its action.
 
 import { latestPlan, live, number, on, select } from "./bus.js";
-import { CONFIG, fitted, onTheme, plotly, themed } from "./plot.js";
+import { CONFIG, fitted, onFit, onTheme, plotly, themed } from "./plot.js";
 import { request } from "./socket.js";
 
 const TEMPLATES = {
   landscape: `
     <div class="st-plot" id="live-landscape-plot" role="img" aria-label="Energy landscape around the plan"></div>
     <ul class="st-reading" aria-label="Energies of the marked chunks"></ul>
-    <div class="st-empty">Click a plan in the trace or the filmstrip to see the landscape around it.</div>
+    <div class="st-empty"></div>
     <div class="st-wait" hidden><i class="st-spinner"></i></div>`,
   descent: `
     <div class="st-plot" id="live-descent-plot" role="img" aria-label="Descent of the plan's action"></div>
     <ul class="st-reading" aria-label="Energies of the marked chunks"></ul>
-    <div class="st-empty">The descent of the selected plan, iteration by iteration, will be here.</div>
+    <div class="st-empty"></div>
     <div class="st-wait" hidden><i class="st-spinner"></i></div>
     <div class="st-player" hidden>
       <button id="live-descent-play" class="st-primary" aria-label="Play the descent">Play</button>
       <input type="range" id="live-descent-k" min="0" max="15" step="1" aria-label="MCMC iteration">
       <output id="live-descent-label">k = 15</output>
     </div>`,
+};
+
+const EMPTY = {
+  landscape: "Click a plan in the trace or the filmstrip to see the landscape around it.",
+  descent: "The descent of the selected plan, iteration by iteration, will be here.",
 };
 
 const FRAME_MS = 240;
@@ -34,6 +39,7 @@ export function mount(kind, element) {
   element.innerHTML = TEMPLATES[kind];
   const pane = { root: element, stamp: null, visible: false, stale: false, figure: null };
   panes[kind] = pane;
+  clear(kind);
   new IntersectionObserver(([entry]) => {
     pane.visible = entry.isIntersecting;
     if (pane.visible && pane.stale) ask(kind);
@@ -42,7 +48,9 @@ export function mount(kind, element) {
   on("select", () => refresh(kind));
   on("hello", () => refresh(kind)); // what was asked before a lost connection is not answered
   on("episode", () => clear(kind));
-  onTheme(() => pane.figure && draw(kind));
+  const redraw = () => pane.figure && draw(kind);
+  onTheme(redraw);
+  onFit(element, redraw);
   if (kind === "descent") mountPlayer(element);
   else {
     on("plan", followNewest);
@@ -82,7 +90,9 @@ function selectWhenResting({ status }) {
 
 function refresh(kind) {
   const pane = panes[kind];
-  if (!pane || live.selected === null) return;
+  if (!pane) return;
+  pane.stamp = null; // nobody waits for an earlier answer
+  if (live.selected === null) return;
   if (pane.visible) ask(kind);
   else pane.stale = true;
 }
@@ -99,13 +109,11 @@ function ask(kind) {
 function show(kind, { stamp, figure, reading, expert, error }) {
   const pane = panes[kind];
   if (stamp !== pane.stamp) return; // overtaken
-  pane.stamp = null;
-  pane.root.querySelector(".st-wait").hidden = true;
-  pane.figure = error ? null : figure;
-  if (error) {
-    pane.root.querySelector(".st-empty").hidden = false;
-    pane.root.querySelector(".st-empty").textContent = error;
-  } else {
+  if (error) clear(kind, error);
+  else {
+    Object.assign(pane, { stamp: null, figure });
+    pane.root.querySelector(".st-wait").hidden = true;
+    delete pane.root.dataset.k;
     drawReading(pane.root, reading, expert);
     draw(kind);
   }
@@ -131,6 +139,7 @@ function entry(kind, text, title = "") {
 async function draw(kind) {
   const { root, figure } = panes[kind];
   const Plotly = await plotly();
+  if (panes[kind].figure !== figure) return; // meanwhile another one, or none
   const gd = root.querySelector(".st-plot");
   root.querySelector(".st-empty").hidden = true;
   stop();
@@ -145,16 +154,17 @@ async function draw(kind) {
   root.dataset.plan = live.selected;
 }
 
-function clear(kind) {
+function clear(kind, words = EMPTY[kind]) {
   const pane = panes[kind];
   Object.assign(pane, { stamp: null, stale: false, figure: null });
   delete pane.root.dataset.plan;
+  delete pane.root.dataset.k;
   if (kind === "descent") {
     stop();
     pane.root.querySelector(".st-player").hidden = true;
   }
   pane.root.querySelector(".st-wait").hidden = true;
-  pane.root.querySelector(".st-empty").hidden = false;
+  Object.assign(pane.root.querySelector(".st-empty"), { hidden: false, textContent: words });
   pane.root.querySelector(".st-reading").replaceChildren();
   const gd = pane.root.querySelector(".st-plot");
   if (gd.data) window.Plotly.purge(gd);
@@ -174,12 +184,13 @@ function mountPlayer(element) {
 async function loadPlayer(Plotly, gd, frames) {
   if (gd._transitionData) await Plotly.deleteFrames(gd);
   await Plotly.addFrames(gd, frames);
+  const { root } = panes.descent;
   const last = frames.length - 1;
-  const slider = panes.descent.root.querySelector("#live-descent-k");
-  slider.max = last;
-  slider.value = last;
-  label(last, last);
-  panes.descent.root.querySelector(".st-player").hidden = false;
+  const k = Math.min(last, Number(root.dataset.k ?? last)); // the same figure drawn again stays where it was
+  Object.assign(root.querySelector("#live-descent-k"), { max: last, value: k });
+  label(k, last);
+  root.querySelector(".st-player").hidden = false;
+  if (k < last) await goTo(k);
 }
 
 function label(k, last) {

@@ -1,6 +1,6 @@
 // Plotly, loaded once from this machine, and the page's theme put on its figures.
 
-import { live } from "./bus.js";
+import { emit, live } from "./bus.js";
 import { address } from "./socket.js";
 
 export const CONFIG = {
@@ -12,18 +12,36 @@ export const CONFIG = {
   doubleClick: "reset",
 };
 
+const NARROW = 720; // pixels
+const RETRY_MS = 5000;
 let loading = null;
 
 export function plotly() {
+  // here and not once for all: Gradio makes a tab when it is first opened
+  document.querySelectorAll("#studio-tabs .tabitem").forEach((tab) => tabs.observe(tab));
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = address(live.config.plotly);
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("plotly.js could not be loaded from the server"));
+    script.onerror = () => {
+      script.remove();
+      setTimeout(() => (loading = null), RETRY_MS); // for what is drawn after that
+      const message = "plotly.js could not be loaded from the server; there are no plots.";
+      emit("error", { message });
+      reject(new Error(message));
+    };
     document.head.append(script);
   });
   return loading;
 }
+
+// Plotly follows the window, but not while a plot is hidden: it is fitted when its tab comes back.
+const tabs = new ResizeObserver((entries) => {
+  for (const gd of entries.flatMap(({ target }) => [...target.querySelectorAll(".js-plotly-plot")])) {
+    const drawn = gd.querySelector(".main-svg")?.getBoundingClientRect().width;
+    if (drawn && Math.abs(drawn - gd.clientWidth) > 1) window.Plotly.Plots.resize(gd);
+  }
+});
 
 export function css(name) {
   return getComputedStyle(document.body).getPropertyValue(name).trim();
@@ -54,7 +72,7 @@ export function themed(layout) {
 // A figure brings overrides for narrow pages in layout.meta.narrow, keyed "xaxis2.domain".
 export function fitted(layout, width) {
   const narrow = layout.meta?.narrow;
-  if (!narrow || width >= 720) return layout;
+  if (!narrow || width >= NARROW) return layout;
   const result = structuredClone(layout);
   for (const [path, value] of Object.entries(narrow)) {
     const keys = path.split(".");
@@ -64,7 +82,23 @@ export function fitted(layout, width) {
   return result;
 }
 
+// Calls back when the element has become narrow or wide (see `fitted`).
+export function onFit(element, callback) {
+  let narrow = null;
+  new ResizeObserver(([{ contentRect: { width } }]) => {
+    if (!width || narrow === (width < NARROW)) return; // hidden, or as before
+    narrow = width < NARROW;
+    callback();
+  }).observe(element);
+}
+
 // Calls back when the theme turns dark or light.
 export function onTheme(callback) {
-  new MutationObserver(callback).observe(document.body, { attributeFilter: ["class"] });
+  const isDark = () => document.body.classList.contains("dark");
+  let dark = isDark();
+  new MutationObserver(() => {
+    if (isDark() === dark) return; // another class
+    dark = !dark;
+    callback();
+  }).observe(document.body, { attributeFilter: ["class"] });
 }

@@ -9,6 +9,8 @@ let socket = null;
 let attempts = 0;
 let retryTimer = null;
 let stamps = 0;
+let arrived = 0; // frames
+let drawn = 0; // the newest of them on the page
 
 export function token(fresh = false) {
   let value = recall("studio-token");
@@ -112,20 +114,35 @@ function keep(name, item) {
   if (live[name].length > MOST[name]) live[name].shift();
 }
 
-// [uint32 n][n bytes of JSON][jpeg][jpeg]…; acknowledged once decoded and drawn.
+// Two frames may be decoded at once: one that is overtaken is not drawn. All are acknowledged,
+// even one that can't be decoded, or no other would come.
 async function drawFrames(buffer) {
   const from = socket;
+  const number = ++arrived;
+  try {
+    const { header, jpegs } = unpack(buffer);
+    const pictures = await Promise.all(jpegs.map((jpeg) => createImageBitmap(jpeg)));
+    if (number > drawn) {
+      drawn = number;
+      emit("frame", { ...header, pictures });
+    }
+    pictures.forEach((picture) => picture.close());
+  } catch (error) {
+    console.warn("a picture could not be drawn:", error);
+  } finally {
+    if (from.readyState === WebSocket.OPEN) from.send('{"type":"ack"}');
+  }
+}
+
+// [uint32 n][n bytes of JSON][jpeg][jpeg]…
+function unpack(buffer) {
   const headerLength = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(decoder.decode(new Uint8Array(buffer, 4, headerLength)));
   let offset = 4 + headerLength;
-  const pictures = await Promise.all(
-    header.cameras.map((camera, i) => {
-      const jpeg = new Uint8Array(buffer, offset, header.sizes[i]);
-      offset += header.sizes[i];
-      return createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-    }),
-  );
-  emit("frame", { ...header, pictures });
-  pictures.forEach((picture) => picture.close());
-  if (from.readyState === WebSocket.OPEN) from.send('{"type":"ack"}');
+  const jpegs = header.sizes.map((size) => {
+    const jpeg = new Blob([new Uint8Array(buffer, offset, size)], { type: "image/jpeg" });
+    offset += size;
+    return jpeg;
+  });
+  return { header, jpegs };
 }

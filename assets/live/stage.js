@@ -25,11 +25,13 @@ const TEMPLATE = `
   <div class="st-views">
     ${view("agentview", "agentview")}
     ${view("wrist", "wrist")}
-    <div class="st-overlay" id="live-overlay" role="status" hidden></div>
+    <div class="st-overlay" id="live-overlay" hidden><i class="st-spinner"></i>
+      <strong role="status"></strong><span></span>
+      <button id="live-wake" class="st-primary">Start again</button></div>
     <div class="st-outcome" id="live-outcome" role="status" hidden></div>
   </div>
-  <aside class="st-verdict" id="live-verdict" data-verdict="unknown" aria-live="polite">
-    <div class="st-verdict-word">no plan yet</div>
+  <aside class="st-verdict" id="live-verdict" data-verdict="unknown">
+    <div class="st-verdict-word" aria-live="polite"></div>
     <div class="st-verdict-symbol"></div>
     <div class="st-verdict-number" id="live-energy">–</div>
     <div class="st-gauge" aria-hidden="true"><i class="in"></i><i class="limit"></i><b></b></div>
@@ -78,6 +80,10 @@ export function mount(element) {
   $("#live-policy-view").addEventListener("change", (e) => showPolicyView(e.target.checked));
   $("#live-k").value = live.k;
   $("#live-k").addEventListener("input", (e) => setK(Number(e.target.value)));
+  $("#live-wake").addEventListener("click", () => {
+    overlay("Connecting …", "", true);
+    connect();
+  });
   on("frame", drawFrame);
   on("state", drawState);
   on("hello", () => {
@@ -162,15 +168,20 @@ function button(id, label, press) {
   return made;
 }
 
-function overlay(title, text, busy) {
+// What is read aloud is written only when it changes.
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// An overlay that stands keeps its nodes, or its spinner would start again each time.
+function overlay(title, text = "", busy = false, asleep = false) {
   const box = $("#live-overlay");
   box.hidden = !title;
   if (!title) return;
   box.classList.toggle("st-busy", busy);
-  const lines = [title, text].map((content, i) =>
-    Object.assign(document.createElement(i ? "span" : "strong"), { textContent: content ?? "" }),
-  );
-  box.replaceChildren(Object.assign(document.createElement("i"), { className: "st-spinner" }), ...lines);
+  say(box.querySelector("strong"), title);
+  say(box.querySelector("span"), text);
+  $("#live-wake").hidden = !asleep;
 }
 
 // The spinner shows at once; after two seconds it says what it is waiting for. A running scene has
@@ -178,7 +189,7 @@ function overlay(title, text, busy) {
 function drawLoading() {
   const state = live.state;
   if (!state) return; // queue, rest or first connection: their own words stay
-  if (state.status === "empty") return overlay("No scene yet", "Choose a task on the left and press Load scene.", false);
+  if (state.status === "empty") return overlay("No scene yet", "Choose a task on the left and press Load scene.");
   const away = state.status === "running" && state.message;
   if (away) return overlay("Waiting for the policy", state.message, true);
   if (loadingSince === null) return overlay(null);
@@ -190,13 +201,7 @@ function drawLoading() {
 function drawIdle() {
   loadingSince = null;
   live.state = null;
-  overlay("Resting", "Nothing was asked for a long time, so the simulator was given back.", false);
-  const again = button("live-wake", "Start again", () => {
-    overlay("Connecting …", "", true);
-    connect();
-  });
-  again.className = "st-primary";
-  $("#live-overlay").append(again);
+  overlay("Resting", "Nothing was asked for a long time, so the simulator was given back.", false, true);
 }
 
 function drawQueue({ position, cap }) {
@@ -217,7 +222,7 @@ function drawVerdict() {
   const limit = threshold();
   document.body.classList.toggle("st-uncalibrated", limit === null);
   box.dataset.verdict = plan ? verdict(plan) : "unknown";
-  $(".st-verdict-word").textContent = plan ? WORDS[verdict(plan)] : "no plan yet";
+  say($(".st-verdict-word"), plan ? WORDS[verdict(plan)] : "no plan yet");
   $(".st-verdict-symbol").innerHTML = scoreName() === "final_energy" ? "E(a<sup>(K)</sup>)" : scoreLabel();
   $("#live-energy").textContent = plan ? number(score(plan)) : "–";
   $(".st-k output").textContent = live.k.toFixed(1);

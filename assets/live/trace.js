@@ -66,8 +66,7 @@ function draw() {
   if (pending || !live.config) return;
   pending = true;
   requestAnimationFrame(async () => {
-    const Plotly = await plotly();
-    pending = false;
+    const Plotly = await plotly().finally(() => (pending = false));
     const gd = $("#live-trace-plot");
     const first = !gd.layout;
     await Plotly.react(gd, traces(), themed(layout()), CONFIG);

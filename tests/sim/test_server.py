@@ -94,7 +94,6 @@ def test_a_chunk_a_slice_and_a_descent(page):
         {"type": "instruction", "text": "x" * 10_000},
         {"type": "what"},
         {"type": ["load"]},
-        {"type": "slice", "stamp": 1, "plan": 0, "dims": 3},
         [1, 2],
         b"binary",
         "[" * 30_000,
@@ -105,11 +104,20 @@ def test_bad_requests_are_answered_and_the_page_goes_on(page, message):
         page.socket.send_bytes(message)
     else:
         page.socket.send_text(message if isinstance(message, str) else json.dumps(message))
-    assert page.until(lambda m: m["type"] == "error")["message"]
+    answer = page.until(lambda m: m["type"] == "error")
+    assert answer["message"]
+    assert answer["refused"] == (message["type"] if isinstance(message, dict) else None)
     page.send(type="speed", hz=15)
     page.until_state(hz=15.0)
     page.send(type="speed", hz=20)
     page.until_state(hz=20.0)
+
+
+@pytest.mark.parametrize("fields", [{"dims": [2, 2]}, {"dims": 3}, {"grid": 1}, {"grid": None}])
+def test_a_question_that_cannot_be_asked_is_answered_in_its_pane(page, fields):
+    page.send(type="slice", stamp=7, plan=0, **fields)
+    answer = page.until(lambda m: m["type"] in ("slice", "error"))
+    assert (answer["type"], answer["stamp"]) == ("slice", 7) and answer["error"]
 
 
 def test_a_dragged_camera_leaves_its_last_mark(page):

@@ -10,6 +10,8 @@ import zipfile
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.conftest import TOKEN
+
 STATE = "window.studio.live.state"
 
 
@@ -32,9 +34,9 @@ def pause(page: Page) -> None:
     until(page, f"{STATE}.status !== 'running'")
 
 
-def set_slider(page: Page, elem_id: str, value: float) -> None:
+def set_slider(page: Page, elem_id: str, value: float, of: str = " input[type=range]") -> None:
     """As a hand does: the browser's own input event."""
-    page.locator(f"#{elem_id} input[type=range]").evaluate(
+    page.locator(f"#{elem_id}{of}").evaluate(
         "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }", value
     )
 
@@ -47,6 +49,31 @@ def test_both_cameras_move_and_the_trace_grows(page):
     assert all(pixels(page, c) != b for c, b in zip(("agentview", "wrist"), before, strict=True))
     points = page.evaluate("document.getElementById('live-trace-plot').data[1].x.length")
     assert points == page.locator("#live-filmstrip button").count() >= 3
+
+
+def test_an_older_picture_is_not_drawn_over_a_newer_one(page):
+    """Two may be decoded at once; every third decoding is slow, and some fail."""
+    page.evaluate(
+        """() => {
+          const decode = window.createImageBitmap;
+          let count = 0;
+          window.createImageBitmap = async (blob) => {
+            const number = count++;
+            if (number % 7 === 6) throw new Error("broken");
+            if (number % 3 === 0) await new Promise((done) => setTimeout(done, 400));
+            return decode(blob);
+          };
+          const stage = document.querySelector(".st-stage");
+          window.drawn = [];
+          new MutationObserver(() => drawn.push(Number(stage.dataset.frameStep)))
+            .observe(stage, { attributeFilter: ["data-frame-step"] });
+        }"""
+    )
+    page.click("#live-run")
+    until(page, "drawn.length >= 12")
+    pause(page)
+    drawn = page.evaluate("drawn")
+    assert drawn == sorted(drawn)
 
 
 def test_no_plot_offers_to_send_data_away(page):
@@ -141,6 +168,19 @@ def test_robot_start_and_layout_load_the_scene_anew(page):
     page.evaluate("studio.layout('swap')")
     until(page, f"{STATE}.scene.layout === 'swap' && {STATE}.status === 'paused'")
     assert state(page, "scene")["robot"] == start
+    episode = state(page, "episode")
+    for offset in (
+        0.25,
+        0.3,
+        0.35,
+        0.4,
+        0.45,
+        0.5,
+    ):  # a slider that is dragged loads the scene once
+        set_slider(page, "live-robot-offset", offset)
+        page.wait_for_timeout(150)
+    until(page, f"{STATE}.scene.robot.offset === 0.5 && {STATE}.status === 'paused'")
+    assert state(page, "episode") == episode + 1
     expect(page.locator("#live-layout input")).to_have_value("swapped (LIBERO-PRO)")
     page.click("#live-robot-reset")
     until(page, f"{STATE}.scene.robot.offset === 0 && {STATE}.status === 'paused'")
@@ -155,10 +195,14 @@ def test_sampler_edits_arrive_and_defaults_return(page):
     expect(page.locator("#live-sampler-step_size input")).to_have_value("0.22")
 
 
-def test_a_bad_sampler_value_is_told(page):
+def test_a_bad_sampler_value_is_told_and_not_sent_again(page):
     page.click("#live-sampler >> text=Sampler")
-    page.locator("#live-sampler-step_size input").fill("99")
+    box = page.locator("#live-sampler-step_size input")
+    box.fill("99")
     expect(page.locator("#live-toasts")).to_contain_text("step_size must lie in")
+    page.locator("#live-sampler-init_std input").fill("0.4")
+    until(page, f"{STATE}.sampler.init_std === 0.4 && {STATE}.sampler.step_size === 0.22")
+    expect(box).to_have_value("0.22")
 
 
 def test_landscape_and_descent_of_a_clicked_plan(page):
@@ -184,6 +228,38 @@ def test_landscape_and_descent_of_a_clicked_plan(page):
         "document.getElementById('live-descent-plot').data.filter(t => t.yaxis === 'y2').length"
     )
     until(page, f"{chains} === 6")  # four curves, the expert's level and the one that advances
+    until(page, "document.querySelector('.st-descent').dataset.k === '15'")
+    set_slider(page, "live-descent-k", 3, of="")
+    page.evaluate("document.body.classList.toggle('st-on-tape')")  # no other theme
+    page.click("#live-theme")
+    layout = "document.getElementById('live-descent-plot').layout"
+    wide = page.evaluate(f"JSON.stringify({layout}.xaxis2.domain)")
+    page.set_viewport_size({"width": 600, "height": 900})
+    until(page, f"JSON.stringify({layout}.xaxis2.domain) !== '{wide}'")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    until(page, f"JSON.stringify({layout}.xaxis2.domain) === '{wide}'")
+    assert page.locator(".st-descent").get_attribute("data-k") == "3"
+
+
+def test_a_question_that_is_refused_leaves_no_older_answer(page):
+    page.click("#live-chunk")
+    until(page, f"window.studio.live.plans.length >= 1 && {STATE}.status === 'paused'")
+    page.locator("#live-descent").scroll_into_view_if_needed()
+    until(page, "document.querySelector('.st-descent').dataset.k === '15'")
+    page.evaluate("studio.follow(true); studio.query({ dims: [1, 1], grid: 10 })")
+    for kind in ("landscape", "descent"):
+        pane = page.locator(f"#live-{kind}")
+        pane.scroll_into_view_if_needed()
+        expect(pane.locator(".st-empty")).to_contain_text("choose two different dimensions")
+        expect(pane.locator(".main-svg, .st-reading li")).to_have_count(0)
+        expect(pane.locator(".st-wait")).to_be_hidden()
+    expect(page.locator(".st-player")).to_be_hidden()
+    page.click("#live-chunk")
+    until(page, "studio.live.selected === 1")  # the newest is followed all the same
+    page.evaluate("studio.query({ dims: [0, 1] })")
+    page.locator("#live-descent").scroll_into_view_if_needed()
+    until(page, "document.querySelector('.st-descent').dataset.k === '15'")
+    page.evaluate("studio.follow(false)")
 
 
 def test_a_reload_finds_the_same_episode(page, ready):
@@ -204,8 +280,20 @@ def test_another_task_of_another_suite(page):
     page.get_by_role("option", name="libero_goal").click()
     page.locator("#live-task input").click()
     page.get_by_role("option").nth(3).click()
+    page.evaluate(
+        """() => {
+          const overlay = document.getElementById("live-overlay");
+          window.changes = [];
+          new MutationObserver((found) => changes.push(...found))
+            .observe(overlay, { childList: true });
+          new MutationObserver((found) => changes.push(...found))
+            .observe(overlay.querySelector("[role=status]"), { childList: true });
+        }"""
+    )
     page.click("#live-load")
+    expect(page.locator("#live-overlay")).to_contain_text("Loading the scene")
     until(page, f"{STATE}.scene.suite === 'libero_goal' && {STATE}.status === 'paused'", 120)
+    assert page.evaluate("changes.length") <= 1  # the spinner turns on, and is told once
     assert state(page, "scene.task") == 3
     expected = page.evaluate("studio.live.config.suites.libero_goal[3]")
     assert state(page, "instruction") == expected
@@ -248,8 +336,11 @@ def test_the_episode_can_be_kept(page, tmp_path):
     page.click("#live-chunk")
     until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")
     for kind in ("zip", "mp4"):
+        button = page.locator(f"#live-export-{kind}")
         with page.expect_download() as download:
-            page.click(f"#live-export-{kind}")
+            button.click()
+            page.wait_for_function(f"document.querySelector('#live-export-{kind}:disabled')")
+        expect(button).to_be_enabled()
         download.value.save_as(tmp_path / f"episode.{kind}")
         assert download.value.suggested_filename.endswith(f".{kind}")
     with zipfile.ZipFile(tmp_path / "episode.zip") as archive:
@@ -258,9 +349,35 @@ def test_the_episode_can_be_kept(page, tmp_path):
     assert (tmp_path / "episode.mp4").stat().st_size > 1000
 
 
+def test_a_download_that_fails_is_told(page):
+    page.route("**/live/export/*", lambda route: route.fulfill(body="half"))
+    cut_off = "() => { Response.prototype.blob = async () => { throw new TypeError('cut off') } }"
+    page.evaluate(cut_off)
+    page.click("#live-export-mp4")
+    expect(page.locator("#live-toasts")).to_contain_text("It could not be downloaded")
+    expect(page.locator("#live-export-mp4")).to_be_enabled()
+
+
+def test_plots_are_drawn_once_their_library_comes(chromium, address):
+    with chromium.new_context() as context:
+        context.add_init_script(f"sessionStorage.setItem('studio-token', '{TOKEN}')")
+        context.route("**/plotly.min.js*", lambda route: route.abort())
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("#live-toasts")).to_contain_text("plotly.js could not", timeout=60_000)
+        context.unroute("**/plotly.min.js*")
+        page.wait_for_timeout(5000)
+        page.click("#live-theme")
+        expect(page.locator("#live-trace-plot .main-svg").first).to_be_attached()
+
+
 def test_a_narrow_page_has_one_column_and_no_overflow(page):
+    page.get_by_role("tab", name="Train").click()
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
+    page.get_by_role("tab", name="Live").click()
+    plot = "document.getElementById('live-trace-plot')"
+    until(page, f"Math.abs({plot}.querySelector('.main-svg').clientWidth - {plot}.clientWidth) < 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     main, controls = (page.locator(s).bounding_box() for s in ("#live-main", "#live-controls"))
     assert controls["y"] > main["y"] + main["height"] - 1

@@ -203,10 +203,18 @@ def test_two_tabs_on_one_arm(driven, ready):
         other.keyboard.press("n")
         other.click("#live-reset")
         expect(other.locator("#live-toasts")).to_contain_text("ask for the wheel")
+        orbit = other.locator("#live-camera-orbit_horizontal input[type=range]")
+        move = "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }"
+        orbit.evaluate(move, 30)
+        expect(orbit).to_have_value("30")
+        expect(orbit).to_have_value("0")  # refused
         driven.keyboard.press("w")  # at work: an idle driver would give way at once
         other.click("#live-wheel button")
         expect(driven.locator("#live-wheel")).to_contain_text("asks for the wheel")
         driven.click("#live-wheel button")
         expect(other.locator("#live-drive-body")).to_be_visible()
         expect(driven.locator("#live-wheel")).to_contain_text("Another tab drives")
+        other.locator("#live-camera-distance input[type=range]").evaluate(move, 110)
+        until(other, f"{STATE}.camera.distance === 110")
+        assert state(other, "camera.orbit_horizontal") == 0
     expect(driven.locator("#live-wheel")).to_be_hidden()

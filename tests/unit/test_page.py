@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from studio.events import (
     SensorNoise,
 )
 from studio.ui.page import LAUNCH, build
-from studio.ui.widgets import Field, form
+from studio.ui.widgets import ASSETS, Field, form
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,24 @@ def test_a_field_without_a_look_is_noticed():
 def test_the_page_asks_no_other_machine():
     assert "http" not in LAUNCH["head"]
     assert not LAUNCH["run_history"]
+
+
+def test_coloured_words_can_be_read():
+    """WCAG AA for small text: 4.5:1 on cards and on the page, in both themes."""
+    colors = {}
+    for block in re.findall(r"\{(.*?)\}", (ASSETS / "live.css").read_text(), re.S)[:2]:
+        colors |= dict(re.findall(r"--st-(\w+): (#\w{6});", block))  # dark changes some of light
+        for word in ("ink", "muted", "in", "out", "success", "error"):
+            for ground in ("card", "page"):
+                assert contrast(colors[word], colors[ground]) >= 4.5, (word, ground)
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted(map(luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
