@@ -136,7 +136,7 @@ function drawMany() {
   const text = names.length ? `${names.length} chosen` : full && emptying ? `Delete ${recordings(full)} for good?` : undo ? `${undo} discarded` : "";
   const buttons = !names.length
     ? full && emptying
-      ? [button("erase", "", "Delete"), button("spare", "", "Cancel")]
+      ? [button("spare", "", "Cancel"), button("erase", "", "Delete")] // a double click deletes nothing
       : [undo && button("undo", "", "Undo"), full && button("empty", "", "Empty the trash")]
     : trash
       ? [button("restore", "", "Take back")]

@@ -142,7 +142,7 @@ def test_the_trash_is_emptied_after_a_question(tab: Page, folder: Path):
     expect(library.locator(".st-many")).to_be_hidden()
     library.locator("[data-name=human]").click()
     expect(rows(tab)).to_have_count(1)
-    assert not any((folder / "recordings" / ".trash").iterdir())
+    assert not (folder / "recordings" / ".trash").exists()
 
 
 def test_a_recording_trains(tab: Page, folder: Path):
