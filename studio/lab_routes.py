@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
@@ -42,7 +42,14 @@ class Runs(BaseModel):
     runs: list[str]
 
 
-def router(workshop: Workshop, live: Live) -> APIRouter:
+class Planning(Live, Protocol):
+    """The running studio, and `policies.describe` of what its next episode plans with."""
+
+    @property
+    def checkpoint(self) -> Mapping[str, Any]: ...
+
+
+def router(workshop: Workshop, live: Planning) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/lab")
 
@@ -91,11 +98,15 @@ def router(workshop: Workshop, live: Live) -> APIRouter:
             nominal, _ = lab.sides(Selection(tuple(job.folder for job in jobs)).rows())
             path = workshop.workspace.checkpoint(paths.pop())
             found = calibrate(nominal)
-            if nominal[0]["checkpoint"] != sha256(path / WEIGHTS):
+            weights = sha256(path / WEIGHTS)
+            if nominal[0]["checkpoint"] != weights:
                 raise ValueError(f"{shown(path)} has changed since these runs; evaluate it again")
             write_calibration(path, found)
-            live.use_checkpoint(path)
-            return {"mu": found.mu, "sigma": found.sigma, "episodes": found.episodes}
+            now = live.checkpoint
+            if used := now["sha256"] == weights and not now["server"]:
+                live.use_checkpoint(path)  # read anew, with its calibration
+            told = {"mu": found.mu, "sigma": found.sigma, "episodes": found.episodes}
+            return {**told, "checkpoint": shown(path), "used": used}
 
         return answered(take)
 

@@ -2,7 +2,7 @@
 
 import { escapeHtml, mountPanel, on } from "./bus.js";
 import {
-  ask, bar, Details, draw, duration, Form, follow, headHtml, jobs, onAction, says, tile, took,
+  ask, bar, Details, draw, duration, Form, follow, headHtml, jobs, onAction, says, tile, took, Unanswered,
 } from "./jobs.js";
 import { address } from "./socket.js";
 
@@ -11,7 +11,7 @@ const PANELS = { command: (element) => form.mount(element), run: mountRun, conte
 const places = {};
 let selected = null; // name of a collection, or path of a folder
 let folders = []; // of demonstrations, {path}
-let tasks = null; // of the selected folder
+let contents = {}; // of the folder `path`: tasks, or what is wrong with them
 let busy = false;
 let offered = null; // checkpoints in the form's list
 let picture = { task: null, demo: 0 };
@@ -42,14 +42,13 @@ async function look() {
     folders = found.data;
     offer(found.checkpoints);
   }
-  drawRun();
+  drawAll();
   const path = chosen()?.path;
-  const answer = path && (await ask(`/contents?folder=${encodeURIComponent(path)}`).catch(() => null));
+  const answer = path && (await ask(`/contents?folder=${encodeURIComponent(path)}`).catch((error) => error));
   busy = false;
   if (path !== chosen()?.path) return look();
-  tasks = answer?.tasks ?? [];
-  drawRun();
-  if (places.table) drawTasks();
+  if (!(answer instanceof Unanswered)) contents = { path, tasks: answer?.tasks ?? [], problem: answer?.message };
+  drawAll();
 }
 
 // Policies that can drive before the expert does.
@@ -63,8 +62,7 @@ function offer(checkpoints) {
 function choose(path) {
   selected = path;
   picture = { task: null, demo: 0 };
-  tasks = null;
-  drawRun();
+  drawAll();
   look();
 }
 
@@ -78,6 +76,14 @@ function everywhere() {
 }
 
 const chosen = () => everywhere().find((place) => place.path === selected) ?? everywhere()[0] ?? null;
+
+// Of the chosen folder; null while it is read.
+const tasks = () => (contents.path === chosen()?.path ? contents.tasks : null);
+
+function drawAll() {
+  drawRun();
+  if (places.table) drawTasks();
+}
 
 // -- the selected collection ----------------------------------------------------------------------
 
@@ -112,8 +118,8 @@ function pickHtml() {
   return `<div class="st-chips" role="group" aria-label="Folders of demonstrations">${all.map(chip).join("")}</div>`;
 }
 
-const sum = (key) => (tasks ?? []).reduce((total, task) => total + task[key], 0).toLocaleString("en");
-const distinct = () => new Set((tasks ?? []).map((task) => task.instruction)).size;
+const sum = (key) => tasks()?.reduce((total, task) => total + task[key], 0).toLocaleString("en") ?? "–";
+const distinct = () => (tasks() ? new Set(tasks().map((task) => task.instruction)).size : "–");
 
 function jobHtml(job) {
   const { summary: s } = job;
@@ -155,23 +161,24 @@ function mountTasks(element) {
 
 // A LeRobot dataset holds several tasks, and a task may lie in several files.
 const idOf = ({ file, instruction }) => `${file}: ${instruction}`;
-const pictured = () => tasks.find((row) => idOf(row) === picture.task);
+const pictured = () => tasks()?.find((row) => idOf(row) === picture.task);
 
 function drawTasks() {
   const card = document.getElementById("collect-contents");
   card.hidden = !chosen();
   if (card.hidden) return;
-  if (!tasks?.length) {
+  const rows = tasks();
+  if (!rows?.length) {
     places.strip.hidden = true;
-    const text = tasks ? "A task appears here once all its demonstrations are made." : "Reading …";
-    return draw(places.table, `<div class="st-empty">${text}</div>`);
+    const none = contents.problem ?? "A task appears here once all its demonstrations are made.";
+    return draw(places.table, `<div class="st-empty">${rows ? escapeHtml(none) : "Reading …"}</div>`);
   }
   if (!pictured()) {
-    const first = tasks.find((row) => row.demos);
+    const first = rows.find((row) => row.demos);
     picture = { task: first ? idOf(first) : null, demo: 0 };
   }
   draw(places.table, `<table><thead><tr><th>instruction</th><th>demonstrations</th><th>steps</th></tr></thead>
-    <tbody>${tasks.map(rowHtml).join("")}</tbody></table>`);
+    <tbody>${rows.map(rowHtml).join("")}</tbody></table>`);
   drawStrip();
 }
 
@@ -185,7 +192,7 @@ function rowHtml(row) {
 
 function show(task, demo) {
   picture = { task, demo: 0 };
-  const { demos } = pictured();
+  const demos = pictured()?.demos;
   picture.demo = demos ? (demo + demos) % demos : 0;
   drawTasks();
 }

@@ -1,7 +1,7 @@
 // The curves of one run or of several: losses, energy gap, success, speed. A zoom stays as it is.
 
 import { live, recall, remember } from "./bus.js";
-import { ask } from "./jobs.js";
+import { ask, onWidth } from "./jobs.js";
 import { CONFIG, css, onTheme, plotly, themed } from "./plot.js";
 
 const COLOURS = ["#0f9d94", "#7048c6", "#c2255c", "#1c7ed6", "#8a6d1a", "#5c7c2f", "#495057"];
@@ -48,6 +48,7 @@ export function mount(element) {
     }),
   );
   onTheme(paint);
+  onWidth(root, paint);
   paint();
 }
 
@@ -91,6 +92,7 @@ async function paint() {
   root.querySelectorAll("[data-axis]").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.axis === axis)));
   root.querySelector(".st-names").replaceChildren(...runs.map(nameTag));
   const Plotly = await plotly();
+  if (!root.offsetParent) return; // hidden, a plot has no width
   for (const [name, plot] of Object.entries(PLOTS)) {
     const traces = runs.flatMap((run) => plot.lines.map((line) => trace(run, line)).filter((t) => t.x.length));
     const place = document.getElementById(`train-plot-${name}`);

@@ -1,8 +1,9 @@
-// What Train and Collect share: the list of jobs, kept fresh while one of the two is looked at, a
-// form with its command, and pieces of page.
+// What Train and Collect share: the list of jobs, kept fresh while one of the two is looked at,
+// questions to the server, a form with its command, and pieces of page.
 
-import { emit, escapeHtml, number } from "./bus.js";
+import { emit, escapeHtml, number, on } from "./bus.js";
 import { toast } from "./chrome.js";
+import { patch } from "./patch.js";
 import { address } from "./socket.js";
 
 const POLL_MS = 1500;
@@ -17,6 +18,9 @@ let timer = null;
 
 export const ask = (path, body) => answerOf(`jobs${path}`, body);
 
+// The server was not reached, or failed without a word: the same may be asked again.
+export class Unanswered extends Error {}
+
 // The JSON that the server answers; what it refuses is thrown with its own words.
 export async function answerOf(path, body) {
   const options = body && {
@@ -26,9 +30,33 @@ export async function answerOf(path, body) {
   };
   const reply = await fetch(address(path), options || {}).catch(() => null);
   const answer = await reply?.json().catch(() => null);
-  if (!reply) throw new Error("The studio does not answer; is it running?");
-  if (!reply.ok) throw new Error(answer?.error ?? `the studio answered ${reply.status}`);
+  if (!reply) throw new Unanswered("The studio does not answer; is it running?");
+  if (answer?.error && !reply.ok) throw new Error(answer.error);
+  if (!answer || reply.status >= 500) throw new Unanswered(`The studio answered ${reply.status}.`);
+  if (!reply.ok) throw new Error(`The studio answered ${reply.status}.`);
   return answer;
+}
+
+// A question is asked again once it has changed or was left unanswered; the newest answer counts.
+export class Question {
+  constructor(tell) {
+    Object.assign(this, { tell, pending: null, answered: null });
+  }
+
+  // `key`: what the answer depends on. Tells {problem} where the server refuses.
+  async ask(path, key = path) {
+    if (key === this.pending || (key === this.answered && !this.pending)) return;
+    this.pending = key;
+    const answer = await answerOf(path).catch((error) => error);
+    if (key !== this.pending) return;
+    this.pending = null;
+    this.answered = answer instanceof Unanswered ? null : key;
+    this.tell(answer instanceof Error ? { problem: answer.message } : answer, path);
+  }
+
+  drop() {
+    this.pending = this.answered = null;
+  }
 }
 
 // Something a person asked for: what goes wrong is told, what goes well is seen at once.
@@ -68,6 +96,7 @@ async function refresh() {
 export class Form {
   constructor(kind) {
     Object.assign(this, { kind, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
+    on("jobs", () => this.unanswered && this.preview());
   }
 
   configure(config, refill) {
@@ -82,7 +111,7 @@ export class Form {
   mount(element) {
     this.element = element;
     element.innerHTML = `<code></code><button title="Copy the command" aria-label="Copy the command">${COPY}</button>`;
-    element.querySelector("button").addEventListener("click", () => copy(element.querySelector("code").textContent));
+    element.querySelector("button").addEventListener("click", () => copy(element.querySelector("code")));
     this.preview();
   }
 
@@ -113,13 +142,15 @@ export class Form {
   async preview() {
     if (!this.element || !this.fields.length) return;
     const mine = (this.asked = Symbol());
-    const answer = await ask("/preview", this.body()).catch((error) => ({ error: error.message }));
+    const answer = await ask("/preview", this.body()).catch((error) => error);
     if (mine !== this.asked) return;
+    this.unanswered = answer instanceof Unanswered;
+    if (answer instanceof Error) answer.error = answer.message;
     this.element.dataset.state = answer.error ? "bad" : "good";
     const words = (answer.error ?? answer.command).split(" ").map((word) => `<span>${escapeHtml(word)}</span>`);
     draw(this.element.querySelector("code"), words.join(" "));
     const launch = document.getElementById(`${this.kind}-launch`);
-    if (launch) launch.disabled = Boolean(answer.error);
+    if (launch && !this.unanswered) launch.disabled = Boolean(answer.error);
   }
 
   async launch() {
@@ -139,18 +170,34 @@ export class Form {
   }
 }
 
-async function copy(text) {
-  await navigator.clipboard?.writeText(text).catch(() => {});
-  toast("Copied.", "note");
+// Browsers lend the clipboard to https and this machine alone: elsewhere a person copies.
+async function copy(code) {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    toast("Copied.", "note");
+  } catch {
+    getSelection().selectAllChildren(code);
+    toast("The browser keeps its clipboard from this page. The command is selected: copy it.", "note");
+  }
 }
 
 // -- pieces of page -------------------------------------------------------------------------------
 
-// Only what has changed is drawn: a selection or a hovered button survives the next look.
+// Only what has changed is drawn: selection, focus and a click under way survive the next look.
 export function draw(element, html) {
   if (element.drawn === html) return;
   element.drawn = html;
-  element.innerHTML = html;
+  patch(element, html);
+}
+
+// Draws once more whenever the element has another width, as it has when its tab is opened.
+export function onWidth(element, redraw) {
+  let width = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width === width) return;
+    width = contentRect.width;
+    if (width) redraw();
+  }).observe(element);
 }
 
 const STATES = { outside: "command line", shipped: "comes with the studio" };
@@ -231,18 +278,19 @@ export class Details {
     const failed = Boolean(job.problem) && this.shown?.problem !== job.problem;
     this.shown = job;
     this.problem.hidden = !job.problem;
-    this.problem.textContent = job.problem;
-    this.command.querySelector("pre").textContent = job.command || (job.state === "shipped" ? "" : "This run was started on the command line.");
+    draw(this.problem, escapeHtml(job.problem));
+    draw(this.command.querySelector("pre"), escapeHtml(job.command || (job.state === "shipped" ? "" : "This run was started on the command line.")));
     if (failed) this.output.open = true;
     this.read();
   }
 
   async read() {
     if (!this.output.open || !this.shown) return;
-    const { lines } = await ask(`/log?name=${encodeURIComponent(this.shown.name)}`).catch(() => ({ lines: [] }));
+    const found = await ask(`/log?name=${encodeURIComponent(this.shown.name)}`).catch(() => null);
+    if (!found) return;
     const pre = this.output.querySelector("pre");
     const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8 || !pre.textContent;
-    const text = lines.join("\n") || "Nothing was printed.";
+    const text = found.lines.join("\n") || "Nothing was printed.";
     if (pre.textContent === text) return;
     pre.textContent = text;
     if (atEnd) pre.scrollTop = pre.scrollHeight;
@@ -260,6 +308,8 @@ export function onAction(element, handlers = {}) {
   });
 }
 
+// On a narrow page Gradio keeps some tabs in its menu "More tabs", where they have no role.
 export function openTab(name) {
-  [...document.querySelectorAll("#studio-tabs [role=tab]")].find((tab) => tab.textContent.trim() === name)?.click();
+  const tabs = document.querySelectorAll("#studio-tabs :is([role=tab], .overflow-dropdown button)");
+  [...tabs].find((tab) => tab.textContent.trim() === name)?.click();
 }

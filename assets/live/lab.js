@@ -1,10 +1,10 @@
 // Entry of the OOD lab: the form's command, the evaluation runs, and which of them are compared.
 
-import { escapeHtml, mountPanel, number, on, recall, remember } from "./bus.js";
+import { escapeHtml, live, mountPanel, number, on, recall, remember } from "./bus.js";
 import {
   answerOf, ask, bar, button, Details, draw, duration, Form, follow, headHtml, jobs, onAction, pill, says, tile, took,
 } from "./jobs.js";
-import { toast } from "./chrome.js";
+import { fetched, toast } from "./chrome.js";
 import * as study from "./study.js";
 import * as tables from "./tables.js";
 
@@ -14,6 +14,7 @@ const remembered = JSON.parse(recall("studio-lab") ?? "{}");
 let selected = remembered.selected ?? null;
 let compared = remembered.compared ? new Set(remembered.compared) : null; // null: chosen by itself
 let offered = null;
+const busy = new Set(); // what is being kept just now
 const places = {};
 
 window.lab = {
@@ -79,7 +80,7 @@ function mountRuns(element) {
   element.innerHTML = `<div></div><div></div><div class="st-scroll"></div>`;
   [places.head, places.more, places.table] = element.children;
   places.details = new Details(places.more);
-  onAction(element, { calibrate, csv: () => save("episodes.csv"), report: () => save("report.html") });
+  onAction(element, Object.fromEntries(Object.keys(KEPT).map((action) => [action, () => keeping(action)])));
   places.table.addEventListener("click", ({ target }) => {
     const row = target.closest("tr[data-name]");
     if (!row) return;
@@ -135,11 +136,8 @@ function runHtml(run) {
     </dl>`;
 }
 
-const studyButtons = () => [
-  button("csv", "", "CSV"),
-  button("report", "", "Report"),
-  button("calibrate", "", "Save as calibration"),
-];
+const studyButtons = () =>
+  Object.entries(KEPT).map(([action, [text, underWay]]) => button(action, "", busy.has(action) ? underWay : text));
 
 function rowHtml(run) {
   const { summary: s, values, name } = run;
@@ -154,17 +152,30 @@ function rowHtml(run) {
 
 // -- what can be kept -----------------------------------------------------------------------------
 
-function save(what) {
-  const link = document.createElement("a");
-  link.href = study.address(what);
-  link.download = what;
-  link.click();
+const KEPT = {
+  csv: ["CSV", "CSV …", () => save("episodes.csv")],
+  report: ["Report", "Report …", () => save("report.html")],
+  calibrate: ["Save as calibration", "Saving …", calibrate],
+};
+
+async function keeping(action) {
+  if (busy.has(action)) return;
+  busy.add(action);
+  drawRuns();
+  try {
+    await KEPT[action][2]();
+  } finally {
+    busy.delete(action);
+    drawRuns();
+  }
 }
+
+const save = (what) => fetched(study.address(what), what);
 
 async function calibrate() {
   const nominal = chosen().filter((job) => kind(job) === "nominal").map((job) => job.name);
   const found = await answerOf("lab/calibrate", { runs: nominal }).catch((error) => toast(error.message));
-  if (found) {
-    toast(`Calibrated over ${found.episodes} episodes: μ ${number(found.mu)}, σ ${number(found.sigma)}. Live uses it.`, "note");
-  }
+  if (!found) return;
+  const used = found.used ? "Live uses it from its next episode on" : `Live still plans with ${live.checkpoint?.name ?? "another"}`;
+  toast(`${found.checkpoint} is calibrated over ${found.episodes} episodes: μ ${number(found.mu)}, σ ${number(found.sigma)}. ${used}.`, "note");
 }

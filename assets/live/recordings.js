@@ -5,7 +5,7 @@ import { fetched, toast } from "./chrome.js";
 import { button, draw, follow, onAction, openTab } from "./jobs.js";
 import * as viewer from "./viewer.js";
 import * as record from "./record.js";
-import { developed, discard, driverBar, look, outcomePill, restore, row, shelf, tell, title, titleHtml, url, working } from "./shelf.js";
+import { developed, discard, driverBar, outcomePill, poll, restore, row, shelf, tell, title, titleHtml, undoable, url, working } from "./shelf.js";
 import { trainOn } from "./train.js";
 
 const PANELS = { library: mountLibrary, viewer: viewer.mount, record: record.mount };
@@ -15,6 +15,7 @@ const NARROW = "(max-width: 860px)"; // where the viewer is below the list
 const remembered = JSON.parse(recall("studio-recordings") ?? "{}");
 const view = { filter: "all", words: "", selected: null, ...remembered };
 const ticked = new Set();
+let emptying = false; // whether the trash is to be emptied is asked
 const places = {};
 
 export const mount = (name, root) => mountPanel(PANELS, name, root);
@@ -30,18 +31,21 @@ function mountLibrary(element) {
   places.list.addEventListener("click", choose);
   places.list.addEventListener("keydown", (event) => event.key === "Enter" && choose(event));
   onAction(element, {
-    filter: (name) => keep({ filter: name }),
+    filter: (name) => {
+      emptying = false;
+      keep({ filter: name });
+    },
     train, keep: () => tell("/keep", { names: chosen() }),
     libero: () => save("libero"), lerobot: () => save("lerobot"),
-    discard: () => discard(chosen()), restore: () => restore(chosen()), undo: () => restore(shelf.discarded),
-    empty: () => tell("/empty", {}),
+    discard: () => discard(chosen()), restore: () => restore(chosen()), undo: () => restore(undoable()),
+    empty: () => confirmed(true), spare: () => confirmed(false), erase,
     live: () => openTab("Live"),
   });
   follow(element);
   drawAll();
 }
 
-on("jobs", () => places.list?.offsetParent && look());
+on("jobs", () => places.list?.offsetParent && poll());
 on("recordings", drawAll);
 
 function keep(changes) {
@@ -96,6 +100,18 @@ async function save(format) {
   await fetched(url("/export", { names: names.join(), format }), `recordings-${format}.zip`);
 }
 
+// Asked in the page: where it is framed, browsers refuse a dialog of their own.
+function confirmed(asking) {
+  emptying = asking;
+  drawAll();
+  places.many.querySelector("[data-action=spare]")?.focus();
+}
+
+function erase() {
+  emptying = false;
+  return tell("/empty", {});
+}
+
 // -- drawing --------------------------------------------------------------------------------------
 
 function drawAll() {
@@ -114,10 +130,14 @@ function drawAll() {
 function drawMany() {
   const names = chosen();
   const trash = view.filter === "trash";
-  places.many.hidden = !names.length && !shelf.discarded && !(trash && shelf.trash.length);
-  const text = names.length ? `${names.length} chosen` : shelf.discarded ? `${shelf.discarded.length} discarded` : "";
+  const undo = undoable().length;
+  const full = trash && shelf.trash.length;
+  places.many.hidden = !names.length && !undo && !full;
+  const text = names.length ? `${names.length} chosen` : full && emptying ? `Delete ${recordings(full)} for good?` : undo ? `${undo} discarded` : "";
   const buttons = !names.length
-    ? [shelf.discarded && button("undo", "", "Undo"), trash && button("empty", "", "Empty the trash")]
+    ? full && emptying
+      ? [button("spare", "", "Cancel"), button("erase", "", "Delete")] // a double click deletes nothing
+      : [undo && button("undo", "", "Undo"), full && button("empty", "", "Empty the trash")]
     : trash
       ? [button("restore", "", "Take back")]
       : [
@@ -126,6 +146,8 @@ function drawMany() {
         ];
   draw(places.many, `<span>${text}</span><span class="st-actions">${buttons.filter(Boolean).join("")}</span>`);
 }
+
+const recordings = (count) => `${count} recording${count === 1 ? "" : "s"}`;
 
 function emptyText() {
   if (shelf.rows === null) return "Looking for recordings …";

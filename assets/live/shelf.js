@@ -12,7 +12,9 @@ export const shelf = {
   checkpoints: [],
   discarded: null, // ids that were thrown away last
 };
-let asked = 0;
+let asked = 0; // requests for the list so far
+let applied = 0; // number of the one whose answer is shown
+let underWay = 0;
 
 export const url = (path, fields) => address(`recordings${path}?${new URLSearchParams(fields)}`).href;
 export const read = (path, fields) => answerOf(`recordings${path}?${new URLSearchParams(fields)}`);
@@ -29,15 +31,23 @@ export async function tell(path, body) {
   }
 }
 
-// Asks for the list; an answer that a newer request has overtaken is dropped.
+// Asks for the list; true once the shelf is at least as new as this request.
 export async function look() {
   const mine = ++asked;
+  underWay += 1;
   const found = await answerOf("recordings").catch(() => null);
-  if (!found || mine !== asked) return;
-  const { recordings, ...rest } = found;
-  Object.assign(shelf, rest, { rows: recordings });
-  emit("recordings", shelf);
+  underWay -= 1;
+  if (found && mine > applied) {
+    applied = mine;
+    const { recordings, ...rest } = found;
+    Object.assign(shelf, rest, { rows: recordings });
+    emit("recordings", shelf);
+  }
+  return mine <= applied;
 }
+
+// A look now and then; a slow answer is waited for.
+export const poll = () => underWay || look();
 
 export const row = (id) => shelf.rows?.find((one) => one.id === id) ?? null;
 export const working = (id) => Boolean(shelf.work[id] && !shelf.work[id].problem);
@@ -47,10 +57,10 @@ export async function discard(names) {
   emit("recordings", shelf);
 }
 
-export async function restore(names) {
-  shelf.discarded = null;
-  await tell("/restore", { names });
-}
+export const restore = (names) => tell("/restore", { names });
+
+// What was thrown away last, as far as the trash still has it.
+export const undoable = () => (shelf.discarded ?? []).filter((id) => shelf.trash.some((one) => one.id === id));
 
 // The same scene, from its beginning, in Live; what went wrong is thrown away.
 export async function redo(id) {
@@ -67,10 +77,7 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 // Has these recordings replayed where they are not yet; true once all have their pictures.
 export async function developed(names) {
   if (!(await tell("/develop", { names }))) return false;
-  while (names.some(working)) {
-    await pause(700);
-    await look();
-  }
+  while (!(await look()) || names.some(working)) await pause(700);
   const failed = names.find((id) => !row(id)?.demo);
   if (failed) toast(shelf.work[failed]?.problem ?? `${failed}: could not be replayed`);
   return !failed;

@@ -1,8 +1,8 @@
 // One score of the compared runs: its histogram, its ROC, the threshold moved by hand, the episodes.
 
-import { emit, escapeHtml, live, number, recall, remember } from "./bus.js";
+import { emit, escapeHtml, live, number, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
-import { answerOf, draw, openTab, tile } from "./jobs.js";
+import { answerOf, draw, onWidth, openTab, Question, tile } from "./jobs.js";
 import { CONFIG, fitted, onTheme, plotly, themed } from "./plot.js";
 import { address as url, ready, send } from "./socket.js";
 
@@ -10,11 +10,11 @@ const FIGURES = { histogram: "Scores", roc: "ROC", episodes: "Episodes" };
 const WAIT_MS = 120; // between movements of a slider
 const SAVED = { width: 900, height: 520 }; // pixels
 const asked = { score: null, unit: "mean", scaled: false, k: 1, suite: "", task: "", difficulty: "", move: "", ...JSON.parse(recall("studio-study") ?? "{}") };
+const answers = new Question(drawAnswer);
 let options = null; // scores and units that there are
 let runs = [];
-let seen = null; // what the last answer was of
+let progress = ""; // of the runs: other answers when there are more episodes
 let figures = {};
-let newest = 0;
 let timer = null;
 let root = null;
 
@@ -30,32 +30,47 @@ export function mount(element) {
   root.addEventListener("input", ({ target }) => target.dataset.field && change(target));
   root.addEventListener("click", ({ target }) => target.dataset.save && savePlot(target));
   onTheme(paint);
+  onWidth(root, paint);
+  drawControls();
   ask();
 }
 
+on("hello", () => root && drawControls()); // Live's configuration names the suites
+
+// The scores and units that can be asked for; null while the server does not answer.
+export async function learn() {
+  options ??= await answerOf("lab/options").catch(() => null);
+  return options;
+}
+
 export async function configure() {
-  options = await answerOf("lab/options");
+  if (!(await learn())) return;
   asked.score ??= options.paper;
   if (root) drawControls();
   ask();
 }
 
-// Compare these runs; `progress` tells when one of them has more episodes.
-export function show(names, progress) {
-  runs = names;
-  const now = JSON.stringify([names, progress]);
-  if (now === seen || !document.getElementById("lab-page").offsetParent) return;
-  seen = now;
-  ask();
+// Compare these runs, of which so many episodes are `done`.
+export function show(names, done) {
+  [runs, progress] = [names, done];
+  if (!document.getElementById("lab-page").offsetParent) return;
+  if (options) ask();
+  else configure();
 }
 
-// Without a score, until it is known which there are, the paper's is meant.
+// Without a score the paper's is meant.
 const query = () => {
   const { score, ...rest } = asked;
-  return new URLSearchParams({ ...(score && { score }), ...rest, runs: runs.join(",") });
+  return new URLSearchParams({ ...(score && score !== options?.paper && { score }), ...rest, runs: runs.join(",") });
 };
 export const address = (what) => url(`lab/${what}?${query()}`).href;
-export const question = () => query();
+
+// What the tables are of: they hold for every threshold.
+export function question() {
+  const all = query();
+  all.delete("k");
+  return all;
+}
 
 // -- what is asked --------------------------------------------------------------------------------
 
@@ -64,45 +79,49 @@ const choice = (field, label, entries) => `<label>${label}<select data-field="${
   .join("")}</select></label>`;
 
 function drawControls() {
-  const suites = Object.keys(live.config?.suites ?? {});
+  if (!options) return;
+  const suites = live.config?.suites ?? {};
   const any = ["", "any"];
-  root.querySelector(".st-asked").innerHTML = `
+  draw(root.querySelector(".st-asked"), `
     ${choice("score", "Score", options.scores.map(({ name, label }) => [name, name === options.paper ? `${label} (the paper's)` : label]))}
     ${choice("unit", "Of", options.units.map((name) => [name, name === "plan" ? "each plan" : `${name} of a rollout`]))}
-    ${choice("suite", "Suite", [any, ...suites.map((name) => [name, name])])}
-    ${choice("task", "Task", [any, ...Array.from({ length: 10 }, (_, i) => [i, i])])}
+    ${choice("suite", "Suite", [any, ...Object.keys(suites).map((name) => [name, name])])}
+    ${choice("task", "Task", [any, ...Array.from({ length: tasks(suites) }, (_, i) => [i, i])])}
     ${choice("difficulty", "Difficulty", [any, ...[1, 2, 3, 4, 5].map((d) => [d, d])])}
     ${choice("move", "Camera move", [any, ...["orbit", "distance", "turn"].map((m) => [m, m])])}
     <label class="st-check"><input type="checkbox" data-field="scaled" ${asked.scaled ? "checked" : ""}>in σ of its task</label>
     <label class="st-slide">k = <output>${asked.k}</output><input type="range" data-field="k" min="-2" max="5" step="0.1" value="${asked.k}"
-      aria-label="Threshold in σ above μ"></label>`;
+      aria-label="Threshold in σ above μ"></label>`);
 }
+
+// How many tasks the chosen suite has, or the largest.
+const tasks = (suites) => Math.max(0, ...Object.entries(suites).filter(([name]) => [name, ""].includes(asked.suite)).map(([, all]) => all.length));
 
 function change({ dataset, type, checked, value }) {
   asked[dataset.field] = type === "checkbox" ? checked : type === "range" ? Number(value) : value;
-  root.querySelector(".st-slide output").textContent = asked.k;
+  if (dataset.field === "suite") asked.task = ""; // another suite's tasks are others
+  drawControls();
   remember("studio-study", JSON.stringify(asked));
   clearTimeout(timer);
   timer = setTimeout(ask, WAIT_MS);
   if (dataset.field !== "k") emit("lab-filter");
 }
 
-// Only the newest question's answer counts.
-async function ask() {
-  if (!root || !options || !runs.length) return drawAnswer({ figures: {}, problem: "" });
-  const mine = ++newest;
-  const answer = await answerOf(`lab/study?${query()}`).catch((error) => ({ figures: {}, problem: error.message }));
-  if (mine === newest) drawAnswer(answer);
+function ask() {
+  if (!root) return;
+  if (options && runs.length) return answers.ask(`lab/study?${query()}`, `${query()} ${progress}`);
+  answers.drop();
+  drawAnswer({});
 }
 
 // -- the answer -----------------------------------------------------------------------------------
 
 function drawAnswer(answer) {
-  if (!root) return;
-  figures = answer.figures;
+  figures = answer.figures ?? {};
   const problem = root.querySelector(":scope > .st-empty");
+  const counted = answer.nominal === undefined ? "" : `. There are ${answer.nominal} nominal and ${answer.perturbed} perturbed episodes.`;
   problem.hidden = !answer.problem;
-  problem.textContent = answer.problem ? `${answer.problem}. There are ${answer.nominal ?? 0} nominal and ${answer.perturbed ?? 0} perturbed episodes.` : "";
+  problem.textContent = answer.problem ? answer.problem + counted : "";
   root.querySelector(".st-asked").hidden = !runs.length;
   root.querySelector(".st-grid").hidden = !figures.histogram;
   if (answer.confusion) draw(root.querySelector(".st-confusion > div"), confusionHtml(answer));
@@ -131,8 +150,9 @@ function confusionHtml({ confusion: c, threshold, mu, sigma, chosen_k: chosen, h
 }
 
 async function paint() {
-  if (!root || !live.config || !figures.histogram) return;
+  if (!root || !live.config) return;
   const Plotly = await plotly();
+  if (!figures.histogram || !root.offsetParent) return; // hidden, it has no width yet
   for (const name of Object.keys(FIGURES)) {
     const place = document.getElementById(`lab-plot-${name}`);
     const { data, layout } = figures[name];

@@ -1,8 +1,9 @@
 // Entry of the lab's sweeps: the form's command, and the map of one state.
 
 import { escapeHtml, live, mountPanel, on } from "./bus.js";
-import { answerOf, ask, bar, Details, draw, Form, follow, headHtml, jobs, onAction, says } from "./jobs.js";
+import { ask, bar, Details, draw, Form, follow, headHtml, jobs, onAction, onWidth, Question, says } from "./jobs.js";
 import { CONFIG, onTheme, plotly, themed } from "./plot.js";
+import { learn } from "./study.js";
 
 const form = new Form("sweep");
 const PANELS = { command: (element) => form.mount(element), map: mountMap };
@@ -11,8 +12,12 @@ let selected = null;
 let offered = null;
 let score = "final_energy";
 let scores = [];
-let seen = null;
-let answer = null;
+let answer = null; // with the path that it answers
+const answers = new Question((found, path) => {
+  answer = { ...found, path };
+  drawMap();
+  paint();
+});
 
 window.sweep = {
   set: (name, value) => form.set(name, value),
@@ -25,14 +30,14 @@ window.sweep = {
 
 export const mount = (name, root) => mountPanel(PANELS, name, root);
 
-export async function configure(config, refill) {
+export function configure(config, refill) {
   form.configure(config, refill);
-  scores = (await answerOf("lab/options")).scores;
   drawMap();
 }
 
-on("jobs", () => {
+on("jobs", async () => {
   if (!places.head) return;
+  if (!scores.length) scores = (await learn())?.scores ?? [];
   drawMap();
   if (places.head.offsetParent) offer();
 });
@@ -59,37 +64,32 @@ function mountMap(element) {
   onAction(element, { choose });
   places.head.addEventListener("change", ({ target }) => {
     score = target.value;
-    seen = null;
     drawMap();
   });
   follow(element);
   onTheme(paint);
+  onWidth(places.plot, paint);
   drawMap();
 }
 
 function drawMap() {
   if (!places.head) return;
   const job = current();
-  places.more.hidden = places.plot.hidden = !job;
+  places.more.hidden = !job;
+  places.plot.hidden = !known(job)?.figure; // the last map may be another sweep's
   draw(places.head, job ? jobHtml(job) : emptyHtml());
   if (!job) return;
   places.details.show(job);
-  const now = JSON.stringify([job.name, job.summary.done, score]);
-  if (now === seen || !job.summary.done || !places.head.offsetParent) return;
-  seen = now;
-  look(job.name);
+  if (job.summary.done && places.head.offsetParent) answers.ask(pathOf(job), `${pathOf(job)} ${job.summary.done}`);
 }
 
-async function look(name) {
-  const found = await answerOf(`lab/sweep?${new URLSearchParams({ run: name, score })}`).catch(() => null);
-  if (!found || name !== current()?.name) return;
-  answer = found;
-  paint();
-}
+const pathOf = ({ name }) => `lab/sweep?${new URLSearchParams({ run: name, score })}`;
+const known = (job) => (job && answer?.path === pathOf(job) ? answer : null);
 
 async function paint() {
-  if (!answer || !live.config) return;
+  if (!live.config) return;
   const Plotly = await plotly();
+  if (!answer?.figure || !places.plot.offsetParent) return;
   await Plotly.react(places.plot, answer.figure.data, themed(answer.figure.layout), CONFIG);
   places.plot.dataset.points = answer.done;
 }
@@ -105,5 +105,6 @@ function jobHtml(job) {
   return `${chips.length > 1 ? `<div class="st-chips" role="group" aria-label="Sweeps">${chips.join("")}</div>` : ""}
     ${headHtml(job, [v.suite && `${v.suite} ${v.task ?? 0}, initial state ${v.init ?? 40}`])}
     ${job.state === "finished" ? "" : bar(job) + says(job)}
-    <div class="st-asked"><label>Score<select>${options.join("")}</select></label></div>`;
+    <div class="st-asked"><label>Score<select>${options.join("")}</select></label></div>
+    ${known(job)?.problem ? `<div class="st-empty">${escapeHtml(known(job).problem)}</div>` : ""}`;
 }

@@ -1,7 +1,7 @@
 // Tables of the compared runs: operating points, groups, scores, success, failure prediction.
 
 import { escapeHtml, on, recall, remember } from "./bus.js";
-import { answerOf, draw } from "./jobs.js";
+import { draw, Question } from "./jobs.js";
 import { question } from "./study.js";
 
 const TABLES = {
@@ -12,10 +12,13 @@ const TABLES = {
   failure: ["Failure prediction", failureHtml],
 };
 let root = null;
+const answers = new Question((answer) => {
+  found = answer;
+  paint();
+});
 let runs = [];
-let seen = null;
+let progress = "";
 let found = null; // the server's answer
-let newest = 0;
 let table = recall("studio-lab-table") ?? "operating";
 
 export function mount(element) {
@@ -34,20 +37,14 @@ export function mount(element) {
   paint();
 }
 
-export function show(names, progress) {
-  runs = names;
-  const now = JSON.stringify([names, progress]);
-  if (!root || now === seen || !document.getElementById("lab-page").offsetParent) return;
-  seen = now;
-  ask();
+export function show(names, done) {
+  [runs, progress] = [names, done];
+  if (root && document.getElementById("lab-page").offsetParent) ask();
 }
 
-async function ask() {
-  if (!runs.length) return paint();
-  const mine = ++newest;
-  const answer = await answerOf(`lab/tables?${question()}`).catch((error) => ({ problem: error.message }));
-  if (mine !== newest) return;
-  found = answer;
+function ask() {
+  if (runs.length) return answers.ask(`lab/tables?${question()}`, `${question()} ${progress}`);
+  answers.drop();
   paint();
 }
 

@@ -55,7 +55,7 @@ async function choices() {
 }
 
 const folderChoices = () =>
-  data.data.map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
+  (data?.data ?? []).map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
 
 // The Recordings tab hands demonstrations over; the form is made when its tab is looked at first.
 export async function trainOn(path) {

@@ -10,7 +10,7 @@ const CAMERAS = { agentview: "agentview", wrist: "wrist" };
 let root = null;
 let recording = null; // its row
 let step = 0;
-let playing = null; // timer
+let playing = null; // {step, at}: where and when the clock began
 let about = null; // {id, plans, comparisons, marks, instructions}
 let found = null; // {key, scores, threshold, checkpoint}
 let checkpoint = ""; // "": the one that Live uses
@@ -26,7 +26,7 @@ export function mount(element) {
       <output></output></div>
     <div class="st-cut st-actions"></div><p class="st-verified" role="status"></p>
     <div class="st-scored"></div><div id="recordings-plot" role="img" aria-label="Energy over steps"></div>`;
-  $("#recordings-step").addEventListener("input", ({ target }) => seek(Number(target.value)));
+  $("#recordings-step").addEventListener("input", ({ target }) => jump(Number(target.value)));
   onAction(root, {
     play: toggle, keep: (name) => tell("/keep", { names: [name] }), discard: (name) => discard([name]), redo,
     actions: (name) => replay(name, "actions"), states: (name) => replay(name, "states"), score,
@@ -77,15 +77,36 @@ function seek(to) {
   paintStep();
 }
 
+// A person's choice; what plays goes on from there.
+function jump(to) {
+  seek(to);
+  if (playing) start();
+}
+
 function toggle() {
   if (playing) return stop();
   if (step >= end() - 1) seek(recording.first);
-  playing = setInterval(() => (step >= end() - 1 ? stop() : seek(step + 1)), 1000 / HZ);
+  start();
   $("[data-action=play]").textContent = "❚❚";
 }
 
+// A step stays until its pictures are seen; those that a slow network leaves no time for are skipped.
+async function start() {
+  const clock = (playing = { step, at: performance.now() });
+  while (step < end() - 1) {
+    await Promise.all([untilDue(clock, step + 1), ...images().map((image) => image.decode().catch(() => {}))]);
+    if (playing !== clock) return;
+    const due = clock.step + Math.floor(((performance.now() - clock.at) * HZ) / 1000);
+    seek(Math.min(end() - 1, Math.max(step + 1, due)));
+  }
+  stop();
+}
+
+const untilDue = (clock, next) =>
+  new Promise((resolve) => setTimeout(resolve, clock.at + (1000 * (next - clock.step)) / HZ - performance.now()));
+const images = () => [...root.querySelectorAll("img[data-camera]")];
+
 function stop() {
-  clearInterval(playing);
   playing = null;
   if (root) $("[data-action=play]").textContent = "▶";
 }
@@ -181,8 +202,8 @@ function paintStep() {
   step = Math.min(step, recording.steps - 1);
   const slider = $("#recordings-step");
   slider.value = step;
-  $("output").textContent = `${step + 1} / ${recording.steps}`;
-  for (const image of root.querySelectorAll("img[data-camera]")) {
+  $("output").textContent = `${step} / ${recording.steps - 1}`;
+  for (const image of images()) {
     const { camera } = image.dataset;
     const source = recording.demo
       ? url("/picture.jpg", { name: recording.id, camera, step, at: recording.demo })
@@ -205,7 +226,7 @@ async function plot() {
   const Plotly = await plotly();
   const first = !place.layout;
   await Plotly.react(place, lines, themed(layout(known)), CONFIG);
-  if (first) place.on("plotly_click", ({ points }) => seek(points[0].x));
+  if (first) place.on("plotly_click", ({ points }) => jump(points[0].x));
 }
 
 function traces(known) {

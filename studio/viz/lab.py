@@ -12,6 +12,11 @@ from studio.viz import style
 Figure = dict[str, Any]
 NOMINAL, PERTURBED = style.IN_DISTRIBUTION, style.OUT_OF_DISTRIBUTION
 BINS = 40
+SYMBOLS = {
+    "text": "● success &nbsp; ✕ no success",
+    "x": 1, "xref": "paper", "xanchor": "right",
+    "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False,
+}  # fmt: skip
 
 
 def histogram_figure(
@@ -140,7 +145,7 @@ def roc_figure(
 def episodes_figure(
     groups: Mapping[str, Sequence[Mapping[str, Any]]], label: str, threshold: float | None = None
 ) -> Figure:
-    """Every episode as a dot: a column per group, its score upwards, its outcome as the symbol.
+    """Every episode as a mark: a column per group, its score upwards, its outcome as the symbol.
 
     An episode is {"score", "text", "success", "perturbed", "id"}; `id` comes back on a click.
     """
@@ -175,6 +180,7 @@ def episodes_figure(
             ),
             yaxis=style.axis(label),
             shapes=[] if threshold is None else [line],
+            annotations=[SYMBOLS],
             height=400,
         ),
     }
@@ -258,8 +264,11 @@ def words_figure(points: Sequence[Mapping[str, Any]], score: str, label: str) ->
                 "x": style.numbers(np.array([p[score] for p in rows], float)),
                 "y": [p["instruction"] for p in rows],
                 "marker": {"color": [colours[p["kind"]] for p in rows]},
-                "customdata": [p["kind"] for p in rows],
-                "hovertemplate": "%{y}<br>%{customdata}: %{x:.4g}<extra></extra>",
+                "text": [p["kind"] for p in rows],
+                "textposition": "auto",
+                "insidetextanchor": "start",
+                "cliponaxis": False,
+                "hovertemplate": "%{y}<br>%{text}: %{x:.4g}<extra></extra>",
             }
         ],
         "layout": style.layout(

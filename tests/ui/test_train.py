@@ -69,6 +69,25 @@ def pill(page: Page, state: str, tab: str = "train") -> None:
     expect(page.locator(f"#{tab}-run .st-pill")).to_have_text(state, timeout=SLOW)
 
 
+def bend(page: Page, part: str, answer: str) -> None:
+    """Have requests whose address holds `part` end in the JavaScript promise `answer`.
+
+    In the page, because the browser itself counts a failed request as an error of the page.
+    """
+    page.evaluate(f"""() => {{
+        window.straight ??= window.fetch;
+        window.fetch = (url, ...more) => String(url).includes("{part}")
+            ? {answer} : window.straight(url, ...more);
+    }}""")
+
+
+def straighten(page: Page) -> None:
+    page.evaluate("() => { window.fetch = window.straight }")
+
+
+UNREACHED = "Promise.reject(new TypeError('unreachable'))"
+
+
 def press(page: Page, action: str, tab: str = "train") -> None:
     page.locator(f"#{tab}-run [data-action={action}]").click()
 
@@ -87,6 +106,22 @@ def test_the_command_follows_the_form_and_says_what_is_wrong(tab: Page, folder: 
     choose(tab, "train-data", str(folder / "data" / "milk"))
     expect(tab.locator("#train-command code")).to_contain_text("data/milk")
     expect(tab.locator("#train-launch")).to_be_enabled()
+
+
+def test_a_lost_connection_is_no_fault_of_the_form(tab: Page):
+    open_tab(tab, "Train")
+    expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
+    bend(tab, "jobs/preview", UNREACHED)
+    fill(tab, "train-minutes", "7")
+    expect(tab.locator("#train-command code")).to_contain_text("does not answer")
+    expect(tab.locator("#train-launch")).to_be_enabled()
+    straighten(tab)
+    expect(tab.locator("#train-command code")).to_contain_text("--minutes 7")
+
+    tab.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    tab.get_by_role("button", name="Copy the command").click()
+    expect(tab.locator("#live-toasts")).to_contain_text("The command is selected")
+    assert tab.evaluate("getSelection().toString()").split() == command(tab).split()
 
 
 def test_a_failed_run_says_why(tab: Page, folder: Path):
@@ -120,7 +155,15 @@ def test_a_training_from_launch_to_live(tab: Page, folder: Path, studio: str):
     tab.wait_for_function(f"{POINTS} > {points}", timeout=SLOW)
     assert tab.evaluate(f"{LOSS}.layout.xaxis.range") == [0, 3]
 
-    press(tab, "stop")
+    tab.locator("#train-run [data-action=stop]").focus()
+    step = tab.locator("#train-run .st-tiles dd").first.inner_text()
+    expect(tab.locator("#train-run .st-tiles dd").first).not_to_have_text(step, timeout=SLOW)
+    assert tab.evaluate("document.activeElement.dataset.action") == "stop"
+    tab.locator("#train-run [data-action=stop]").hover()
+    tab.mouse.down()
+    step = tab.locator("#train-run .st-tiles dd").first.inner_text()
+    expect(tab.locator("#train-run .st-tiles dd").first).not_to_have_text(step, timeout=SLOW)
+    tab.mouse.up()
     pill(tab, "stopped")
     points = tab.evaluate(POINTS)
     press(tab, "resume")
@@ -156,6 +199,18 @@ def test_runs_are_compared_in_one_plot(tab: Page, folder: Path):
     tab.wait_for_function(f"{LOSS}.data[0].x[2] === 1")
 
 
+def test_curves_that_come_late_fit_their_place(tab: Page):
+    held = "new Promise(go => (window.held ??= []).push(go)).then(() => straight(url, ...more))"
+    bend(tab, "jobs/metrics", held)
+    open_tab(tab, "Train")
+    tab.wait_for_function("window.held?.length")
+    open_tab(tab, "Live")
+    tab.evaluate("() => { held.forEach(go => go()) }")
+    tab.wait_for_timeout(2000)
+    open_tab(tab, "Train")
+    tab.wait_for_function(f"{LOSS}?._fullLayout?.width === {LOSS}?.clientWidth && {POINTS} > 0")
+
+
 def test_demonstrations_are_listed_and_shown(tab: Page, folder: Path):
     open_tab(tab, "Collect")
     tab.locator("#collect-run .st-chip", has_text=re.compile("/milk$")).click()
@@ -164,6 +219,12 @@ def test_demonstrations_are_listed_and_shown(tab: Page, folder: Path):
     tab.wait_for_function("document.querySelector('.st-strip img').naturalWidth > 0")
     tab.locator("#collect-contents [aria-label='Next demonstration']").click()
     expect(tab.locator("#collect-contents figcaption")).to_contain_text("2 of 3")
+    bend(tab, "contents?", "new Promise(() => {})")
+    tab.locator("#collect-run .st-chip", has_text=re.compile("/soup$")).click()
+    expect(tab.locator("#collect-contents")).to_contain_text("Reading …")
+    expect(tab.locator("#collect-contents tbody tr")).to_have_count(0)
+    tab.reload()
+    open_tab(tab, "Collect")
     tab.locator("#collect-run .st-chip", has_text=re.compile("/bad$")).click()
     expect(tab.locator("#collect-contents tbody em")).to_be_visible()
 

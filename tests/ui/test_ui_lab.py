@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from studio import results
+from studio.sweep import camera_points
 from tests.ui.conftest import SHIPPED, app, wait_until_ready, watched_tab
-from tests.ui.test_train import fill, open_tab
-from tests.unit.test_lab import write_runs
+from tests.ui.test_train import UNREACHED, bend, fill, open_tab, straighten
+from tests.unit.test_lab import sweep_of, write_runs
 
 SLOW = 300_000  # ms: an evaluation loads a model and a simulator before its first episode
 PLOT = "document.getElementById('lab-plot-{}')"
@@ -20,9 +22,15 @@ PLOT = "document.getElementById('lab-plot-{}')"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A workspace with a nominal and a perturbed run of known energies."""
+    """A workspace with a nominal and a perturbed run of known energies, and two sweeps."""
     folder = tmp_path_factory.mktemp("lab")
     write_runs(folder / "runs")
+    for name, shift in (("low", 0), ("high", 100)):
+        sweep = sweep_of(camera_points("x", (-10, 10), (80, 120), 3), "camera")
+        for point in sweep["points"]:
+            point["final_energy"] += shift
+        (folder / "runs" / name).mkdir()
+        (folder / "runs" / name / "sweep.json").write_text(json.dumps(sweep))
     return folder
 
 
@@ -71,6 +79,9 @@ def test_filters_and_scores_change_what_is_compared(tab: Page):
     expect(tab.locator("#lab-study [data-episodes='110']")).to_have_count(0)
     assert int(tab.locator("#lab-study .st-study").get_attribute("data-episodes")) > 50
     tab.locator("#lab-study [data-field=difficulty]").select_option("")
+    tab.locator("#lab-study [data-field=suite]").select_option("libero_90")
+    expect(tab.locator("#lab-study [data-field=task] option")).to_have_count(91)
+    tab.locator("#lab-study [data-field=suite]").select_option("")
     tab.locator("#lab-study [data-field=score]").select_option("energy_gap")
     tab.wait_for_function(
         f"{PLOT.format('histogram')}.layout.xaxis.title.text.startsWith('energy gap')"
@@ -89,8 +100,42 @@ def test_one_run_alone_asks_for_the_other_side(tab: Page):
     open_lab(tab)
     tab.locator("#lab-runs tr[data-name=moved] input").uncheck()
     expect(tab.locator("#lab-study .st-empty")).to_contain_text("50 nominal and 0 perturbed")
+    few = "Promise.resolve(Response.json({ error: 'too few' }, { status: 400 }))"
+    bend(tab, "report.html", few)
+    tab.locator("#lab-runs [data-action=report]").click()
+    expect(tab.locator("#live-toasts")).to_contain_text("too few")
+    tab.locator("#lab-runs tr[data-name=nominal] input").uncheck()
+    expect(tab.locator("#lab-study .st-empty")).to_be_hidden()
+    tab.locator("#lab-runs tr[data-name=nominal] input").check()
     tab.locator("#lab-runs tr[data-name=moved] input").check()
     expect(tab.locator("#lab-study .st-matrix")).to_be_visible()
+
+
+def test_what_was_not_answered_is_asked_again(tab: Page):
+    open_lab(tab)
+    bend(tab, "lab/study", UNREACHED)
+    set_k(tab, 0.5)
+    expect(tab.locator("#lab-study .st-empty")).to_have_text(re.compile(r"does not answer.*\?$"))
+    straighten(tab)
+    expect(tab.locator("#lab-study .st-matrix")).to_be_visible()
+    set_k(tab, 1)
+
+
+def test_a_map_is_of_the_chosen_sweep(tab: Page):
+    open_lab(tab)
+    chosen = tab.locator("#sweep-map .st-head h3")
+    other = "low" if chosen.inner_text() == "high" else "high"
+    expect(tab.locator("#sweep-plot[data-points='9']")).to_be_visible()
+    bend(tab, "lab/sweep", "new Promise(() => {})")
+    tab.locator(f"#sweep-map [data-name={other}]").click()
+    expect(chosen).to_have_text(other)
+    expect(tab.locator("#sweep-plot")).to_be_hidden()
+    straighten(tab)
+    tab.locator("#sweep-map select").select_option("energy_gap")
+    expect(tab.locator("#sweep-plot")).to_be_visible()
+    tab.locator("#sweep-map select").select_option("final_energy")
+    first = 100 if other == "high" else 0
+    tab.wait_for_function(f"document.getElementById('sweep-plot').data[0].z[0][0] === {first}")
 
 
 def test_an_episode_is_played_again_in_live(tab: Page):

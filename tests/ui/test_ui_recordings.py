@@ -85,6 +85,25 @@ def test_a_replay_makes_the_recorded_states_again(tab: Page):
     wrist = tab.locator("#recordings-viewer img[data-camera=wrist]")
     expect(wrist).to_have_js_property("naturalWidth", 128)
     assert "step=10" in wrist.get_attribute("src")
+    last = tab.locator("#recordings-step").get_attribute("max")
+    expect(tab.locator("#recordings-viewer output")).to_have_text(f"10 / {last}")
+
+
+def test_a_slow_network_shows_some_pictures_in_time(tab: Page):
+    slow = {"offline": False, "latency": 200, "downloadThroughput": -1, "uploadThroughput": -1}
+    network = tab.context.new_cdp_session(tab)
+    network.send("Network.enable")
+    network.send("Network.emulateNetworkConditions", slow)
+    tab.evaluate("""() => {
+        window.seen = 0;
+        document.querySelector("#recordings-viewer img").addEventListener("load", () => seen++);
+    }""")
+    tab.locator("#recordings-step").fill("0")
+    viewer(tab, "play").click()
+    expect(viewer(tab, "play")).to_have_text("❚❚")
+    expect(viewer(tab, "play")).to_have_text("▶")
+    network.send("Network.emulateNetworkConditions", slow | {"latency": 0})
+    assert 3 <= tab.evaluate("seen") < STEPS
 
 
 def test_energies_by_any_checkpoint(tab: Page):
@@ -108,8 +127,27 @@ def test_discarding_can_be_undone(tab: Page):
     expect(rows(tab)).to_have_count(1)
 
 
+def test_the_trash_is_emptied_after_a_question(tab: Page, folder: Path):
+    library = tab.locator("#recordings-library")
+    library.locator("[data-name=all]").click()
+    rows(tab).filter(has_text="drawer").click()
+    expect(tab.locator("#recordings-viewer h3")).to_contain_text("drawer")
+    viewer(tab, "discard").click()
+    expect(library.locator("[data-action=undo]")).to_be_visible()
+    library.locator("[data-name=trash]").click()
+    library.locator("[data-action=empty]").click()
+    expect(library.locator(".st-many")).to_contain_text("Delete 1 recording for good?")
+    library.locator("[data-action=erase]").click()
+    expect(rows(tab)).to_have_count(0)
+    expect(library.locator(".st-many")).to_be_hidden()
+    library.locator("[data-name=human]").click()
+    expect(rows(tab)).to_have_count(1)
+    assert not (folder / "recordings" / ".trash").exists()
+
+
 def test_a_recording_trains(tab: Page, folder: Path):
     rows(tab).locator("input").check()
+    tab.set_viewport_size({"width": 390, "height": 844})  # where Train is in the menu of more tabs
     tab.locator("#recordings-library [data-action=train]").click()
     expect(tab.locator("#train-command code")).to_contain_text("data/recordings-1", timeout=SLOW)
     assert len(list((folder / "data" / "recordings-1").glob("*.hdf5"))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -61,12 +62,15 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(folders):
-    workshop, live = Workshop(folders[0].parent), SimpleNamespace(use_checkpoint=lambda path: None)
-    app = FastAPI()
+    with serving(folders[0].parent, SimpleNamespace(use_checkpoint=lambda path: None)) as client:
+        yield client
+
+
+def serving(runs, live):
+    workshop, app = Workshop(runs), FastAPI()
     app.include_router(router(workshop, live))
     app.include_router(lab_routes.router(workshop, live))
-    with TestClient(app) as client:
-        yield client
+    return TestClient(app)
 
 
 BOTH = {"runs": "nominal,moved"}
@@ -170,6 +174,37 @@ def test_calibrating_refuses_what_it_cannot_stand_for(client):
     assert refused("nominal", origin="http://evil.example").status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("sha256", "server", "used"),
+    [("same", None, True), ("other", None, False), ("same", "ws://elsewhere", False)],
+)
+def test_a_calibration_reaches_live_only_where_it_plans_with_these_weights(
+    folders, tmp_path, sha256, server, used
+):
+    best, runs, loaded = tmp_path / "runs/trained/best", tmp_path / "runs", []
+    best.mkdir(parents=True)
+    (best / "model.safetensors").write_bytes(b"weights")
+    own = hashlib.sha256(b"weights").hexdigest()
+    rows = [{**row, "checkpoint": own} for row in Selection(folders[:1]).rows()]
+    with results.Journal(runs / "nominal") as journal:
+        for row in rows:
+            journal.write(row)
+    about = {"sha256": own, "checkpoint": str(best), "perturb": "none"}
+    (runs / "nominal" / results.SETTINGS).write_text(json.dumps(about))
+
+    now = {"sha256": own if sha256 == "same" else sha256, "server": server}
+    with serving(runs, SimpleNamespace(use_checkpoint=loaded.append, checkpoint=now)) as client:
+        found = client.post("/lab/calibrate", json={"runs": ["nominal"]}).json()
+    assert found["checkpoint"] == str(best) and found["used"] is used
+    assert loaded == ([best] if used else [])
+    assert json.loads((best / "calibration.json").read_text())["episodes"] == 50
+
+
+def test_files_of_too_little_are_refused_in_a_sentence(client):
+    reply = client.get("/lab/report.html", params={"runs": "nominal"})
+    assert reply.status_code == 400 and "two nominal episodes" in reply.json()["error"]
+
+
 def test_the_report_needs_nothing_else(folders, tmp_path):
     out = tmp_path / "report.html"
     assert report.main([*map(str, folders), "--out", str(out), "--k", "1.2"]) == 0
@@ -207,3 +242,4 @@ def test_a_sweep_of_words_tells_paraphrases_from_other_tasks():
     assert kinds[0] == "own" and kinds.count("other task") == 9 and "paraphrase" in kinds
     bars = lab.sweep_answer(sweep_of(points, "words"), "energy_gap")["figure"]["data"][0]
     assert bars["y"][-1] == points[0].instruction and len(bars["y"]) == len(points)
+    assert bars["text"] == kinds[::-1]
