@@ -26,6 +26,7 @@ from studio.library import Library
 from studio.replay import DEMO, header
 
 EXTRAS = ("driver", "camera_pose")
+HELD_OUT = range(40, 50)  # initial states that no collection begins from unless told to
 NAME_LENGTH = 80  # characters of a file's name
 
 
@@ -123,6 +124,14 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
                 file = demos.demo_path(fresh, f"{_file_name(first.instruction)}_{number}")
             demos.write_file(file, header(first.scene, first.instruction), _demonstrations(parts))
     return sum(map(len, tasks.values()))
+
+
+def held_out(library: Library, names: Iterable[str]) -> int:
+    """How many of these recordings begin as evaluations do: trained on, they are no test."""
+    return sum(
+        any(s.scene.init in HELD_OUT for s in segments(library.folder(name), *library.span(name)))
+        for name in names
+    )
 
 
 def _file_name(instruction: str) -> str:

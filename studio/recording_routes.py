@@ -27,7 +27,7 @@ from models.policy import Policy
 from studio import lerobot, recording, rescore
 from studio.darkroom import Darkroom
 from studio.demos import IMAGE_KEYS
-from studio.gather import gather
+from studio.gather import gather, held_out
 from studio.library import Library
 from studio.replay import ACTIONS, DEMO
 from studio.studio import Studio
@@ -139,7 +139,9 @@ class Archive:
         """A new data folder of these recordings. Raises ValueError or OSError."""
         paths = (self.workspace.data / f"recordings-{n}" for n in itertools.count(1))
         out = next(path for path in paths if not path.exists())
-        return {"data": shown(out), "demonstrations": gather(self.library, names, out)}
+        made = gather(self.library, names, out)
+        counts = {"demonstrations": made, "held_out": held_out(self.library, names)}
+        return {"data": shown(out), **counts}
 
 
 def router(workshop: Workshop, studio: Studio) -> APIRouter:

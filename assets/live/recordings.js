@@ -90,7 +90,9 @@ async function train() {
   const found = await tell("/gather", { names });
   if (!found) return;
   await trainOn(found.data);
-  toast(`${found.demonstrations} demonstrations are in ${found.data}.`, "note");
+  const warning = found.held_out
+    ? ` ${found.held_out} of the recordings begin from the initial states 40–49, which evaluations are made on: leave them out there.` : "";
+  toast(`${found.demonstrations} demonstrations are in ${found.data}.${warning}`, "note");
 }
 
 async function save(format) {

@@ -7,6 +7,7 @@ import json
 import time
 import tracemalloc
 import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from models.data import HUMAN, POLICY, load_demonstrations
 from models.policy import Policy
 from studio import lerobot, recording, recording_routes
 from studio.events import EpisodeEvent, Outcome, SceneSpec
-from studio.gather import gather, segments
+from studio.gather import gather, held_out, segments
 from studio.library import Library
 from studio.rescore import starts
 from studio.tape import TAPE, Tape
@@ -137,13 +138,21 @@ def test_an_episode_is_parted_where_other_words_were_said(library):
     ]
 
 
+def test_what_begins_as_evaluations_do_is_counted(library):
+    names = [record(library.path, "hhh") for _ in range(3)]
+    for name, init in zip(names, (39, 40, 49), strict=True):
+        change(library.path / name, scene=asdict(replace(SCENE, init=init)))
+    assert held_out(library, names) == 2
+
+
 def test_gathered_recordings_load_as_demonstrations_with_their_drivers(library, tmp_path):
     one = record(library.path, "pppphhhhhhhhhh")
     two = record(library.path, "hhhh", words={2: "put it down"})
     library.trim(one, 2, 14)
     assert gather(library, [one, two], tmp_path / "data") == 3
     data = load_demonstrations(tmp_path / "data", horizon=8)
-    assert set(data.instructions) == {WORDS, "put it down"} and len(data) == 12 + 2 + 2
+    assert set(data.instructions) == {WORDS, "put it down"}
+    assert len(data) == 12 + 0 + 2  # what was under way when other words were said has no end
     assert data.suites == ("libero_object",)
     trimmed = data.demo == data.demo[np.flatnonzero(data.source == POLICY)[0]]
     assert data.source[trimmed].tolist() == [POLICY] * 2 + [HUMAN] * 10
@@ -265,7 +274,11 @@ def test_gathering_over_http_makes_new_folders(client, library, tmp_path):
     name = record(library.path, "hhh")
     for number in (1, 2):
         found = post(client, "/gather", names=[name])
-        assert found == {"data": str(tmp_path / f"data/recordings-{number}"), "demonstrations": 1}
+        assert found == {
+            "data": str(tmp_path / f"data/recordings-{number}"),
+            "demonstrations": 1,
+            "held_out": 0,
+        }
 
 
 @pytest.mark.parametrize("format", ["libero", "lerobot"])
