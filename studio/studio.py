@@ -86,13 +86,13 @@ class Studio:
 
         Raises ValueError when it cannot be used here; the one before stays.
         """
-        if self._served:
+        before = self.sessions.policy
+        policy = Policy.from_pretrained(path, str(before.device), before.precision)
+        if self._served and policy.checkpoint.sha256 != before.checkpoint.sha256:
             raise ValueError(
                 "others plan with this checkpoint, too (--serve), and can't change in mid-episode; "
                 f"start app.py with --checkpoint {path}"
             )
-        before = self.sessions.policy
-        policy = Policy.from_pretrained(path, str(before.device), before.precision)
         if policy.checkpoint.pixels != before.checkpoint.pixels:
             raise ValueError(
                 f"{policy.checkpoint.pixels} pixels, but the scenes here are drawn with "

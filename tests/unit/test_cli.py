@@ -144,7 +144,7 @@ def test_no_policy_server(capsys, port, url, says):
 def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
     debug_checkpoint, tmp_path, port
 ):
-    shutil.copytree(debug_checkpoint, tmp_path / "mine" / "last")
+    shutil.copytree(ROOT / "assets/checkpoints/eb-vla-tiny", tmp_path / "mine" / "last")
     (tmp_path / "mine" / "metrics.jsonl").touch()
     options = ["--checkpoint", str(debug_checkpoint), "--workspace", str(tmp_path)]
     application = app.build(parse_args([*options, "--device", "cpu", "--serve", str(port)]))
