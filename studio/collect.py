@@ -323,6 +323,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         short += count < config.per_task
         print(f"{count:3d} demonstrations  {demo_file(config, task)}")
     print(f"attempts: {dict(verdicts)}" if verdicts else "nothing was missing")
+    if short:
+        print(f"{short} tasks have fewer than asked for; more --attempts try others")
     return 1 if short else 0
 
 
