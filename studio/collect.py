@@ -166,12 +166,12 @@ def _note_recipe(config: CollectConfig) -> None:
 
 def _collect(config: CollectConfig) -> Counter[str]:
     verdicts: Counter[str] = Counter()
-    left = {
-        task: [Episode(config, task, i) for i in range(config.per_task) if i not in known]
-        for task in config.tasks
-        if demos.count_demos(demo_file(config, task)) < config.per_task
-        for known in [_known(config, task)]
-    }
+    left: dict[int, list[Episode]] = {}
+    for task in config.tasks:
+        if demos.count_demos(demo_file(config, task)) < config.per_task:
+            known = _known(config, task)
+            wanted = (Episode(config, task, i) for i in range(config.per_task))
+            left[task] = [episode for episode in wanted if episode.index not in known]
     total, missing = len(left) * config.per_task, sum(map(len, left.values()))
     with tqdm(total=total, initial=total - missing, unit="demo", smoothing=0.05) as progress:
         for task in [t for t, episodes in left.items() if not episodes]:

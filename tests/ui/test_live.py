@@ -337,10 +337,14 @@ def test_the_episode_can_be_kept(page, tmp_path):
     until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")
     for kind in ("zip", "mp4"):
         button = page.locator(f"#live-export-{kind}")
+        button.evaluate(
+            "b => new MutationObserver(() => { b.dataset.rested ??= b.disabled })"
+            ".observe(b, { attributes: true, attributeFilter: ['disabled'] })"
+        )
         with page.expect_download() as download:
             button.click()
-            page.wait_for_function(f"document.querySelector('#live-export-{kind}:disabled')")
         expect(button).to_be_enabled()
+        assert button.get_attribute("data-rested") == "true"  # while the file was in the making
         download.value.save_as(tmp_path / f"episode.{kind}")
         assert download.value.suggested_filename.endswith(f".{kind}")
     with zipfile.ZipFile(tmp_path / "episode.zip") as archive:
