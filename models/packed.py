@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-LEAST = 2**18  # elements of a weight that is worth it; below, the calls take longer than they save
+LEAST = 2**19  # elements of a weight that is worth it; below, the calls take longer than they save
 
 
 class PackedLinear(nn.Module):

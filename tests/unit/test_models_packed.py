@@ -13,7 +13,7 @@ from models.energy_head import EnergyHead
 from models.mcmc import descend, draw_noise
 from models.packed import LEAST, PackedLinear, pack
 
-CONFIG = replace(preset("eb-vla-tiny"), hidden_size=576)
+CONFIG = replace(preset("eb-vla-tiny"), hidden_size=768)
 
 
 def heads(dtype: torch.dtype) -> tuple[EnergyHead, EnergyHead, Context]:
@@ -26,7 +26,7 @@ def heads(dtype: torch.dtype) -> tuple[EnergyHead, EnergyHead, Context]:
     plain.to_precision(dtype).requires_grad_(False)
     packed = copy.deepcopy(plain)
     pack(packed)
-    states = torch.randn(3, CONFIG.layers_extracted, 2, 5, 576).to(dtype)
+    states = torch.randn(3, CONFIG.layers_extracted, 2, 5, 768).to(dtype)
     return plain, packed, Context(tuple(states[0]), tuple(states[1]), states[2, 0, :, :1])
 
 
