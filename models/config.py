@@ -137,6 +137,8 @@ class ModelConfig:
         return tuple(math.floor((i + 1) * last / blocks + 0.5) for i in range(blocks))
 
 
+HUB = "hub"  # where pretrained parts come from, in place of a folder
+
 PRESETS: dict[str, ModelConfig] = {
     "eb-vla-0.5b": ModelConfig(
         preset="eb-vla-0.5b",

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import sweep, write_json
-from models.config import HEADS, PRESETS, preset
+from models.config import HEADS, HUB, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
 from models.policy import choose_device
@@ -79,7 +79,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-HUB = "hub"
 WRITTEN = ("last", "best")
 DEFAULTS = TrainConfig(steps=1)
 NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`

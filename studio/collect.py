@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from studio.dagger import Dagger
 
 RECIPES = "collect.json"  # in OUT: by suite, what its episodes have in common
-INITS = range(50)  # LIBERO's initial states; 40-44 evaluation, 45-49 acceptance
+PARTS = ".parts"  # in OUT: finished episodes of tasks that are not complete yet
+INITS = range(50)  # LIBERO's initial states
+HELD_OUT = range(40, 50)  # of them: 40-44 evaluation, 45-49 acceptance
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class CollectConfig:
     out: Path
     suite: str = "libero_object"
     tasks: tuple[int, ...] = tuple(range(10))
-    inits: tuple[int, ...] = tuple(range(40))
+    inits: tuple[int, ...] = tuple(range(HELD_OUT.start))
     per_task: int = 25
     noise: float = 0.12  # standard deviation of the action noise; half of it on rotations
     noise_fraction: float = 0.67  # of the episodes
@@ -140,7 +142,7 @@ def collect(config: CollectConfig) -> Counter[str]:
     """
     with hold(config.out):
         _note_recipe(config)
-        for place in (config.out, *config.out.glob(".parts/*/")):
+        for place in (config.out, *config.out.glob(f"{PARTS}/*/")):
             for left in place.glob(".*.hdf5.*.tmp"):  # of a killed one
                 left.unlink()
         return _collect(config)
@@ -188,11 +190,11 @@ def _collect(config: CollectConfig) -> Counter[str]:
 
 def demo_file(config: CollectConfig, task: int) -> Path:
     """The file that a task's demonstrations end up in."""
-    return config.out / f"{catalog.tasks(config.suite)[task].name}_demo.hdf5"
+    return demos.demo_path(config.out, catalog.tasks(config.suite)[task].name)
 
 
 def _parts_folder(config: CollectConfig, task: int) -> Path:
-    return config.out / ".parts" / catalog.tasks(config.suite)[task].name
+    return config.out / PARTS / catalog.tasks(config.suite)[task].name
 
 
 def _known(config: CollectConfig, task: int) -> dict[int, tuple[Path, str]]:

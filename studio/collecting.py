@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import datasets
-from studio.collect import CollectConfig
+from studio.collect import PARTS, CollectConfig
 from studio.forms import fill, options
 from studio.jobs import Job
 from studio.sim import catalog
@@ -20,7 +20,6 @@ OPTIONS = frozenset(
     {"tasks", "inits", "noise", "noise_fraction", "workers", "seed"}
     | {"other_scenes", "misses", "regrasps", "beta"}
 )
-PARTS = ".parts"  # finished episodes of tasks that are not complete yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,12 +21,12 @@ import h5py
 import numpy as np
 
 from studio import demos, recording
+from studio.collect import HELD_OUT
 from studio.events import SceneSpec
 from studio.library import Library
 from studio.replay import DEMO, header
 
 EXTRAS = ("driver", "camera_pose")
-HELD_OUT = range(40, 50)  # initial states that no collection begins from unless told to
 NAME_LENGTH = 80  # characters of a file's name
 
 
@@ -126,12 +126,10 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
     return sum(map(len, tasks.values()))
 
 
-def held_out(library: Library, names: Iterable[str]) -> int:
+def held_out(library: Library, names: Collection[str]) -> int:
     """How many of these recordings begin as evaluations do: trained on, they are no test."""
-    return sum(
-        any(s.scene.init in HELD_OUT for s in segments(library.folder(name), *library.span(name)))
-        for name in names
-    )
+    chosen = [row for row in library.all() if row["id"] in names]
+    return sum(row["scene"]["init"] in HELD_OUT for row in chosen)
 
 
 def _file_name(instruction: str) -> str:

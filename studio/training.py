@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from models.config import preset
+from models.config import HUB, preset
 from models.run import STATE
 from models.schedule import TrainConfig
 from studio.forms import fill, options
@@ -18,7 +18,6 @@ from studio.jobs import METRICS, Job, read_rows
 from studio.workspace import Workspace, shown
 
 KIND = "train"
-HUB = "hub"  # in place of a folder
 # fields of TrainConfig that are no options of the command line
 FIXED = frozenset({"grad_clip", "sampler"})
 TUNED = tuple(name for name in TrainConfig.__slots__ if name not in FIXED)
@@ -56,8 +55,9 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     if form.init:
         argv += ["--init", shown(workspace.checkpoint(form.init))]
     if form.pretrained:
-        parts = form.pretrained
-        argv += ["--pretrained", *([] if parts == HUB else [shown(workspace.inside(parts))])]
+        folder = form.pretrained != HUB
+        parts = shown(workspace.inside(form.pretrained)) if folder else HUB
+        argv += ["--pretrained", parts]
     elif preset(form.preset).has_pretrained_parts and not form.init:
         raise ValueError(f"{form.preset} starts from pretrained parts; write hub, or their folder")
     argv += options(form, {"head", "stride", "threads", "device"})
