@@ -3,7 +3,7 @@
 import { emit, escapeHtml, live, number, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import { answerOf, draw, onWidth, openTab, Question, tile } from "./jobs.js";
-import { CONFIG, fitted, onTheme, plotly, themed } from "./plot.js";
+import { CONFIG, onTheme, plotly, themed } from "./plot.js";
 import { address as url, ready, send } from "./socket.js";
 
 const FIGURES = { histogram: "Scores", roc: "ROC", episodes: "Episodes" };
@@ -156,7 +156,7 @@ async function paint() {
   for (const name of Object.keys(FIGURES)) {
     const place = document.getElementById(`lab-plot-${name}`);
     const { data, layout } = figures[name];
-    const own = { ...themed(fitted(layout, place.clientWidth)), uirevision: JSON.stringify([runs, asked.score, asked.unit, asked.scaled]) };
+    const own = { ...themed(layout), uirevision: JSON.stringify([runs, asked.score, asked.unit, asked.scaled]) };
     await Plotly.react(place, data, own, CONFIG);
     if (name === "episodes" && !place.dataset.ready) {
       place.dataset.ready = "yes";
