@@ -33,6 +33,7 @@ INFO = "meta/info.json"
 CAMERA_KEYS = ("observation.images.image", "observation.images.image2")  # order of `CAMERAS`
 STATE, ACTION = "observation.state", "action"
 DRIVER, NOBODY = "driver", -1  # of recordings: a place in DRIVERS; NOBODY in a demonstration
+DONE = "next.done"  # of recordings: whether the motion came to its end with this action
 CONVENTION, UPRIGHT, MIRRORED = "image_convention", "upright", "mirrored"
 
 Episode = Mapping[str, object]  # a row of meta/episodes
@@ -48,7 +49,7 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
         tasks, cameras = _read_tasks(root), [_Camera(root, info, key) for key in CAMERA_KEYS]
         for path, episodes in groupby(_read_episodes(root), lambda e: _path(root, info, "data", e)):
             wanted = [c.key for c in cameras if not c.is_video]
-            wanted += [DRIVER] if DRIVER in info["features"] else []
+            wanted += [name for name in (DRIVER, DONE) if name in info["features"]]
             table = pq.read_table(
                 path, columns=["episode_index", "task_index", STATE, ACTION, *wanted]
             )
@@ -64,6 +65,7 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
                     proprio=_matrix(rows[STATE]),
                     actions=check_actions(_matrix(rows[ACTION]), action_dim),
                     driver=_driver(rows),
+                    finished=_finished(rows),
                 )
 
 
@@ -161,6 +163,11 @@ def _driver(rows: pa.Table) -> np.ndarray | None:
         return None
     driver = rows[DRIVER].to_numpy()
     return None if (driver == NOBODY).all() else driver.astype(np.uint8)
+
+
+def _finished(rows: pa.Table) -> bool:
+    """False for a recording that was cut off; who else has this column may mean another end."""
+    return not {DRIVER, DONE} <= set(rows.column_names) or bool(rows[DONE][-1].as_py())
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:

@@ -59,7 +59,8 @@ SCHEMA = pa.schema(
         ("task_index", pa.int64()),
     ]
 )
-DRIVER = pa.field(lerobot.DRIVER, pa.int64())
+RECORDED = (pa.field(lerobot.DRIVER, pa.int64()), pa.field(lerobot.DONE, pa.bool_()))
+DTYPES = {pa.float32(): "float32", pa.int64(): "int64", pa.bool_(): "bool"}
 
 CARD = """---
 task_categories:
@@ -85,6 +86,8 @@ Row t holds what was seen before `action` t. {episodes} episodes, {frames} frame
 CARD_DRIVER = (
     f"- `driver`: who drove, a place in the list {', '.join(DRIVERS)}; "
     f"{lerobot.NOBODY} in a demonstration.\n"
+    f"- `{lerobot.DONE}`: in an episode's last row whether its motion had come to its end; not if a\n"
+    "  recording was cut off there.\n"
 )
 CONVENTIONS = {
     lerobot.UPRIGHT: "upright, as a person sees the scene",
@@ -97,8 +100,8 @@ def export(
 ) -> dict:
     """Write all demonstrations under `demos` as the dataset `out`; returns its info.json.
 
-    mirrored: pictures left to right, as in OpenVLA's LIBERO data. drivers: a feature more, who
-    drove each step (see CARD). Raises ValueError when `out` exists or `demos` can't be read,
+    mirrored: pictures left to right, as in OpenVLA's LIBERO data. drivers: two features more, who
+    drove each step and whether the episode was cut off (see CARD). Raises ValueError when `out` exists or `demos` can't be read,
     OSError when it can't be written; `out` then does not appear.
     """
     if out.exists():
@@ -131,7 +134,7 @@ class _Dataset:
 
     def __init__(self, folder: Path, fps: int, mirrored: bool, drivers: bool) -> None:
         self._folder, self._fps, self._mirrored = folder, fps, mirrored
-        self._schema = SCHEMA.append(DRIVER) if drivers else SCHEMA
+        self._schema = pa.schema([*SCHEMA, *RECORDED]) if drivers else SCHEMA
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict] = []
         self._tables: list[pa.Table] = []
@@ -204,7 +207,7 @@ class _Dataset:
         (self._folder / "README.md").write_text(
             CARD.format(
                 convention=CONVENTIONS[self._convention],
-                driver=CARD_DRIVER if DRIVER in self._schema else "",
+                driver=CARD_DRIVER if lerobot.DRIVER in self._schema.names else "",
                 episodes=info["total_episodes"],
                 frames=info["total_frames"],
                 fps=self._fps,
@@ -267,8 +270,7 @@ class _Dataset:
         for key, names in ((lerobot.STATE, STATE_NAMES), (lerobot.ACTION, ACTION_NAMES)):
             features[key] = {"dtype": "float32", "shape": [len(names)], "names": names}
         for field in list(self._schema)[2:]:
-            dtype = "float32" if field.type == pa.float32() else "int64"
-            features[field.name] = {"dtype": dtype, "shape": [1], "names": None}
+            features[field.name] = {"dtype": DTYPES[field.type], "shape": [1], "names": None}
         return features
 
 
@@ -357,9 +359,9 @@ def _table(
         steps + first,
         np.full_like(steps, task),
     ]
-    if DRIVER in schema:
+    if lerobot.DRIVER in schema.names:
         whose = np.full_like(steps, lerobot.NOBODY) if demo.driver is None else demo.driver
-        columns.append(whose.astype(np.int64))
+        columns += [whose.astype(np.int64), (steps == steps[-1]) & demo.finished]
     return pa.table(columns, schema=schema)
 
 

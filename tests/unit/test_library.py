@@ -163,6 +163,11 @@ def test_gathered_recordings_load_as_demonstrations_with_their_drivers(library, 
         assert first.attrs["recording"] == one and first.attrs["first_step"] == 2
         assert first["rewards"][-1] == 1 and file["data/demo_1/rewards"][-1] == 0  # cut in two
 
+    lerobot.export(tmp_path / "data", tmp_path / "lerobot", drivers=True)
+    again = load_demonstrations(tmp_path / "lerobot", horizon=8)
+    np.testing.assert_array_equal(again.source, data.source)
+    np.testing.assert_array_equal(again.actions, data.actions)
+
 
 def test_a_long_recording_is_gathered_and_exported_in_little_memory(library, tmp_path):
     name = record(library.path, "h" * 700, developed=False)
