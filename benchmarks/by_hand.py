@@ -17,8 +17,8 @@ from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as GaveUp
 
 from benchmarks.teleop import STATE, driven_page
+from models.ranges import parse_range
 from studio.events import SceneSpec
-from studio.sim.catalog import parse_range
 from studio.sim.rotations import rotation_about, wrap
 
 SUITE = "libero_object"

@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 from tqdm import tqdm
 
+from models.ranges import parse_range
 from studio.events import SceneSpec
 from studio.sim import catalog
 from studio.success import wilson
@@ -56,7 +57,7 @@ def main() -> None:
     p.add_argument("--inits", default="0-49")
     p.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     args = p.parse_args()
-    tasks, inits = catalog.parse_range(args.tasks), catalog.parse_range(args.inits)
+    tasks, inits = parse_range(args.tasks), parse_range(args.inits)
     scenes = [SceneSpec(args.suite, task, init, init % 5) for task in tasks for init in inits]
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
         results = list(tqdm(pool.imap_unordered(solve, scenes), total=len(scenes)))

@@ -8,12 +8,12 @@ Schedule      progress -> learning rate, stage, K_train and α of a step
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.config import SamplerConfig
+from models.ranges import parse_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,10 @@ class TrainConfig:
                 option = name.replace("_", "-")
                 raise ValueError(f"training: --{option} must lie in [{low:g}, {high:g}]: {value}")
         for name in ("eval_tasks", "eval_inits"):
-            if not RANGES.fullmatch(getattr(self, name)):
-                raise ValueError(f"training: --{name.replace('_', '-')} looks like 0-9 or 0,3,5")
+            try:
+                parse_range(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"training: --{name.replace('_', '-')}: {error}") from None
         for low, high in (
             (self.k_min, self.k_max),
             (self.warm_k_min, self.warm_k_max),
@@ -106,7 +108,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "cache_features": (0, 100),
     "eval_every": (0, 1e9),
 }
-RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")  # of tasks and initial states
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ import h5py
 from tqdm import tqdm
 
 from models.hold import hold
+from models.ranges import parse_range
 from studio import demos
 from studio.events import SceneSpec
 from studio.recorder import whole_file
@@ -249,7 +250,7 @@ def _finish(config: CollectConfig, task: int) -> None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(dict.fromkeys(catalog.parse_range(text)))
+        return tuple(parse_range(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -291,9 +292,8 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     arguments = vars(p.parse_args(argv))
     checkpoint, beta = arguments.pop("dagger"), arguments.pop("beta")
     try:
-        arguments["tasks"] = arguments["tasks"] or tuple(
-            range(len(catalog.tasks(arguments["suite"])))
-        )
+        if arguments["tasks"] is None:
+            arguments["tasks"] = tuple(range(len(catalog.tasks(arguments["suite"]))))
         config = CollectConfig(**arguments)
         if beta and checkpoint is None:
             raise ValueError("--beta goes with --dagger")

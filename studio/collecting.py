@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.ranges import parse_range
 from studio import datasets
 from studio.collect import PARTS, CollectConfig
 from studio.forms import fill, options
@@ -47,8 +48,8 @@ class CollectForm:
         return CollectConfig(
             out=out,
             suite=self.suite,
-            tasks=tuple(catalog.parse_range(self.tasks) if self.tasks else range(count)),
-            inits=tuple(catalog.parse_range(self.inits)),
+            tasks=tuple(parse_range(self.tasks) if self.tasks else range(count)),
+            inits=tuple(parse_range(self.inits)),
             per_task=self.per_task,
             noise=self.noise,
             noise_fraction=self.noise_fraction,

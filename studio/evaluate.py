@@ -29,6 +29,7 @@ from models.checkpoint import Calibration, write_calibration
 from models.config import SamplerConfig
 from models.evaluation import SOME_ERRORS
 from models.policy import Policy
+from models.ranges import parse_range
 from models.run import StopSignal
 from studio import detection, measures, results, success, trials
 from studio.arguments import add_policy, open_policy
@@ -116,15 +117,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_trials(args: argparse.Namespace) -> list[Trial]:
     """The episodes that the command line asks for. Raises ValueError."""
-    suites, inits = args.suite.split(","), catalog.parse_range(args.inits)
+    suites, inits = args.suite.split(","), parse_range(args.inits)
     known = {suite: range(len(catalog.tasks(suite))) for suite in suites}
-    tasks = {s: catalog.parse_range(args.tasks) if args.tasks else known[s] for s in suites}
+    tasks = {s: parse_range(args.tasks) if args.tasks else known[s] for s in suites}
     # initial state by initial state over all tasks, so that few episodes are spread evenly
     scenes = [
         t for init in inits for s in suites for t in trials.nominal(s, tasks[s], [init], args.seed)
     ]
-    difficulties = catalog.parse_range(args.difficulty)
+    difficulties = parse_range(args.difficulty)
     found = trials.perturbed(args.perturb, scenes, difficulties, args.views)
+    if args.episodes is not None and args.episodes < 1:
+        raise ValueError("--episodes must be at least 1")
     return found[: args.episodes]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from models.ranges import parse_range
 from studio import trials
 from studio.events import Outcome
 from studio.forms import fill, options
@@ -47,10 +48,10 @@ class EvaluateForm:
     def __post_init__(self) -> None:
         for suite in self.suite.split(","):
             count = len(catalog.tasks(suite))
-            if self.tasks and not set(catalog.parse_range(self.tasks)) <= set(range(count)):
+            if self.tasks and not set(parse_range(self.tasks)) <= set(range(count)):
                 raise ValueError(f"tasks: {suite} has the tasks 0-{count - 1}")
-        catalog.parse_range(self.inits)
-        catalog.parse_range(self.difficulty)
+        parse_range(self.inits)
+        parse_range(self.difficulty)
         if self.perturb not in trials.KINDS:
             raise ValueError(f"perturb: {self.perturb!r}; choose one of {', '.join(trials.KINDS)}")
         for name in ("episodes", "views", "chains", "workers"):

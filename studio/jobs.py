@@ -38,6 +38,7 @@ GRACE_S = 60.0  # to save and end, before SIGKILL
 TAIL_BYTES = 32_000
 STOPPED_CODES = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 MAX_RUNNING = 8  # at the same time, whoever asks
+GLANCE_S = 0.2  # that a look at a lock may take
 
 
 class JobState(StrEnum):
@@ -267,19 +268,27 @@ def _end_state(record: Mapping[str, Any]) -> JobState:
 def _acquire(folder: Path) -> int:
     """The folder's lock, for a child to inherit. Raises ValueError when it is held already."""
     lock_fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock_fd)
-        raise ValueError(f"{folder.name}: another run is writing this folder") from None
-    return lock_fd
+    until = time.monotonic() + GLANCE_S
+    while True:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_fd
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(lock_fd)
+                raise ValueError(f"{folder.name}: another run is writing this folder") from None
+            time.sleep(GLANCE_S / 10)  # somebody may just be looking (`_is_locked`)
 
 
 def _is_locked(folder: Path) -> bool:
+    """Looks share the lock: two at once don't take each other for a run."""
     try:
-        os.close(_acquire(folder))
-    except ValueError:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except FileNotFoundError:
+        return False
     return False
 
 

@@ -86,8 +86,8 @@ Row t holds what was seen before `action` t. {episodes} episodes, {frames} frame
 CARD_DRIVER = (
     f"- `driver`: who drove, a place in the list {', '.join(DRIVERS)}; "
     f"{lerobot.NOBODY} in a demonstration.\n"
-    f"- `{lerobot.DONE}`: in an episode's last row whether its motion had come to its end; not if a\n"
-    "  recording was cut off there.\n"
+    f"- `{lerobot.DONE}`: in an episode's last row whether the motion had come to its end; not if\n"
+    "  the recording was cut off there.\n"
 )
 CONVENTIONS = {
     lerobot.UPRIGHT: "upright, as a person sees the scene",
@@ -101,8 +101,9 @@ def export(
     """Write all demonstrations under `demos` as the dataset `out`; returns its info.json.
 
     mirrored: pictures left to right, as in OpenVLA's LIBERO data. drivers: two features more, who
-    drove each step and whether the episode was cut off (see CARD). Raises ValueError when `out` exists or `demos` can't be read,
-    OSError when it can't be written; `out` then does not appear.
+    drove each step and whether the episode was cut off (see CARD_DRIVER). Raises ValueError when
+    `out` exists or `demos` can't be read, OSError when it can't be written; `out` then does not
+    appear.
     """
     if out.exists():
         raise ValueError(f"{out}: exists already; choose another folder")

@@ -59,10 +59,10 @@ class Episode:
     problem: str = ""
 
     @property
-    def mean_final_energy(self) -> float:
-        """Mean over plans of E(a^(K), C); NaN before the first plan and without an energy."""
+    def mean_final_energy(self) -> float | None:
+        """Mean over plans of E(a^(K), C); None before the first plan and without an energy."""
         energies = [record.plan.final_energy for record in self.plans if record.plan.trace]
-        return float(np.mean(energies)) if energies else float("nan")
+        return round(float(np.mean(energies)), 6) if energies else None
 
 
 class Recorder:
@@ -155,7 +155,7 @@ def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
         yield {
             "event": "end",
             **_plain(episode.end),
-            "mean_final_energy": (episode.mean_final_energy if episode.plans else None),
+            "mean_final_energy": episode.mean_final_energy,
         }
 
 

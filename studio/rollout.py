@@ -37,10 +37,10 @@ from studio.events import (
 )
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
-from studio.policies import threshold
+from studio.policies import describe, threshold
 from studio.recorder import Episode, Recorder, write_zip
 from studio.sim.process import SimCrashed, SimError, SimProcess
-from studio.studio import Studio, check_scene
+from studio.studio import check_scene, versions
 
 Form = TypeVar("Form")
 _TYPES = {"str": str, "int": int, "float": float}  # of the fields of forms
@@ -51,7 +51,6 @@ def run_episode(
     policy: Policy,
     scene: SceneSpec,
     *,
-    camera: CameraPerturbation | None = None,
     perturbation: Perturbation | None = None,
     instruction: str | None = None,
     sampler: SamplerConfig | None = None,
@@ -60,10 +59,9 @@ def run_episode(
 ) -> Episode:
     """Drive `scene` with `policy` until success or timeout, as fast as the machine can.
 
-    `camera` alone is short for a perturbation of nothing else. Raises ValueError on a bad scene,
-    SimError or SimCrashed when the simulator fails.
+    Raises ValueError on a bad scene, SimError or SimCrashed when the simulator fails.
     """
-    seen = perturbation or Perturbation(camera or CameraPerturbation())
+    seen = perturbation or Perturbation()
     recorder = Recorder(provenance or {})
     loop = ControlLoop(sim, policy, [recorder], hz=0, every_frame=frames, pictures=frames)
     for command in (SetCamera(seen.camera), SetLight(seen.light), SetSensor(seen.sensor)):
@@ -93,7 +91,7 @@ def summary(episode: Episode) -> dict[str, object]:
         "outcome": str(end.outcome),
         "steps": end.steps,
         "plans": len(episode.plans),
-        "mean_final_energy": round(episode.mean_final_energy, 6),
+        "mean_final_energy": episode.mean_final_energy,
         "checkpoint": episode.provenance.get("checkpoint", {}).get("sha256"),
     }
 
@@ -159,9 +157,8 @@ def main(argv: list[str] | None = None) -> int:
         perturbation, scene = perturbation_of(args), scene_of(args)
         instruction = SetInstruction(args.instruction).text if args.instruction else None
         policy = open_policy(args)
-        studio = Studio(policy)
         sim = SimProcess(policy.checkpoint.pixels)
-        provenance = {"checkpoint": studio.checkpoint, "versions": studio.versions}
+        provenance = {"checkpoint": describe(policy), "versions": versions()}
         episode = run_episode(
             sim,
             policy,

@@ -13,20 +13,19 @@ from studio.batching import Together
 from studio.events import LAYOUTS, Command, LoadScene, SceneSpec
 from studio.policies import describe
 from studio.session import IDLE_S, LINGER_S, RECORDINGS, SessionManager
-from studio.sim import catalog
-from studio.wire import state_message
+from studio.sim import build, catalog
 
 if TYPE_CHECKING:
     from studio.serving import ServerThread
 
-PACKAGES = ("torch", "mujoco", "robosuite", "gradio", "transformers", "numpy")
+PACKAGES = ("torch", "gradio", "transformers", "numpy")
 MAX_SEED = 2**32  # NumPy's, which places the fixtures
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that a recorded number depends on."""
     found = {name: metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **found, **build.versions()}
 
 
 def check_scene(scene: SceneSpec) -> None:
@@ -110,11 +109,6 @@ class Studio:
             for view in catalog.libero_plus_views()
             if (view.suite, view.task) == (suite, task)
         ]
-
-    def snapshot(self, token: str) -> dict | None:
-        """STATE of a running session, or None."""
-        session = self.sessions.get(token)
-        return state_message(session.feed.snapshot().state) if session else None
 
     def check(self, command: Command) -> None:
         """Raise ValueError for a scene that does not exist, before the simulator is asked."""

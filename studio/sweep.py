@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,8 +28,10 @@ from models.config import SamplerConfig
 from models.paraphrase import paraphrases
 from models.policy import Policy
 from models.run import StopSignal
+from models.types import Observation, Plan
 from studio.arguments import add_policy, open_policy
 from studio.events import CAMERA_BOUNDS, CameraPerturbation, SceneSpec
+from studio.helm import PolicyAway
 from studio.recorder import whole_file
 from studio.scores import SCORES, plan_scores
 from studio.sim import catalog
@@ -37,6 +40,7 @@ from studio.studio import check_scene
 
 RESULT = "sweep.json"
 WORDINGS = 12  # of the instruction, its own included
+SAVE_EVERY = 10  # points
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +77,29 @@ def word_points(suite: str, task: int) -> list[Point]:
 
 
 def look(
-    sim: SimProcess, policy: Policy, points: Sequence[Point], plans: int
+    sim: SimProcess, policy: Policy, points: Sequence[Point], plans: int, stop: StopSignal
 ) -> Iterator[dict[str, Any]]:
-    """The scores of each point, in order: means over `plans` plans of different noise."""
+    """The scores of each point, in order, until `stop`: means over `plans` plans of other noise."""
     for point in points:
         sim.set_camera(point.camera)
-        seen = sim.observe(point.instruction, policy.config.image_size)
-        made = policy.plan_batch([seen] * plans, SamplerConfig(), range(plans))
-        rows = [plan_scores(plan) for plan in made]
+        seen = sim.observe(point.instruction)
+        rows = [plan_scores(plan) for plan in _patiently(policy, [seen] * plans, stop)]
+        if stop():
+            return
         yield asdict(point) | {name: _mean([row[name] for row in rows]) for name in SCORES}
+
+
+def _patiently(policy: Policy, seen: list[Observation], stop: StopSignal) -> list[Plan]:
+    """A plan for each, noise 0, 1, ...; waits for a policy that is away, none after `stop`."""
+    told = ""
+    while not stop():
+        try:
+            return policy.plan_batch(seen, SamplerConfig(), range(len(seen)))
+        except PolicyAway as away:
+            if str(away) != told:
+                tqdm.write(told := str(away), file=sys.stderr)
+            time.sleep(away.retry_s)
+    return []
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -115,18 +133,23 @@ def sweep(args: argparse.Namespace, policy: Policy, stop: StopSignal) -> int:
         tqdm(total=len(points), initial=len(points) - len(missing), unit="point") as bar,
     ):
         sim.load(scene)
-        for row in look(sim, policy, missing, args.plans):
-            known[_key(row)] = row
-            bar.update()
-            if stop() or bar.n % 10 == 0 or bar.n == len(points):
-                made = [known[k] for k in (_key(asdict(p)) for p in points) if k in known]
-                with whole_file(args.out / RESULT) as temporary:
-                    temporary.write_text(
-                        json.dumps({**about, "total": len(points), "points": made})
-                    )
-            if stop():
-                break
+        try:
+            for row in look(sim, policy, missing, args.plans, stop):
+                known[_key(row)] = row
+                bar.update()
+                if bar.n % SAVE_EVERY == 0:
+                    _save(args.out, about, points, known)
+        finally:
+            _save(args.out, about, points, known)
     return len(points) - bar.n
+
+
+def _save(
+    folder: Path, about: dict[str, Any], points: Sequence[Point], known: dict[str, dict[str, Any]]
+) -> None:
+    made = [known[k] for k in (_key(asdict(p)) for p in points) if k in known]
+    with whole_file(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps({**about, "total": len(points), "points": made}))
 
 
 def _known(folder: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -267,14 +267,3 @@ def silence_libero() -> None:
     temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     temporary.replace(folder / "config.yaml")
     os.environ["LIBERO_CONFIG_PATH"] = str(folder)
-
-
-def parse_range(text: str) -> list[int]:
-    """`40-44,47` as [40, 41, 42, 43, 44, 47]. Raises ValueError."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        low, _, high = part.partition("-")
-        if not low.isdigit() or (high and not high.isdigit()):
-            raise ValueError(f"a range looks like 0-9 or 0,3,5, not {text!r}")
-        numbers += range(int(low), int(high or low) + 1)
-    return numbers

@@ -6,9 +6,9 @@ import h5py
 import pytest
 
 from models.hold import hold
+from models.ranges import parse_range
 from studio import collect, demos
 from studio.collect import CollectConfig, Episode
-from studio.sim import catalog
 from tests.unit.test_demos import demonstration
 
 
@@ -135,6 +135,10 @@ def test_two_collections_never_share_a_folder(tmp_path, capsys):
 
 
 def test_ranges():
-    assert catalog.parse_range("40-42,7") == [40, 41, 42, 7]
-    with pytest.raises(ValueError):
-        catalog.parse_range("a-b")
+    assert parse_range("40-42,7, 41-43") == [40, 41, 42, 7, 43]
+
+
+@pytest.mark.parametrize("text", ["a-b", "5-3", "3-", "-3", "1-2-3", "", "0,", "0-99999999999"])
+def test_what_is_no_range_is_told(text):
+    with pytest.raises(ValueError, match="a range looks like 0-9"):
+        parse_range(text)
