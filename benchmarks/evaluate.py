@@ -1,6 +1,6 @@
 """Episodes a minute, side by side: `python -m benchmarks.evaluate [--suite S] [--episodes N]`.
 
-The same scenes with the same policy: once after another with LIBERO's own `OffScreenRenderEnv` as
+The same scenes with the same policy: one after another with LIBERO's own `OffScreenRenderEnv` as
 its example does (pictures of both cameras at every control step), and with `studio.evaluate`'s
 fleet of 1, 2 … simulators. The clock runs from the first scene to the last result, the start of the
 simulators included. Success is told for each side, because a policy that fails takes

@@ -1,4 +1,4 @@
-"""The running studio as a page sees it: `python -m benchmarks.live [--seconds 15]`.
+"""The running studio as a page sees it: `python -m benchmarks.live [--seconds 10]`.
 
 Starts `app.py` as its own process, connects one and then two pages through the WebSocket, and
 reports the time to the page, to the first picture, control steps and pictures a second per page,

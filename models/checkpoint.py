@@ -128,7 +128,9 @@ def save_checkpoint(
     training: TrainingRecord,
     text: Text | None = None,
 ) -> Path:
-    """Write the folder beside its place, then rename: readers see the old or the new one whole.
+    """Write the folder beside its place, then rename: nobody ever reads a half-written one.
+
+    Between the old one's leaving and the new one's coming there is none, for a moment.
 
     `text`, if given, leaves with it what the instructions need. Calibration and context statistics
     are not carried over: they belong to the weights that they were measured with.

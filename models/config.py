@@ -12,7 +12,7 @@ class SamplerConfig:
     """MCMC inference (EB-VLA §II-C); the defaults are the paper's (Table V).
 
     `grad_cutoff` is the dynamic stop of EBT-Policy (Alg. 2), which EB-VLA has not.
-    Raises ValueError when a value is not finite or outside `BOUNDS`.
+    Raises ValueError when a value is not finite or outside `SAMPLER_BOUNDS`.
     """
 
     steps: int = 15  # K_inf

@@ -46,7 +46,7 @@ class Demonstrations:
     def other_moments(
         self, rows: np.ndarray, among: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """For each of `rows` another sample of its task, out of `among`."""
+        """For each of `rows` a sample of its task out of `among`, by chance its own."""
         task = self.task[among]
         return np.array([rng.choice(among[task == self.task[row]]) for row in rows])
 

@@ -1,4 +1,4 @@
-"""Train an EB-VLA on LIBERO HDF5 demonstrations.
+"""Train an EB-VLA on demonstrations: LIBERO's HDF5 or LeRobotDataset v3.
 
     python -m models.train --preset eb-vla-tiny --data DEMOS --out runs/tiny --minutes 60
     python -m models.train --preset debug --data DEMOS --out runs/debug --steps 50
@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", choices=PRESETS, default="eb-vla-tiny", help="architecture")
     p.add_argument("--head", choices=HEADS, default="energy",
                    help="energy is the paper's; the others are there to compare with")  # fmt: skip
-    p.add_argument("--data", type=Path, required=True, help="folder of *.hdf5 demonstrations")
+    p.add_argument("--data", type=Path, required=True,
+                   help="folder of demonstrations: *.hdf5, LeRobotDataset v3")  # fmt: skip
     p.add_argument("--out", type=Path, required=True, help="folder of this run")
     p.add_argument("--resume", action="store_true", help="continue the run in OUT")
     p.add_argument("--init", type=Path, help="checkpoint folder to start from (fine-tuning)")
@@ -144,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
                     sweep(args.out / name)
             return train(args, config, device)
     except KeyboardInterrupt:
-        print("stopped before the first step", file=sys.stderr)
+        print("interrupted; what was saved is whole", file=sys.stderr)
         return 128 + signal.SIGINT
     except (ValueError, OSError, MemoryError, FloatingPointError, RuntimeError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)

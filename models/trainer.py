@@ -81,8 +81,8 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
         self.saved = -1  # step of the last validated save
-        self.evaluated = 0  # step of the last evaluation in the simulator
         self.scores: dict[str, float] = {}  # of that validation
+        self.evaluated = 0  # step of the last evaluation in the simulator
         self.window: list[dict[str, float]] = []  # losses of the steps since the last log line
         self.out.mkdir(parents=True, exist_ok=True)
         self.metrics = Metrics(self.out)

@@ -1,7 +1,8 @@
 """Analyst: landscape slices and descents of a session's plans, computed beside the control loop.
 
-One thread per session with a one-slot mailbox: the newest request wins, a superseded one is
-stopped in mid-computation, and its answer is never delivered (each carries the page's stamp).
+One thread per session. Of each page and kind only the newest request waits or runs: a superseded
+one is stopped in mid-computation, and its answer is never delivered (each carries the page's
+stamp).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Analyst:
         threading.Thread(target=self._run, name="analyst", daemon=True).start()
 
     def submit(self, request: AnalysisRequest, deliver: Callable[[dict], None], page: int) -> None:
-        """Compute `request` when the one in hand stops; replaces the page's own of its kind."""
+        """Compute `request` after those of others; replaces the page's own of its kind."""
         with self._changed:
             self._pending[page, request.kind] = (request, deliver)
             self._changed.notify()

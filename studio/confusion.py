@@ -29,11 +29,6 @@ class Confusion:
     false_negatives: int
 
     @classmethod
-    def from_errors(cls, negatives: int, positives: int, fp: int, fn: int) -> Confusion:
-        """From the numbers of rollouts on each side and the errors among them."""
-        return cls(positives - fn, fp, negatives - fp, fn)
-
-    @classmethod
     def of(cls, flagged: np.ndarray, positive: np.ndarray) -> Confusion:
         """From verdicts [E] and truths [E], both bool."""
         tp, fp = int(np.sum(flagged & positive)), int(np.sum(flagged & ~positive))

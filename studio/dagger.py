@@ -46,8 +46,11 @@ class Dagger:
 
 @lru_cache(maxsize=1)
 def load_policy(checkpoint: str) -> Policy:
-    """The policy of a checkpoint folder, loaded once. Raises CheckpointError."""
-    return Policy.from_pretrained(checkpoint)
+    """The policy of a checkpoint folder, loaded once. Raises CheckpointError.
+
+    On the CPU: the simulator's EGL is in this process, and CUDA can't be beside it.
+    """
+    return Policy.from_pretrained(checkpoint, "cpu")
 
 
 def lead(

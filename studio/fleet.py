@@ -11,6 +11,7 @@ again and its episode once more; if that fails too the row is an error, never a 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -161,16 +162,19 @@ class RayFleet:
         except Exception as error:  # Ray raises it bare when a machine of its own does not start
             raise ValueError(f"--ray {address or 'local'}: no cluster there ({error})") from None
         self._ray = ray
-        self._make = lambda: ray.remote(num_cpus=1, max_restarts=-1)(_RayWorker).remote(
-            str(checkpoint.resolve()), device, sampler, precision
-        )
+        gpus = 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+        share = (
+            1 / math.ceil(workers / gpus) if gpus else 0
+        )  # Ray hides GPUs that are not asked for
+        remote = ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1)(_RayWorker)
+        self._make = lambda: remote.remote(str(checkpoint.resolve()), device, sampler, precision)
         self._count = workers
 
     def run(self, trials: Sequence[Trial], stop: Stop) -> Iterator[dict[str, Any]]:
         """As `LocalFleet.run`; a machine that is lost gives its episode to another worker."""
         ray, waiting = self._ray, list(reversed(trials))
         idle = [self._make() for _ in range(min(self._count, len(trials)))]
-        running: dict[Any, tuple[Any, Trial, int]] = {}
+        running: dict[Any, tuple[Any, Trial]] = {}
         attempts: dict[str, int] = {}
         try:
             while running or (waiting and not stop()):

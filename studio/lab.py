@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,7 @@ class Question:
 
 
 def answer(question: Question) -> dict[str, Any]:
-    """Figures and numbers of a study at one k. Raises ValueError; TooFew when there is too little.
-
-    Nominal episodes alone already have a histogram: it is watched while it fills.
-    """
+    """Figures and numbers of a study at one k, or why there are none yet. Raises ValueError."""
     nominal, perturbed = sides(question.selection.rows())
     counts = {"nominal": len(nominal), "perturbed": len(perturbed)}
     try:
@@ -141,8 +138,8 @@ def answer(question: Question) -> dict[str, Any]:
 class _Rows:
     """Two lists of rows that a cache can tell from others: rows are made once and kept."""
 
-    nominal: list[Row] = field(hash=False)
-    perturbed: list[Row] = field(hash=False)
+    nominal: list[Row]
+    perturbed: list[Row]
 
     def __hash__(self) -> int:
         return hash((tuple(map(id, self.nominal)), tuple(map(id, self.perturbed))))

@@ -1,9 +1,10 @@
 """Export demonstrations as a LeRobotDataset v3.0: `python -m studio.lerobot DEMOS OUT`.
 
-DEMOS holds LIBERO's HDF5 files (`studio.collect`'s or the official ones). Every task gets a data
-file and a video file per camera (H.264, a keyframe in every second picture, as LeRobot encodes, so
-that frames can be read in any order). OUT appears only once it is whole. `models.lerobot` describes
-the layout and reads it back; the dataset's README.md says what the numbers mean.
+DEMOS holds LIBERO's HDF5 files (`studio.collect`'s or the official ones) or such datasets. Every
+task gets a data file and a video file per camera (H.264, a keyframe in every second picture, as
+LeRobot encodes, so that frames can be read in any order). OUT appears only once it is whole.
+`models.lerobot` describes the layout and reads it back; the dataset's README.md says what the
+numbers mean.
 """
 
 from __future__ import annotations
@@ -376,7 +377,7 @@ def _flat(statistics: Mapping[str, Mapping[str, list]]) -> dict[str, list]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     p = argparse.ArgumentParser(prog="python -m studio.lerobot", description=__doc__.split("\n")[0])
-    p.add_argument("demos", type=Path, help="folder of *_demo.hdf5 files")
+    p.add_argument("demos", type=Path, help="folder of demonstrations")
     p.add_argument("out", type=Path, help="folder to write; must not exist")
     p.add_argument("--fps", type=int, default=FPS, help="control steps a second")
     p.add_argument("--mirrored", action="store_true",

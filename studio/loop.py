@@ -2,7 +2,7 @@
 
 One thread calls `tick()`; everybody else calls `submit()`. A tick applies the waiting commands and,
 while running, advances the scene by one control step. Subscribers are told what happened and never
-touch the loop. `run()` holds the studio's one error boundary: a fault becomes Status.ERROR with a
+touch the loop. `run()` holds the loop's one error boundary: a fault becomes Status.ERROR with a
 message, never a dead thread and never a failed episode.
 """
 
@@ -94,7 +94,7 @@ class ControlLoop(Telling):
 
     # -- the loop's own thread ----------------------------------------------------------------
     def run(self) -> None:
-        """Tick until `close()`; the one place where any exception is caught."""
+        """Tick until `close()`; the one place in the loop where any exception is caught."""
         wait = 0.0
         while True:
             try:

@@ -39,11 +39,6 @@ class Published:
         """Title, note and source in a line."""
         return f"{self.title}. {self.note} {self.source}, {self.url}"
 
-    def numbers(self, column: str) -> list[float]:
-        """A column without its units."""
-        at = self.columns.index(column)
-        return [float(row[at].rstrip("%σB")) for row in self.rows]
-
 
 def _read(name: str) -> Published:
     return Published(**json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))

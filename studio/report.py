@@ -16,7 +16,7 @@ from typing import Any
 
 import plotly
 
-from studio import detection, failure, lab, published, success
+from studio import correlation, detection, failure, lab, published, success
 from studio.lab import Question, Selection
 from studio.measures import MEAN, UNITS
 from studio.recorder import whole_file
@@ -78,9 +78,13 @@ def _sections(
     yield _section("Every score", detection.table(nominal, perturbed, question.unit))
     yield _section("Success, nominal", success.table(nominal))
     yield _section("Success, perturbed", success.table(perturbed))
-    yield _section("As published", published.SUCCESS.table, published.SUCCESS.caption)
+    rates = {r.suite: f"{100 * r.successes / r.episodes:.1f}" for r in success.suites(nominal)}
+    yield _section("Success, published", published.success_table(rates), published.SUCCESS.caption)
     yield from _failure_sections(nominal, perturbed)
     yield _section("As published", published.FAILURE.table, published.FAILURE.caption)
+    if against := correlation.table([*nominal, *perturbed]):
+        yield _section("Score against success, by task", against, "Over all of these episodes.")
+        yield _section("As published", published.CORRELATION.table, published.CORRELATION.caption)
 
 
 def _failure_sections(nominal: list, perturbed: list) -> Iterable[str]:

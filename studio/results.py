@@ -4,10 +4,11 @@ journal.jsonl     a line as soon as an episode has ended: a killed run loses not
 episodes.parquet  the same rows as one table, written whole whenever the run ends or stops
 evaluation.json   what was asked for: checkpoint, options, number of episodes
 
-A row says which trial it is of (`studio.trials.Trial.row`), how it ended (`outcome`, `steps`,
+A row says which trial it is of (`studio.trial.Trial.row`), how it ended (`outcome`, `steps`,
 `message`), with what (`checkpoint`, `versions`), and of every plan: `step`, `latency_s`,
 `timestep_energies` e_t of the minimum, and each score of `studio.scores`. Plans are lists of equal
-length, so one row is one episode and one file holds everything.
+length, so one row is one episode and one file holds everything. A score that was not known yet when
+an episode ran is None for each of its plans.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / JOURNAL
     if path.is_file():
-        rows = _journal_rows(path)
+        rows = [_with_every_score(row) for row in _journal_rows(path)]
     elif (folder / TABLE).is_file():
         rows = read_table(folder / TABLE)
     else:
@@ -160,10 +161,18 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: cut off, or no Parquet ({error})") from None
-    missing = set(SCHEMA.names) - set(table.column_names)
-    if missing:
+    known = [name for name in SCHEMA.names if name in table.column_names]
+    if missing := set(SCHEMA.names) - set(known) - set(SCORES):
         raise ValueError(f"{path}: of another schema, without {', '.join(sorted(missing))}")
-    return table.select(SCHEMA.names).cast(SCHEMA).to_pylist(maps_as_pydicts="strict")
+    schema = pa.schema([SCHEMA.field(name) for name in known])
+    rows = table.select(known).cast(schema).to_pylist(maps_as_pydicts="strict")
+    return [_with_every_score(row) for row in rows]
+
+
+def _with_every_score(row: dict[str, Any]) -> dict[str, Any]:
+    """`row`, with None per plan for scores that it lacks."""
+    plans = len(row.get("step") or ())
+    return {name: [None] * plans for name in SCORES} | row
 
 
 def of_checkpoint(rows: Sequence[dict[str, Any]], sha256: str) -> list[dict[str, Any]]:

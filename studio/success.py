@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.events import Outcome
+from studio.markdown import markdown
+from studio.measures import finished
 from studio.sim import catalog
 
 Z95 = 1.959963984540054
@@ -42,10 +44,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 def rates(rows: Iterable[Mapping[str, Any]]) -> list[Rate]:
     """Per suite: each of its tasks, then the suite. Errors and stopped episodes are no trials."""
     wins: dict[str, dict[int, list[bool]]] = {}
-    for row in rows:
-        if row["outcome"] in (Outcome.SUCCESS, Outcome.TIMEOUT):
-            tasks = wins.setdefault(row["suite"], {})
-            tasks.setdefault(row["task"], []).append(row["outcome"] == Outcome.SUCCESS)
+    for row in finished(rows):
+        tasks = wins.setdefault(row["suite"], {})
+        tasks.setdefault(row["task"], []).append(row["outcome"] == Outcome.SUCCESS)
     found = []
     for suite, tasks in wins.items():
         names = catalog.tasks(suite)
@@ -55,15 +56,20 @@ def rates(rows: Iterable[Mapping[str, Any]]) -> list[Rate]:
     return found
 
 
+def suites(rows: Iterable[Mapping[str, Any]]) -> list[Rate]:
+    """The suites of `rates` alone."""
+    return [rate for rate in rates(rows) if rate.task is None]
+
+
 def _rate(suite: str, task: int | None, name: str, wins: Sequence[bool]) -> Rate:
     return Rate(suite, task, name, sum(wins), len(wins))
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """`rates` as Markdown."""
-    lines = ["| task | success | 95% interval |", "| --- | --- | --- |"]
+    lines = []
     for rate in rates(rows):
         name = rate.name if rate.task is not None else f"**{rate.name}**"
         low, high = rate.interval
-        lines.append(f"| {name} | {rate.successes}/{rate.episodes} | {low:.0%} – {high:.0%} |")
-    return "\n".join(lines)
+        lines.append([name, f"{rate.successes}/{rate.episodes}", f"{low:.0%} – {high:.0%}"])
+    return markdown(["task", "success", "95% interval"], lines)

@@ -1,4 +1,4 @@
-"""The pages Train and Collect over HTTP: JSON routes under /jobs on `Jobs` and a `Workspace`.
+"""Runs of every kind (train, collect, evaluate, sweep) over HTTP: JSON routes under /jobs.
 
 Everything that changes something is a POST from the studio's own page; an answer that is no
 success is {"error": one line}.

@@ -31,7 +31,7 @@ export function remember(name, value, area = "sessionStorage") {
 }
 
 export const live = {
-  config: null, // from Python: suites, views, defaults, bounds, widget order, addresses
+  config: null, // from Python: suites, views, defaults, widget order, addresses
   state: null, // STATE of the protocol, merged over its updates
   checkpoint: null,
   calibration: null,

@@ -1,6 +1,6 @@
 // Around the panels: status bar, connection banner, toasts, help, keyboard, theme, downloads.
 
-import { emit, latestPlan, live, on, recall, remember } from "./bus.js";
+import { latestPlan, live, on, recall, remember } from "./bus.js";
 import { address, token } from "./socket.js";
 import { actions } from "./stage.js";
 
@@ -115,7 +115,6 @@ function legend() {
 function switchTheme() {
   const dark = document.body.classList.toggle("dark");
   remember("studio-theme", dark ? "dark" : "light", "localStorage");
-  emit("theme");
 }
 
 const KEYS = { " ": "toggle", s: "step", c: "chunk", r: "reset", n: "next" };

@@ -1,4 +1,4 @@
-// What Train and Collect share: the list of jobs, kept fresh while one of the two is looked at,
+// What the tabs with runs share: the list of jobs, kept fresh while one of them is looked at,
 // questions to the server, a form with its command, and pieces of page.
 
 import { emit, escapeHtml, number, on } from "./bus.js";
@@ -10,7 +10,7 @@ const POLL_MS = 1500;
 const SETTLE_MS = 250; // after typing, before the command is asked for
 
 export const jobs = { all: null }; // newest first; null before the first answer
-const looking = []; // elements of the two tabs
+const looking = []; // elements of these tabs
 const COPY = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z"/></svg>`;
 let timer = null;
 

@@ -95,10 +95,10 @@ export function driverBar({ runs, steps, first, last }) {
   return `<span class="st-drivers" role="img" aria-label="${spoken}" title="${spoken}">${spans}${left}${right}</span>`;
 }
 
-export const OUTCOMES = { success: "success", timeout: "timeout", stopped: "stopped", error: "error" };
+const OUTCOMES = ["success", "timeout", "stopped", "error"];
 
 export function outcomePill({ writing, outcome, error }) {
-  const word = error ? "unreadable" : writing ? "recording" : (OUTCOMES[outcome] ?? "cut short");
+  const word = error ? "unreadable" : writing ? "recording" : OUTCOMES.includes(outcome) ? outcome : "cut short";
   return `<span class="st-pill" data-outcome="${word.replace(" ", "-")}">${word}</span>`;
 }
 

@@ -147,21 +147,16 @@ def _bddl_folder(suite: str, layout: str) -> Path:
     return own if layout == "libero" else own.with_name(f"{suite}_{layout}")
 
 
-def init_states(suite: str, index: int, layout: str = "libero") -> np.ndarray:
-    """Initial states of a task: float64 [n, 1 + nq + nv], flattened (time, qpos, qvel).
-
-    Raises ValueError, as those below do, for a layout that the suite does not have.
-    """
-    return _init_states(suite, task(suite, index).index, layout).copy()
-
-
 def n_inits(suite: str, index: int, layout: str = "libero") -> int:
-    """How many initial states a task has."""
+    """How many initial states a task has. Raises ValueError for a layout that the suite lacks."""
     return len(_init_states(suite, task(suite, index).index, layout))
 
 
 def init_state(suite: str, index: int, init: int, layout: str = "libero") -> np.ndarray:
-    """Initial state `init` of a task, float64 [1 + nq + nv]. Raises ValueError out of range."""
+    """Initial state `init` of a task, float64 [1 + nq + nv]: flattened time, qpos and qvel.
+
+    Raises ValueError out of range and as `n_inits`.
+    """
     count = n_inits(suite, index, layout)
     if not _is_index(init, count):
         raise ValueError(f"{suite} task {index} has initial states 0 to {count - 1}, not {init!r}")

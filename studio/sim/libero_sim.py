@@ -65,7 +65,6 @@ class SceneInfo:
     instruction: str
     max_steps: int
     n_inits: int
-    bddl_file: str
     home: tuple[float, ...]
 
 
@@ -131,7 +130,6 @@ class LiberoSim:
             instruction=asked.instruction,
             max_steps=catalog.max_steps(scene.suite),
             n_inits=catalog.n_inits(*place),
-            bddl_file=str(bddl_file),
             home=self._home,
         )
 

@@ -34,7 +34,6 @@ class Field:
     """How one field of a dataclass looks in a form; `step` None means a number box."""
 
     label: str
-    info: str | None = None
     step: float | None = None
 
 
@@ -124,9 +123,9 @@ def form(
 def _widget(look: Field, value: float | str, bounds: tuple) -> gr.components.Component:
     if isinstance(value, str):
         words = [(word.replace("_", " "), word) for word in bounds]
-        return gr.Dropdown(words, value=value, label=look.label, info=look.info, min_width=130)
+        return gr.Dropdown(words, value=value, label=look.label, min_width=130)
     low, high = bounds
     common = {"value": value, "minimum": low, "maximum": high, "label": look.label}
     if look.step is None:
-        return gr.Number(**common, info=look.info, min_width=110, precision=None)
-    return gr.Slider(**common, info=look.info, step=look.step, min_width=130, buttons=[])
+        return gr.Number(**common, min_width=110, precision=None)
+    return gr.Slider(**common, step=look.step, min_width=130, buttons=[])

@@ -23,12 +23,11 @@ def histogram_figure(
     nominal: Sequence[float],
     perturbed: Sequence[float],
     label: str,
-    threshold: float | None = None,
-    mu: float | None = None,
+    threshold: float,
+    mu: float,
 ) -> Figure:
     """Both sides' scores as shares of their side, μ_v and the threshold as lines."""
-    values = np.concatenate([nominal, perturbed]) if len(nominal) or len(perturbed) else np.zeros(1)
-    low, high = np.quantile(values, [0.005, 0.995])
+    low, high = np.quantile(np.concatenate([nominal, perturbed]), [0.005, 0.995])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     width = edges[1] - edges[0]
     bars = [
@@ -37,10 +36,8 @@ def histogram_figure(
             (nominal, "nominal", NOMINAL),
             (perturbed, "perturbed", PERTURBED),
         )
-        if len(side)
     ]
     lines = [(mu, "μ<sub>v</sub>", "dot"), (threshold, "threshold", "solid")]
-    drawn = [(x, text, dash) for x, text, dash in lines if x is not None]
     return {
         "data": bars,
         "layout": style.layout(
@@ -51,8 +48,8 @@ def histogram_figure(
             showlegend=True,
             legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.16, "yanchor": "bottom"},
             margin={"l": 56, "r": 16, "t": 56, "b": 48},
-            shapes=[_upright(x, dash) for x, _, dash in drawn],
-            annotations=[_named(*line[:2], threshold) for line in drawn],
+            shapes=[_upright(x, dash) for x, _, dash in lines],
+            annotations=[_named(*line[:2], threshold) for line in lines],
             height=300,
         ),
     }
@@ -80,10 +77,9 @@ def _upright(x: float, dash: str) -> dict[str, Any]:
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def _named(x: float, text: str, threshold: float | None) -> dict[str, Any]:
+def _named(x: float, text: str, threshold: float) -> dict[str, Any]:
     """A line's name on the side of it that leads away from the other line."""
-    lower = threshold is not None and x < threshold
-    side = {"xanchor": "right" if lower else "left", "xshift": -2 if lower else 2}
+    side = {"xanchor": "right", "xshift": -2} if x < threshold else {"xanchor": "left", "xshift": 2}
     place = {"x": x, "y": 1, "yref": "paper", "yanchor": "bottom", **side}
     return {**place, "text": text, "showarrow": False}
 
@@ -91,8 +87,8 @@ def _named(x: float, text: str, threshold: float | None) -> dict[str, Any]:
 def roc_figure(
     fpr: Sequence[float],
     tpr: Sequence[float],
-    point: tuple[float, float] | None = None,
-    title: str = "",
+    point: tuple[float, float],
+    title: str,
 ) -> Figure:
     """The ROC curve with the operating point (false and true positive rate) on it."""
     curve = {
@@ -113,26 +109,18 @@ def roc_figure(
         "line": {"color": "#868e96", "width": 1, "dash": "dot"},
         "hoverinfo": "skip",
     }
-    data = [curve, chance]
-    if point is not None:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [point[0]],
-                "y": [point[1]],
-                "marker": {
-                    "color": style.EXPERT,
-                    "size": 13,
-                    "line": {"color": "#fff", "width": 2},
-                },
-                "hovertemplate": "at the threshold<br>false alarms %{x:.1%}<br>"
-                "caught %{y:.1%}<extra></extra>",
-            }
-        )
+    threshold = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [point[0]],
+        "y": [point[1]],
+        "marker": {"color": style.EXPERT, "size": 13, "line": {"color": "#fff", "width": 2}},
+        "hovertemplate": "at the threshold<br>false alarms %{x:.1%}<br>"
+        "caught %{y:.1%}<extra></extra>",
+    }
     rate = {"range": [-0.01, 1.01], "tickformat": ".0%"}
     return {
-        "data": data,
+        "data": [curve, chance, threshold],
         "layout": style.layout(
             xaxis=style.axis("false alarms (FPR)", **rate),
             yaxis=style.axis("caught (TPR)", **rate),
@@ -143,7 +131,7 @@ def roc_figure(
 
 
 def episodes_figure(
-    groups: Mapping[str, Sequence[Mapping[str, Any]]], label: str, threshold: float | None = None
+    groups: Mapping[str, Sequence[Mapping[str, Any]]], label: str, threshold: float
 ) -> Figure:
     """Every episode as a mark: a column per group, its score upwards, its outcome as the symbol.
 
@@ -179,7 +167,7 @@ def episodes_figure(
                 "", tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4]
             ),
             yaxis=style.axis(label),
-            shapes=[] if threshold is None else [line],
+            shapes=[line],
             annotations=[SYMBOLS],
             height=400,
         ),
@@ -192,9 +180,8 @@ def sweep_figure(
     scores: np.ndarray,
     titles: tuple[str, str],
     label: str,
-    threshold: float | None = None,
 ) -> Figure:
-    """Scores [len(y), len(x)] over two camera moves; the threshold is a contour line."""
+    """Scores [len(y), len(x)] over two camera moves."""
     heat = {
         "type": "heatmap",
         "x": style.numbers(np.asarray(x)),
@@ -205,49 +192,10 @@ def sweep_figure(
         "hovertemplate": f"{titles[0]} %{{x:g}}<br>{titles[1]} %{{y:g}}<br>{label} %{{z:.4g}}"
         "<extra></extra>",
     }
-    data: list[dict[str, Any]] = [heat]
-    if threshold is not None:
-        data.append(
-            {
-                "type": "contour",
-                **{key: heat[key] for key in ("x", "y", "z")},
-                "contours": {"start": threshold, "end": threshold, "coloring": "none"},
-                "line": {"color": style.EXPERT, "width": 3},
-                "showscale": False,
-                "hoverinfo": "skip",
-            }
-        )
     return {
-        "data": data,
+        "data": [heat],
         "layout": style.layout(
             xaxis=style.axis(titles[0]), yaxis=style.axis(titles[1]), height=360
-        ),
-    }
-
-
-def by_step_figure(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], y: str) -> Figure:
-    """Named lines of a rate over the step at which a prediction is made."""
-    colours = (NOMINAL, PERTURBED, style.EXPERT, "#7048c6")
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": name,
-            "x": style.numbers(np.asarray(steps)),
-            "y": style.numbers(np.asarray(values)),
-            "line": {"color": colour, "width": 2},
-            "hovertemplate": f"plan %{{x}}<br>{y} %{{y:.1%}}<extra>{name}</extra>",
-        }
-        for (name, (steps, values)), colour in zip(lines.items(), colours, strict=False)
-    ]
-    return {
-        "data": data,
-        "layout": style.layout(
-            xaxis=style.axis("plans made so far"),
-            yaxis=style.axis(y, tickformat=".0%"),
-            showlegend=True,
-            legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.14},
-            height=300,
         ),
     }
 

@@ -46,15 +46,14 @@ LABELS_AT = {"start": "bottom center", "refined": "top center", "expert": "middl
 
 def slice_figure(
     s: LandscapeSlice,
-    trace: DescentTrace | None,
+    trace: DescentTrace,
     chain: int,
     mode: Literal["contour", "surface"] = "contour",
     expert: Reference | None = None,
 ) -> Figure:
     """Figure of the slice `s` with a^(0), the refined action a^(K) of `chain` and the expert's.
 
-    Without a trace (a person drove) the slice's centre is marked. Raises ValueError for an unknown
-    mode.
+    Raises ValueError for an unknown mode.
     """
     if mode not in ("contour", "surface"):
         raise ValueError(f"landscape: mode must be 'contour' or 'surface', not {mode!r}")
@@ -71,19 +70,15 @@ def slice_figure(
 
 
 def marks(
-    s: LandscapeSlice, trace: DescentTrace | None, chain: int, expert: Reference | None = None
+    s: LandscapeSlice, trace: DescentTrace, chain: int, expert: Reference | None = None
 ) -> list[Mark]:
     """What is marked on the slice: a^(0), a^(K) and, when it is known, the expert's action."""
     dims = list(s.dims)
-    if trace is None:
-        centre = s.centre[s.timestep, dims]
-        found = [Mark("refined", "centre", centre, at(s, *map(float, centre)))]
-    else:
-        path, energies = trace.actions[:, chain, s.timestep][:, dims], trace.energies[:, chain]
-        found = [
-            Mark("start", "a⁽⁰⁾", path[0], float(energies[0])),
-            Mark("refined", "a⁽ᴷ⁾ refined", path[-1], float(energies[-1])),
-        ]
+    path, energies = trace.actions[:, chain, s.timestep][:, dims], trace.energies[:, chain]
+    found = [
+        Mark("start", "a⁽⁰⁾", path[0], float(energies[0])),
+        Mark("refined", "a⁽ᴷ⁾ refined", path[-1], float(energies[-1])),
+    ]
     if expert is not None:
         place = expert.actions[s.timestep, dims]
         found.append(Mark("expert", expert.label, place, expert.energy))
@@ -91,7 +86,7 @@ def marks(
 
 
 def reading(
-    s: LandscapeSlice, trace: DescentTrace | None, chain: int, expert: Reference | None = None
+    s: LandscapeSlice, trace: DescentTrace, chain: int, expert: Reference | None = None
 ) -> list[dict[str, Any]]:
     """The marks in words: kind, label, energy, and whether the slice shows them."""
     return [

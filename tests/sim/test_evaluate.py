@@ -18,6 +18,7 @@ from studio import results, sweep
 from studio.arguments import CHECKPOINT
 from studio.events import Outcome
 from studio.fleet import Worker, provenance
+from studio.helm import PolicyAway
 from studio.scores import SCORES
 from studio.trials import nominal, perturbed
 
@@ -107,3 +108,19 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     assert sweep.main(argv) == 0
     assert sweep.read_sweep(tmp_path) == first
     assert sweep.main([*argv, "--init", "41"]) == 2  # another sweep's folder
+
+
+def test_a_sweep_waits_for_a_policy_that_is_away_and_keeps_what_it_has(tmp_path, monkeypatch):
+    asked, plan_batch = [], Policy.plan_batch
+
+    def moody(policy, *arguments):
+        asked.append(None)
+        if len(asked) == 2:
+            raise PolicyAway("busy", 0.01)
+        if len(asked) == 4:
+            raise ValueError("gone for good")
+        return plan_batch(policy, *arguments)
+
+    monkeypatch.setattr(Policy, "plan_batch", moody)
+    assert sweep.main(["--size", "2", "--plans", "1", "--out", str(tmp_path)]) == 2
+    assert len(sweep.read_sweep(tmp_path)["points"]) == 2

@@ -135,9 +135,10 @@ def test_layouts_that_liberopro_has():
             assert catalog.bddl_file(suite, task.index, "swap").read_bytes() != (
                 task.bddl_file.read_bytes()
             )
-            own, swapped = (catalog.init_states(suite, task.index, layout)
+            own, swapped = (catalog.init_state(suite, task.index, 49, layout)
                             for layout in ("libero", "swap"))  # fmt: skip
-            assert own.shape[1] == swapped.shape[1] and len(swapped) == 50
+            assert own.shape == swapped.shape
+            assert catalog.n_inits(suite, task.index, "swap") == 50
     assert not catalog.has_layout("libero_90", "swap")
     with pytest.raises(ValueError, match="no swap layout"):
         catalog.bddl_file("libero_90", 0, "swap")

@@ -107,11 +107,6 @@ def test_slice_names_its_axes_and_action(landscape, trace):
     assert "action 3 of 4" in layout["title"]["text"]
 
 
-def test_slice_without_a_trace_marks_the_centre(landscape):
-    marks = slice_figure(landscape, None, 0, "contour")["data"][1:]
-    assert [(m["x"], m["y"]) for m in marks] == [([0.0], [0.0])]
-
-
 def test_surface_leaves_out_what_lies_beside_the_slice(landscape, trace):
     far = trace.actions.copy()
     far[0, 0, 2, 1] = 9.0
