@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import sweep, write_json
-from models.config import HEADS, HUB, PRESETS, preset
+from models.config import HEADS, HUB, PRECISIONS, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
 from models.policy import choose_device
@@ -84,7 +84,7 @@ WRITTEN = ("last", "best")
 DEFAULTS = TrainConfig(steps=1)
 NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`
 CHOICES = {
-    "precision": ("bfloat16", "float32"),
+    "precision": PRECISIONS[::-1],
     "eval_suite": ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"),
 }
 OPTIONS = {

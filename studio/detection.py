@@ -22,6 +22,7 @@ from studio.markdown import markdown
 from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task, scene_of
 from studio.scores import PAPER, SCORES
 
+DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
 MULTIPLIERS = (0.2, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0)  # k of Table III
 MOVES = {"orbit": 76.5, "distance": 100.0, "turn": 14.1}  # LIBERO-Plus's largest: °, %, °
 

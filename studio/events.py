@@ -8,11 +8,12 @@ from enum import StrEnum
 import numpy as np
 
 from models.config import SamplerConfig
+from models.trajectory import DRIVERS
 from models.types import Plan
 from studio.checks import check_fields
 from studio.guard import GuardSettings
 from studio.sequence import Sequence, check_instruction
-from studio.teleop import DRIVERS, Assists, DriveInput
+from studio.teleop import Assists, DriveInput
 
 MAX_CHAINS = 16  # of a descent that somebody looks into
 

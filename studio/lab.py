@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from studio import detection, failure, published, results, success
-from studio.detection import Sides, Study, TooFew, camera_move
+from studio.detection import DEFAULT_K, Sides, Study, TooFew, camera_move
 from studio.events import CameraPerturbation, LightPerturbation, Outcome, SensorNoise
 from studio.measures import MEAN, finished
 from studio.scores import PAPER, SCORES
@@ -27,7 +27,6 @@ from studio.trial import NOMINAL, key_of
 from studio.viz import lab as figures
 
 Row = Mapping[str, Any]
-DEFAULT_K = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from models.checkpoint import sha256, write_calibration
 from studio import lab
+from studio.detection import DEFAULT_K
 from studio.evaluate import calibrate
 from studio.evaluating import KIND, settings
 from studio.lab import Question, Selection
@@ -33,7 +34,7 @@ class Asked(BaseModel):
     score: str = PAPER
     unit: str = MEAN
     scaled: bool = False
-    k: float = Field(lab.DEFAULT_K, allow_inf_nan=False)
+    k: float = Field(DEFAULT_K, allow_inf_nan=False)
 
 
 class Runs(BaseModel):

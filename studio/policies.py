@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from models.policy import Policy
+from studio.detection import DEFAULT_K
 from studio.events import EpisodeEvent
 from studio.state import Subscriber
-
-DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
 
 
 def describe(policy: Policy) -> dict[str, object]:

@@ -17,6 +17,7 @@ from typing import Any
 import plotly
 
 from studio import correlation, detection, failure, lab, published, success
+from studio.detection import DEFAULT_K
 from studio.lab import Question, Selection
 from studio.measures import MEAN, UNITS
 from studio.recorder import whole_file
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--score", choices=SCORES, default=PAPER)
     p.add_argument("--unit", choices=UNITS, default=MEAN)
     p.add_argument("--per-task", action="store_true", help="in the units of each task")
-    p.add_argument("--k", type=float, default=lab.DEFAULT_K)
+    p.add_argument("--k", type=float, default=DEFAULT_K)
     p.add_argument("--out", type=Path, required=True)
     args = p.parse_args(argv)
     try:

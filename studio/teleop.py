@@ -25,7 +25,6 @@ import numpy as np
 from studio.checks import check_fields
 from studio.sim.rotations import rotation_about
 
-DRIVERS = ("policy", "human", "shared")
 FRAMES = ("base", "effector", "camera")
 AXES = ("x", "y", "z", "roll", "pitch", "yaw")
 STALE_S = 0.4  # silence for so long means that nothing is held

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import HUB, preset
-from models.run import STATE
+from models.run import SETTINGS, STATE
 from models.schedule import TrainConfig
 from studio.forms import fill, options
 from studio.jobs import METRICS, Job, read_rows
@@ -100,7 +100,7 @@ def _summary(file: Path, size: int, changed: int) -> dict[str, Any]:
 def settings(job: Job) -> dict[str, Any]:
     """Preset, head and data of a run that was started on the command line."""
     try:
-        found = json.loads((job.folder / "config.json").read_text())
+        found = json.loads((job.folder / SETTINGS).read_text())
     except (OSError, ValueError):
         return {}
     return {name: found[name] for name in ("preset", "head", "data") if name in found}

@@ -11,16 +11,14 @@ import math
 import numpy as np
 
 from studio.events import CameraPerturbation
+from studio.sim.rotations import rotation_about
 
 PIVOT = np.array([0.0, 0.0, 0.8])  # m, the point that LIBERO-Plus orbits
 
 
 def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
-    """Rotation matrix [3, 3] by `degrees` about the unit vector `axis` (Rodrigues)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    angle = math.radians(degrees)
-    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * (cross @ cross)
+    """Rotation matrix [3, 3] by `degrees` about the unit vector `axis`."""
+    return rotation_about(np.array(axis), math.radians(degrees))
 
 
 def orbit(horizontal: float, vertical: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from models.config import HEADS, PRESETS
+from models.config import HEADS, PRECISIONS, PRESETS
 from models.schedule import BOUNDS, TrainConfig
 from studio.sim import catalog
 from studio.training import TUNED, TrainForm
@@ -91,7 +91,7 @@ GROUPS = {
 CHOICES = {
     "preset": list(PRESETS),
     "head": list(HEADS),
-    "precision": ["bfloat16", "float32"],
+    "precision": list(PRECISIONS[::-1]),
     "device": ["auto", "cpu", "cuda"],
     "eval_suite": list(catalog.SUITES),
 }
