@@ -16,7 +16,7 @@ import torch
 from models import contexts
 from models.contexts import ContextStatistics
 from models.data import Demonstrations, load_demonstrations, training_rows
-from models.policy import EnergyPolicy
+from models.policy import Policy
 from models.schedule import TrainConfig
 from models.types import CAMERAS, Observation
 
@@ -32,7 +32,7 @@ def fit(
     Raises CheckpointError, ValueError, OSError.
     The calibration stays: it tells of scores, not of these.
     """
-    policy = EnergyPolicy.from_pretrained(checkpoint, device)
+    policy = Policy.from_pretrained(checkpoint, device)
     used = np.unique(train_rows)
     rows = used[np.linspace(0, len(used) - 1, min(len(used), SAMPLES)).astype(int)]
     parts = np.array_split(rows, -(-len(rows) // BATCH))
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--device", default="auto")
     args = p.parse_args(argv)
     try:
-        config = EnergyPolicy.from_pretrained(args.checkpoint, "cpu").config
+        config = Policy.from_pretrained(args.checkpoint, "cpu").config
         data = load_demonstrations(args.data, config.horizon, 4, config.action_dim)
         train_rows, _ = training_rows(data, TrainConfig(steps=1))
         fit(args.checkpoint, data, train_rows, args.device)

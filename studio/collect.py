@@ -33,8 +33,8 @@ from models.hold import hold
 from models.ranges import parse_range
 from studio import demos
 from studio.events import SceneSpec
-from studio.recorder import whole_file
 from studio.sim import catalog
+from studio.whole import whole_file
 
 if TYPE_CHECKING:
     from studio.dagger import Dagger

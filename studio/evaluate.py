@@ -35,10 +35,10 @@ from studio import detection, measures, results, success, trials
 from studio.arguments import add_policy, open_policy
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
-from studio.recorder import whole_file
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trial import Trial, key_of
+from studio.whole import whole_file
 
 Fleet = LocalFleet | RayFleet
 

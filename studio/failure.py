@@ -31,12 +31,12 @@ from studio.confusion import Confusion
 from studio.events import Outcome
 from studio.markdown import markdown
 from studio.measures import Scored, choosing_half
+from studio.pace import CONTROL_HZ
 
 STEPS = 20  # plan-steps of Table IV
 WINDOWS = tuple(range(2, STEPS + 1))  # plans
 MULTIPLIERS = tuple(round(0.1 * i, 1) for i in range(1, 21))
 ANY_MULTIPLIER = tuple(round(0.1 * i, 1) for i in range(-20, 21))
-CONTROL_HZ = 20.0
 
 
 @dataclass(frozen=True, slots=True)

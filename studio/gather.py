@@ -8,8 +8,6 @@ the actions; what that weighs in training is `models.data`'s to say.
 from __future__ import annotations
 
 import re
-import secrets
-import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from studio.collect import HELD_OUT
 from studio.events import SceneSpec
 from studio.library import Library
 from studio.replay import DEMO, header
+from studio.whole import whole_folder
 
 EXTRAS = ("driver", "camera_pose")
 NAME_LENGTH = 80  # characters of a file's name
@@ -116,7 +115,7 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
             tasks[scene.suite, scene.task, scene.layout, segment.instruction].append(segment)
     if not tasks:
         raise ValueError("choose some recordings first")
-    with _new_folder(out) as fresh:
+    with whole_folder(out) as fresh:
         for number, parts in enumerate(tasks.values()):
             first = parts[0]
             file = demos.demo_path(fresh, _file_name(first.instruction))
@@ -134,17 +133,3 @@ def held_out(library: Library, names: Collection[str]) -> int:
 
 def _file_name(instruction: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", instruction.lower()).strip("_")[:NAME_LENGTH] or "task"
-
-
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears under `path` only once it is complete."""
-    if path.exists():
-        raise ValueError(f"{path.name}: this folder exists already; choose another name")
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        fresh.rename(path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

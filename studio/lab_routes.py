@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from models.checkpoint import sha256, write_calibration
+from models.checkpoint import WEIGHTS, sha256, write_calibration
 from studio import lab
 from studio.detection import DEFAULT_K
 from studio.evaluate import calibrate
@@ -20,7 +20,7 @@ from studio.report import report
 from studio.scores import PAPER, SCORES
 from studio.sweep import read_sweep
 from studio.workshop import Live, Workshop, answered, from_own_page
-from studio.workspace import WEIGHTS, shown
+from studio.workspace import shown
 
 
 class Asked(BaseModel):

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -30,8 +28,9 @@ from models.data import read_demonstrations
 from models.trajectory import DRIVERS, Trajectory
 from studio.demos import BLOCK
 from studio.lerobot_statistics import level_counts, statistics_of
+from studio.pace import CONTROL_HZ
+from studio.whole import whole_folder
 
-FPS = 20  # LIBERO's control rate
 FILES_PER_CHUNK = 1000
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -97,7 +96,7 @@ CONVENTIONS = {
 
 
 def export(
-    demos: Path, out: Path, fps: int = FPS, mirrored: bool = False, drivers: bool = False
+    demos: Path, out: Path, fps: int = CONTROL_HZ, mirrored: bool = False, drivers: bool = False
 ) -> dict:
     """Write all demonstrations under `demos` as the dataset `out`; returns its info.json.
 
@@ -106,29 +105,12 @@ def export(
     `out` exists or `demos` can't be read, OSError when it can't be written; `out` then does not
     appear.
     """
-    if out.exists():
-        raise ValueError(f"{out}: exists already; choose another folder")
     if not 1 <= fps <= 1000:
         raise ValueError(f"--fps must lie in [1, 1000], not {fps}")
-    with _whole_folder(out) as folder, closing(_Dataset(folder, fps, mirrored, drivers)) as dataset:
+    with whole_folder(out) as folder, closing(_Dataset(folder, fps, mirrored, drivers)) as dataset:
         for demo in tqdm(read_demonstrations(demos), unit=" episodes", leave=False):
             dataset.add(demo)
         return dataset.finish()
-
-
-@contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears under `path` only once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"{path}: can't be written ({error.strerror})") from None
-    try:
-        yield temporary
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class _Dataset:
@@ -379,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m studio.lerobot", description=__doc__.split("\n")[0])
     p.add_argument("demos", type=Path, help="folder of demonstrations")
     p.add_argument("out", type=Path, help="folder to write; must not exist")
-    p.add_argument("--fps", type=int, default=FPS, help="control steps a second")
+    p.add_argument("--fps", type=int, default=CONTROL_HZ, help="control steps a second")
     p.add_argument("--mirrored", action="store_true",
                    help="pictures left to right, as in OpenVLA's LIBERO data")  # fmt: skip
     p.add_argument("--drivers", action="store_true", help="who drove each step of a recording")

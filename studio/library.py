@@ -21,11 +21,11 @@ from typing import Any
 
 from models.trajectory import DRIVERS
 from studio import recording
-from studio.recorder import whole_file
 from studio.replay import DEMO, REPORT, changed
 from studio.sim import catalog
 from studio.sim.build import versions
 from studio.tape import TAPE, THUMB
+from studio.whole import whole_file
 
 NOTE, TRASH = "recording.json", ".trash"
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")

@@ -45,7 +45,7 @@ from studio.events import (
 )
 from studio.guard import Guard
 from studio.helm import Controller, Helm, PolicyAway
-from studio.pace import MAX_HZ, Pace
+from studio.pace import CONTROL_HZ, MAX_HZ, Pace
 from studio.sequence import Sequence
 from studio.sim.process import SimCrashed, SimProcess, StepReply
 from studio.state import LoopState, Pose, Subscriber, Telling
@@ -64,7 +64,7 @@ class ControlLoop(Telling):
         controller: Controller,
         subscribers: Iterable[Subscriber] = (),
         *,
-        hz: float = 20.0,
+        hz: float = CONTROL_HZ,
         replan_every: int = 8,
         every_frame: bool = False,
         pictures: bool = True,

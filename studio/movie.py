@@ -14,9 +14,10 @@ import numpy as np
 from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image, ImageDraw, ImageFont
 
-from studio.recorder import Episode, NothingRecorded, whole_file
+from studio.pace import CONTROL_HZ
+from studio.recorder import Episode, NothingRecorded
+from studio.whole import whole_file
 
-FPS = 20  # LIBERO's control rate
 HEADER, STRIP, PAD = 32, 128, 12  # pixels
 INK, MUTED, PAPER = (31, 41, 55), (148, 156, 168), (252, 252, 251)
 IN_DISTRIBUTION, OUT_OF_DISTRIBUTION = (13, 148, 136), (234, 88, 12)
@@ -39,7 +40,7 @@ def write_mp4(
     with (
         whole_file(path) as temporary,
         imageio.get_writer(
-            temporary, fps=FPS, codec="libx264", quality=7, macro_block_size=16
+            temporary, fps=CONTROL_HZ, codec="libx264", quality=7, macro_block_size=16
         ) as video,
     ):
         for step, cameras in _pictures(episode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
+CONTROL_HZ = 20  # LIBERO's control steps a second
 MAX_HZ = 200.0
 MAX_DEBT_S = 0.25  # what a late loop makes up for (a plan's time), so that the mean rate holds
 FRAME_PERIOD_S = 0.045  # people see at most ~22 frames a second,

@@ -12,15 +12,12 @@ import dataclasses
 import heapq
 import json
 import logging
-import os
-import secrets
 import shutil
 import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -32,6 +29,7 @@ from studio.events import Advice, Comparison, EpisodeEvent, Frame, Mark, StepEve
 from studio.feed import PlanRecord, append_mark
 from studio.spool import Spool
 from studio.state import LoopState
+from studio.whole import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -235,17 +233,3 @@ def _write_npz(episode: Episode, file: IO[bytes]) -> None:
             for name, array in plan_arrays(record, episode.advice.get(record.index)).items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
                     np.lib.format.write_array(out, np.asanyarray(array), allow_pickle=False)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it on success and removed on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
-    temporary.touch(exist_ok=False)  # with the umask's mode, unlike the tempfile module's
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from models.checkpoint import sha256
+from models.checkpoint import WEIGHTS, sha256
 from models.policy import Policy
 from studio import lerobot, recording, rescore
 from studio.darkroom import Darkroom
@@ -33,7 +33,7 @@ from studio.replay import ACTIONS, DEMO
 from studio.studio import Studio
 from studio.tape import THUMB, Tape
 from studio.workshop import Workshop, answered, from_own_page
-from studio.workspace import WEIGHTS, shown
+from studio.workspace import shown
 
 FORMATS = ("libero", "lerobot")
 

@@ -29,10 +29,10 @@ from models.trajectory import DRIVERS
 from studio import demos, recording
 from studio.demonstrate import StepLog
 from studio.events import SceneSpec
-from studio.recorder import whole_file
 from studio.recording import Recording, View
 from studio.sim import catalog
 from studio.sim.libero_sim import LiberoSim
+from studio.whole import whole_file
 
 DEMO, REPORT = "demo.hdf5", "replay.json"
 ACTIONS, STATES = "actions", "states"

@@ -20,8 +20,8 @@ from studio import correlation, detection, failure, lab, published, success
 from studio.detection import DEFAULT_K
 from studio.lab import Question, Selection
 from studio.measures import MEAN, UNITS
-from studio.recorder import whole_file
 from studio.scores import PAPER, SCORES
+from studio.whole import whole_file
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "lab" / "report.html"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

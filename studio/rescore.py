@@ -23,10 +23,10 @@ from models.policy import Policy
 from models.types import Observation
 from studio.demos import IMAGE_KEYS
 from studio.policies import describe, threshold
-from studio.recorder import whole_file
 from studio.recording import Recording
 from studio.replay import DEMO
 from studio.sensor import corrupted
+from studio.whole import whole_file
 
 
 @dataclass(frozen=True, slots=True)

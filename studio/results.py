@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from studio.events import Outcome, Perturbation, SceneSpec
-from studio.recorder import Episode, whole_file
+from studio.recorder import Episode
 from studio.scores import SCORES, plan_scores
 from studio.trial import Trial, key_of
+from studio.whole import whole_file
 
 JOURNAL, TABLE, SETTINGS = "journal.jsonl", "episodes.parquet", "evaluation.json"
 

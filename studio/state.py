@@ -24,6 +24,7 @@ from studio.events import (
     StepEvent,
 )
 from studio.guard import GuardSettings
+from studio.pace import CONTROL_HZ
 from studio.sequence import Sequence
 from studio.teleop import Assists
 
@@ -60,7 +61,7 @@ class LoopState:
     light: LightPerturbation = field(default_factory=LightPerturbation)
     sensor: SensorNoise = field(default_factory=SensorNoise)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    hz: float = 20.0
+    hz: float = CONTROL_HZ
     measured_hz: float = 0.0
     step: int = 0
     max_steps: int = 0

@@ -32,11 +32,11 @@ from models.types import Observation, Plan
 from studio.arguments import add_policy, open_policy
 from studio.events import CAMERA_BOUNDS, CameraPerturbation, SceneSpec
 from studio.helm import PolicyAway
-from studio.recorder import whole_file
 from studio.scores import SCORES, plan_scores
 from studio.sim import catalog
 from studio.sim.process import SimCrashed, SimError, SimProcess
 from studio.studio import check_scene
+from studio.whole import whole_file
 
 RESULT = "sweep.json"
 WORDINGS = 12  # of the instruction, its own included

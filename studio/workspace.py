@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from models import lerobot
+from models.checkpoint import WEIGHTS
 from studio.supervisor import ROOT
 
 DEPTH = 3  # folders below a root in which demonstrations are looked for
-LEROBOT_INFO = "meta/info.json"
-WEIGHTS = "model.safetensors"
 SHIPPED = ROOT / "assets" / "checkpoints"
 STUDIES = ROOT / "assets" / "studies"  # evaluations of the shipped checkpoint
 
@@ -83,7 +83,7 @@ def _with_demonstrations(folder: Path, depth: int) -> Iterator[tuple[Path, int]]
     except OSError:
         return
     count = sum(e.name.endswith(".hdf5") and not e.name.startswith(".") for e in entries)
-    if count or (folder / LEROBOT_INFO).is_file():
+    if count or (folder / lerobot.INFO).is_file():
         yield folder, count
         return
     for entry in entries if depth else ():

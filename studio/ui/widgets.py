@@ -17,7 +17,6 @@ import plotly
 
 from studio.static import address
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "live"
 SCRIPTS = {
     "live": "main.js",
     "train": "train.js",

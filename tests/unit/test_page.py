@@ -21,8 +21,9 @@ from studio.events import (
     RobotStart,
     SensorNoise,
 )
+from studio.static import FOLDER
 from studio.ui.page import LAUNCH, build
-from studio.ui.widgets import ASSETS, Field, form
+from studio.ui.widgets import Field, form
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_the_page_asks_no_other_machine():
 def test_coloured_words_can_be_read():
     """WCAG AA for small text: 4.5:1 on cards and on the page, in both themes."""
     colors = {}
-    for block in re.findall(r"\{(.*?)\}", (ASSETS / "live.css").read_text(), re.S)[:2]:
+    for block in re.findall(r"\{(.*?)\}", (FOLDER / "live.css").read_text(), re.S)[:2]:
         colors |= dict(re.findall(r"--st-(\w+): (#\w{6});", block))  # dark changes some of light
         for word in ("ink", "muted", "in", "out", "success", "error"):
             for ground in ("card", "page"):

@@ -29,7 +29,8 @@ from studio.events import (
 from studio.feed import MAX_PLANS, Feed
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
-from studio.recorder import NothingRecorded, Recorder, whole_file, write_zip
+from studio.recorder import NothingRecorded, Recorder, write_zip
+from studio.whole import whole_file
 
 
 @pytest.fixture
