@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from studio.evaluating import EvaluateForm
+from studio.events import CAMERA_BOUNDS
 from studio.sim import catalog
-from studio.sweeping import SweepForm
+from studio.sweeping import MOVES, SweepForm
 from studio.trial import NOMINAL
 from studio.ui.widgets import bridge, entry, heading, listen, panel
 
@@ -60,12 +61,10 @@ BOUNDS = {
     "init": (0, 49),
     "size": (2, 41),
     "plans": (1, 64),
-    "orbit_from": (-180, 180),
-    "orbit_to": (-180, 180),
-    "distance_from": (25, 400),
-    "distance_to": (25, 400),
     "seed": (0, None),
-}
+    **{f"{move}_{end}": CAMERA_BOUNDS[field] for move, field in MOVES.items()
+       for end in ("from", "to")},
+}  # fmt: skip
 
 
 def build_lab() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from models import train
-from studio import collect, collecting, lerobot, training
+from studio import collect, collecting, evaluate, evaluating, lerobot, sweep, sweeping, training
 from studio.forms import fill, options
 from studio.jobs import JobState
 from studio.workshop import Workshop, router
@@ -100,6 +101,20 @@ def test_the_collection_command_says_what_the_form_says(workshop):
     assert (
         config.tasks == (0, 1, 2) and config.per_task == 3 and config.workers == 2 and config.misses
     )
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "sweep"])
+def test_a_form_begins_with_the_command_s_own_defaults(kind):
+    """What equals a form's default is not on its command line."""
+    form, options, parse = {
+        "evaluate": (evaluating.EvaluateForm, evaluating.OPTIONS, evaluate.parse_args),
+        "sweep": (sweeping.SweepForm, sweeping.OPTIONS, sweep.parse_args),
+    }[kind]
+    shown = {name: value for name, value in asdict(form()).items() if name in options}
+    own = vars(parse(["--out", "here"]))
+    assert {n: own[n] for n, value in shown.items() if value is not None} == {
+        n: value for n, value in shown.items() if value is not None
+    }
 
 
 @pytest.mark.parametrize(
