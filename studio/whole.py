@@ -31,7 +31,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises ValueError when there is one already, or none can be made.
     """
     if path.exists():
-        raise ValueError(f"{path.name}: this folder exists already; choose another name")
+        raise ValueError(f"{path}: this folder exists already; choose another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         temporary.mkdir(parents=True)
