@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from models.config import SamplerConfig
 from models.policy import Policy
@@ -20,7 +21,9 @@ from studio.events import Outcome
 from studio.fleet import Worker, provenance
 from studio.helm import PolicyAway
 from studio.scores import SCORES
+from studio.trial import key_of
 from studio.trials import nominal, perturbed
+from studio.workspace import STUDIES
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 300
@@ -94,6 +97,20 @@ def test_a_simulator_that_dies_costs_an_attempt_not_the_episode():
     plans = len(row["step"])
     assert plans == len(row["final_energy"]) == len(row["timestep_energies"]) > 0
     assert set(SCORES) <= row.keys() and row["kind"] == "camera"
+
+
+def test_the_shipped_checkpoint_still_says_what_its_study_says():
+    """Pictures, normalisation, words, weights and noise: whatever changes shows here."""
+    policy = Policy.from_pretrained(CHECKPOINT)
+    (trial,) = nominal("libero_object", [0], [40])
+    rows = results.read_rows(STUDIES / "eb-vla-tiny-nominal")
+    studied = next(row for row in rows if key_of(row) == trial.key)
+    assert studied["checkpoint"] == policy.checkpoint.sha256
+    worker = Worker(policy, SamplerConfig(), policy.checkpoint.pixels, provenance(policy))
+    row = worker.run(trial)
+    worker.close()
+    for score in ("initial_energy", "final_energy", "energy_gap", "context_distance"):
+        assert row[score][0] == pytest.approx(studied[score][0], abs=0.2), score
 
 
 def test_a_sweep_goes_on_where_it_stopped(tmp_path):

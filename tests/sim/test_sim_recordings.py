@@ -15,7 +15,7 @@ import pytest
 
 from models.config import SamplerConfig
 from models.policy import Policy
-from studio import recording
+from studio import recording, rescore
 from studio.events import (
     Advance,
     CameraPerturbation,
@@ -150,6 +150,16 @@ def test_a_recording_trains(recorded, replayed, tmp_path):
     subprocess.run([*command, "--threads", "1"], cwd=ROOT, check=True)
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(row)["step"] for row in rows} == {1, 2}
+
+
+def test_scored_again_a_recording_s_plans_have_the_energies_they_had(recorded, replayed, policy):
+    tape = recording.read(recorded)
+    known = {plan["step"]: plan["final"] for plan in tape.plans}
+    scores = rescore.rescore(recorded, tape, policy, lambda done, total: None)
+    again = {score.step: score.plan for score in scores}
+    assert len(known) >= 3 and again.keys() >= known.keys()
+    for step, energy in known.items():
+        assert again[step] == pytest.approx(energy, abs=1e-4), step
 
 
 def test_a_killed_simulator_leaves_what_was_recorded(policy, tmp_path):
