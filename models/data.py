@@ -46,9 +46,15 @@ class Demonstrations:
     def other_moments(
         self, rows: np.ndarray, among: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """For each of `rows` a sample of its task out of `among`, by chance its own."""
+        """For each of `rows` another sample of its task, of `among`; itself if there is none."""
         task = self.task[among]
-        return np.array([rng.choice(among[task == self.task[row]]) for row in rows])
+
+        def another(row: int) -> int:
+            same = among[task == self.task[row]]
+            others = same[same != row]
+            return rng.choice(others if len(others) else same)
+
+        return np.array([another(row) for row in rows])
 
     def split(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
         """(training, held-out) sample indices; of each task the last demonstrations are held out,

@@ -1,6 +1,7 @@
 """Reading LIBERO's HDF5, and the scales fitted on it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ from models.data import (
     DEMONSTRATED,
     HUMAN,
     POLICY,
+    Demonstrations,
     chunks,
     load_demonstrations,
     training_rows,
@@ -43,6 +45,19 @@ def write_demos(
             for key, size in (("ee_pos", 3), ("ee_ori", 3), ("gripper_states", 2)):
                 demo[f"obs/{key}"] = rng.normal(size=(steps, size))
     return file
+
+
+def distinct_samples(folder: Path) -> Demonstrations:
+    """Two tasks of two demonstrations; no sample is like another, so that a mix-up shows."""
+    write_demos(folder / "a_demo.hdf5")
+    write_demos(folder / "b_demo.hdf5", instruction="pick up the soup")
+    data, rng = load_demonstrations(folder, H), np.random.default_rng(0)
+    return replace(
+        data,
+        images=rng.integers(0, 256, data.images.shape, np.uint8),
+        proprio=rng.normal(size=data.proprio.shape).astype(np.float32),
+        actions=rng.uniform(-1, 1, data.actions.shape).astype(np.float32),
+    )
 
 
 @pytest.mark.parametrize("convention", ["opengl", "opencv"])

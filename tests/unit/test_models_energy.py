@@ -1,5 +1,6 @@
 """The energy head against a slow reference, and the sampler on energies with known answers."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -81,23 +82,15 @@ def energies_slow(w: dict, context: Context, row: int, chunk: torch.Tensor) -> t
     return (norm(x, w["norm.weight"]) @ w["energy.weight"].T + w["energy.bias"])[:, 0]
 
 
-def test_head_equals_the_slow_reference():
+def test_a_bound_head_equals_the_slow_reference_whenever_it_is_asked():
     head, context = make_head(), make_context()
-    actions = torch.randn(2, 3, CONFIG.horizon, CONFIG.action_dim)
-    fast = head.bind(context)(actions)
     weights = {k: v.double() for k, v in head.state_dict().items()}
-    for row in range(2):
-        for chain in range(3):
+    bound = head.bind(context)
+    for actions in torch.randn(2, 2, 2, CONFIG.horizon, CONFIG.action_dim):
+        fast = bound(actions)
+        for row, chain in itertools.product(range(2), range(2)):
             slow = energies_slow(weights, context, row, actions[row, chain].double())
             torch.testing.assert_close(fast[row, chain].double(), slow, rtol=1e-4, atol=1e-5)
-
-
-def test_binding_once_equals_encoding_each_time():
-    head, context = make_head(), make_context()
-    bound = head.bind(context)
-    for seed in range(3):
-        actions = torch.randn(2, 2, 8, 7, generator=torch.Generator().manual_seed(seed))
-        torch.testing.assert_close(bound(actions), head(context, actions), rtol=0, atol=0)
 
 
 def test_chains_do_not_see_each_other():
@@ -214,6 +207,32 @@ def test_langevin_noise_moves_the_gradient_but_does_not_accumulate():
     torch.testing.assert_close(gradient, initial + noise[0] - TARGET)
 
 
+def test_a_step_asks_at_its_point_plus_its_noise_and_goes_as_far_as_the_energy_there_says():
+    config = SamplerConfig(steps=4, chains=2, langevin_std=0.5)
+    initial, noise = draw_noise(config, (8, 7), [0, 1])
+    asked = []
+
+    def energy(points):
+        asked.append(points.detach())
+        return quadratic(points)
+
+    out = descend(energy, initial, noise, config)
+    for k in range(config.steps):
+        point = out.actions[k] + noise[k]
+        assert torch.equal(asked[k], point)
+        scale = config.step_size * torch.exp(quadratic(point) / config.temperature)
+        torch.testing.assert_close(out.step_sizes[k], scale)
+
+
+def test_each_std_scales_its_own_noise():
+    plain = SamplerConfig(init_std=1.0, langevin_std=0.1)
+    initial, noise = draw_noise(plain, (8, 7), [5])
+    wide = draw_noise(replace(plain, init_std=2.0), (8, 7), [5])
+    rough = draw_noise(replace(plain, langevin_std=0.2), (8, 7), [5])
+    assert torch.equal(wide[0], 2 * initial) and torch.equal(wide[1], noise)
+    assert torch.equal(rough[0], initial) and torch.equal(rough[1], 2 * noise)
+
+
 def test_noise_of_a_seed_does_not_depend_on_its_batch():
     config = SamplerConfig(chains=2)
     alone, together = draw_noise(config, (8, 7), [5]), draw_noise(config, (8, 7), [1, 5])
@@ -258,6 +277,20 @@ def test_training_gradient_equals_a_plain_float64_reimplementation():
         a = by_hand(a, weight).detach()
     (plain,) = torch.autograd.grad(by_hand(a, weight).abs().sum(), weight)
     torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-12)
+
+
+def test_every_step_of_training_asks_at_a_point_with_fresh_noise():
+    """On a flat energy, where the actions stay: K - 1 times the frozen one, then the trained."""
+    initial, normal = torch.randn(2, 1, 8, 7), torch.randn(3, 2, 1, 8, 7)
+    draws, asked = iter(normal), []
+
+    def flat(name):
+        return lambda points: (asked.append((name, points.detach())), 0 * points.sum(-1))[1]
+
+    config = SamplerConfig(langevin_std=0.5)
+    train_descend(flat("trained"), flat("frozen"), initial, 3, 0.2, config, lambda _: next(draws))
+    assert [name for name, _ in asked] == ["frozen", "frozen", "trained"]
+    assert all(torch.equal(at, initial + 0.5 * z) for (_, at), z in zip(asked, normal, strict=True))
 
 
 def test_head_learns_through_the_last_step():

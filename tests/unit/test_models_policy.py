@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import contexts
 from models.checkpoint import (
     Calibration,
     CheckpointError,
@@ -18,6 +19,7 @@ from models.checkpoint import (
     write_calibration,
 )
 from models.config import SamplerConfig, preset
+from models.contexts import ContextStatistics
 from models.model import EBVLA
 from models.normalize import Statistics
 from models.policy import Policy
@@ -169,12 +171,19 @@ def test_what_is_looked_into_again_is_not_mistaken_for_another(folder):
     assert energies[0] == energies[1] == energies[3] != energies[2]
 
 
-def test_a_batch_plans_what_each_observation_plans_alone(folder):
+def test_a_batch_plans_and_tells_what_each_observation_does_alone(folder):
+    size = preset("debug").hidden_size
+    contexts.write(folder, ContextStatistics(torch.zeros(size), torch.eye(size)))
     policy = Policy.from_pretrained(folder, device="cpu")
-    observations = [observation(0), observation(1, "open the drawer")]
-    together = policy.plan_batch(observations, SamplerConfig(), [3, 4])
-    for obs, plan, seed in zip(observations, together, (3, 4), strict=True):
-        np.testing.assert_allclose(plan.actions, policy.plan(obs, seed=seed).actions, atol=1e-4)
+    observations = [observation(0), observation(1, "open the drawer"), observation(2)]
+    together = policy.plan_batch(observations, SamplerConfig(), [3, 4, 5])
+    for obs, plan, seed in zip(observations, together, (3, 4, 5), strict=True):
+        alone = policy.plan(obs, seed=seed)
+        assert plan.observation is obs and plan.seed == seed
+        np.testing.assert_allclose(plan.actions, alone.actions, atol=1e-4)
+        np.testing.assert_allclose(plan.readout, alone.readout, atol=1e-5)
+        assert plan.energy_gap == pytest.approx(alone.energy_gap, abs=1e-4)
+        assert plan.context_distance == pytest.approx(alone.context_distance, rel=1e-5)
 
 
 def test_in_bfloat16_it_plans_nearly_the_same_and_energies_stay_float32(folder):

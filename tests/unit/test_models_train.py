@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_models_data import write_demos
+from test_models_data import distinct_samples
 
 from benchmarks.train import naive_loss, random_batch
 from models import vision
-from models.augment import augment
 from models.backbone import Backbone
 from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig, preset
-from models.data import load_demonstrations
 from models.energy_head import EnergyHead
 from models.evaluation import Evaluation
-from models.losses import contrastive_loss, training_loss
+from models.losses import contrastive_loss, descent_loss, training_loss
 from models.model import EBVLA
 from models.policy import Policy
 from models.schedule import Draw, Schedule, TrainConfig
@@ -32,9 +30,7 @@ CONFIG = TrainConfig(steps=6, batch_size=4, val_every=3, log_every=1, warmup_ste
 @pytest.fixture
 def data(tmp_path):
     (tmp_path / "demos").mkdir()
-    write_demos(tmp_path / "demos" / "a_demo.hdf5")
-    write_demos(tmp_path / "demos" / "b_demo.hdf5", instruction="pick up the soup")
-    return load_demonstrations(tmp_path / "demos", 8)
+    return distinct_samples(tmp_path / "demos")
 
 
 def lines(folder):
@@ -132,6 +128,40 @@ def test_best_is_of_the_papers_k(tmp_path, data):
     assert load_checkpoint(tmp_path / "run" / "best").info.train_steps == 6
 
 
+def test_best_is_of_the_least_validation_loss_also_of_a_run_that_was_resumed(
+    tmp_path, data, monkeypatch
+):
+    found = iter([0.5, 0.3, 0.4])
+    monkeypatch.setattr(Trainer, "validate", lambda _: {"val_l1": next(found)})
+    config = replace(CONFIG, val_every=2, warm_fraction=0)
+    first = Trainer(preset("debug"), config, data, tmp_path / "run")
+    first.run(stop=lambda: first.step == 5)
+    second = Trainer(preset("debug"), config, data, tmp_path / "run")
+    second.resume()
+    second.run()
+    best, last = (load_checkpoint(tmp_path / "run" / name).info for name in ("best", "last"))
+    assert best.train_steps == 4 and best.training.val_l1 == 0.3
+    assert last.train_steps == 6 and last.training.val_l1 == 0.4
+
+
+def test_the_average_follows_the_weights_and_is_what_is_saved(tmp_path, data):
+    config = replace(CONFIG, ema=0.2, lr=0.01)  # the second step reaches 0.2; it starts with less
+    trainer = Trainer(preset("debug"), config, data, tmp_path / "run")
+
+    def weights():
+        return [p.detach().clone() for p in trainer.model.parameters()]
+
+    expected = weights()
+    for decay in (2 / 11, 0.2, 0.2):
+        trainer.train_step(0.5)
+        expected = [decay * e + (1 - decay) * w for e, w in zip(expected, weights(), strict=True)]
+        torch.testing.assert_close(list(trainer.average.parameters()), expected)
+    trainer.save(validate=False)
+    models = load_checkpoint(tmp_path / "run" / "last").model, trainer.average, trainer.model
+    for saved, average, own in zip(*(m.head.parameters() for m in models), strict=True):
+        assert torch.equal(saved, average) and not torch.equal(saved, own)
+
+
 def test_validation_is_spread_over_all_tasks(tmp_path, data, monkeypatch):
     trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
     seen, plain = [], trainer.batches.plain
@@ -202,15 +232,22 @@ def test_a_mismatched_picture_must_cost_energy():
     assert more == pytest.approx(np.log1p(np.exp(-2.0)), rel=1e-5)
 
 
-def test_mismatched_pictures_are_of_the_same_task(tmp_path, data):
-    rng = np.random.default_rng(0)
-    rows = np.arange(len(data))
-    others = data.other_moments(rows, rows, rng)
-    assert np.array_equal(data.task[others], data.task) and (others != rows).any()
-    config = replace(CONFIG, contrast=0.2, batch_size=8)
-    batches = Trainer(preset("debug"), config, data, tmp_path / "run").batches
-    seen, mixed = (getattr(batches.training(0, 0), n) for n in ("images", "mismatched"))
-    assert mixed.shape == (2, *seen.shape[1:])
+def test_the_descent_of_training_starts_at_noise_of_the_samplers_width():
+    """On a flat energy it stays there."""
+
+    class Flat:
+        def __call__(self, points):
+            return 0 * points.sum(-1)
+
+        def detach(self):
+            return self
+
+    batch = random_batch(EBVLA(preset("debug")), 4)
+    generator = torch.Generator().manual_seed(0)
+    start = 2 * batch.normal(batch.actions, torch.Generator().manual_seed(0))
+    sampler = SamplerConfig(init_std=2.0)
+    _, parts = descent_loss(Flat(), batch, Draw(3, 0.2, 1), sampler, generator, "float32")
+    assert parts["l1"] == pytest.approx((start - batch.actions).abs().mean().item(), rel=1e-6)
 
 
 def test_a_contrastive_step_trains_every_part(tmp_path, data):
@@ -236,23 +273,6 @@ def test_schedule_follows_steps_or_minutes_and_ends_with_the_papers_range():
         TrainConfig()
     with pytest.raises(ValueError, match="range"):
         TrainConfig(steps=1, k_min=9, k_max=8)
-
-
-def test_batches_visit_every_sample_once_an_epoch(tmp_path, data):
-    trainer = Trainer(preset("debug"), replace(CONFIG, val_fraction=0), data, tmp_path / "run")
-    seen = []
-    for trainer.step in range(6):  # 24 samples in batches of 4
-        seen += trainer.batches.rows(trainer.step).tolist()
-    assert sorted(seen) == list(range(24))
-
-
-def test_augmentation_keeps_shape_and_repeats_with_its_seed():
-    images = torch.randint(0, 255, (3, 2, 32, 32, 3), dtype=torch.uint8)
-    a, b = (augment(images, torch.Generator().manual_seed(4)) for _ in range(2))
-    assert a.shape == images.shape and a.dtype == torch.uint8 and torch.equal(a, b)
-    assert not torch.equal(a, images)
-    flat = torch.full_like(images, 128)
-    assert (augment(flat, torch.Generator().manual_seed(0)).float() - 128).abs().max() <= 26
 
 
 # -- the simulator, frozen towers ---------------------------------------------------------------
@@ -337,8 +357,9 @@ def test_frozen_towers_train_from_cached_features(tmp_path, data, monkeypatch):
     trainer.resume()
     assert trainer._cache(lambda: False)
     draw = trainer.batches.features.draw
-    cached = draw(trainer.train_rows[:3], torch.Generator(), slice(None), 3)
-    images = torch.from_numpy(data.images[trainer.train_rows[:3]])
+    rows = trainer.train_rows[[9, 1, 4]]
+    cached = draw(rows, torch.Generator(), slice(None), 3)
+    images = torch.from_numpy(data.images[rows])
     proprio, text = torch.zeros(3, 8), trainer.batches.text[:3]
     with torch.no_grad():
         a, b = (trainer.model.backbone(x, proprio, text).vision[-1] for x in (images, cached))
