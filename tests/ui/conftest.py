@@ -14,9 +14,11 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.ui import proxy
+
+expect.set_options(timeout=30_000)  # a small machine may be busy with scenes and jobs
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "assets" / "checkpoints" / "eb-vla-tiny"
@@ -51,10 +53,17 @@ def address(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def proxied(debug_checkpoint: Path, tmp_path_factory) -> Iterator[str]:
-    """A small studio, with one simulator that soon rests, behind a proxy under a sub-path."""
-    options = ["--sessions", "1", "--linger", "2", "--idle", "0.15", "--root-path", proxy.PREFIX]
+    """A small studio behind a proxy under a sub-path; it waits for whoever loads a page again."""
+    folder = tmp_path_factory.mktemp("proxied")
+    with behind_proxy(debug_checkpoint, folder, "--linger", "30") as address:
+        yield address
+
+
+@contextmanager
+def behind_proxy(checkpoint: Path, folder: Path, *options: str) -> Iterator[str]:
+    """`app` as visitors from elsewhere reach it."""
     with (
-        app(debug_checkpoint, tmp_path_factory.mktemp("proxied"), *options) as url,
+        app(checkpoint, folder, "--root-path", proxy.PREFIX, *options) as url,
         proxy.running(url.rstrip("/"), free_port()) as address,
     ):
         yield address
@@ -83,7 +92,7 @@ def app(checkpoint: Path, folder: Path, *options: str) -> Iterator[str]:
         process.wait(20)
 
 
-def _wait(url: str, app: subprocess.Popen, log: Path, seconds: float = 120) -> None:
+def _wait(url: str, app: subprocess.Popen, log: Path, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -124,11 +133,18 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
 @pytest.fixture
 def visit(chromium: Browser, proxied: str) -> Iterator[Callable[[], Page]]:
     """Opens the small studio as another person each time; faults fail the test."""
+    with visitors(chromium, proxied) as open_tab:
+        yield open_tab
+
+
+@contextmanager
+def visitors(chromium: Browser, address: str) -> Iterator[Callable[[], Page]]:
+    """Opens `address` in a tab of its own each time."""
     with ExitStack() as tabs:
 
         def open_tab() -> Page:
-            tab = tabs.enter_context(watched_tab(chromium, proxied))
-            tab.goto(proxied)
+            tab = tabs.enter_context(watched_tab(chromium, address))
+            tab.goto(address)
             return tab
 
         yield open_tab
@@ -138,6 +154,7 @@ def visit(chromium: Browser, proxied: str) -> Iterator[Callable[[], Page]]:
 def watched_tab(chromium: Browser, *inside: str) -> Iterator[Page]:
     """A tab of its own; afterwards fails for exceptions, console errors and requests elsewhere."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(120_000)  # of a click, say: see above
     tab, faults = context.new_page(), []
     here = (*inside, "data:", "blob:", *(urljoin(url, "/favicon.ico") for url in inside))
     tab.on("pageerror", lambda error: faults.append(f"exception: {error}"))

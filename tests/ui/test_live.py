@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import zipfile
 
 import pytest
@@ -34,10 +35,25 @@ def pause(page: Page) -> None:
     until(page, f"{STATE}.status !== 'running'")
 
 
-def set_slider(page: Page, elem_id: str, value: float, of: str = " input[type=range]") -> None:
-    """As a hand does: the browser's own input event."""
+def until_redrawn(page: Page, camera: str, before: str, seconds: float = 60) -> None:
+    """Wait for another picture than `before`."""
+    deadline = time.monotonic() + seconds
+    while pixels(page, camera) == before:
+        assert time.monotonic() < deadline, f"{camera}: the picture stays as it was"
+        page.wait_for_timeout(50)
+
+
+def set_slider(page: Page, elem_id: str, *values: float, of: str = " input[type=range]") -> None:
+    """As a hand does: the browser's own input event, at each of the values on its way."""
     page.locator(f"#{elem_id}{of}").evaluate(
-        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }", value
+        """async (e, values) => {
+          for (const value of values) {
+            e.value = value;
+            e.dispatchEvent(new Event("input", { bubbles: true }));
+            await new Promise((done) => setTimeout(done)); // each is heard by itself
+          }
+        }""",
+        values,
     )
 
 
@@ -115,8 +131,7 @@ def test_the_camera_moves_at_once_and_returns(page):
     set_slider(page, "live-camera-orbit_horizontal", 30)
     until(page, f"{STATE}.camera.orbit_horizontal === 30")
     until(page, "document.querySelector('#live-pose-top .moved')")
-    page.wait_for_timeout(500)
-    assert pixels(page, "agentview") != before
+    until_redrawn(page, "agentview", before)
     page.click("#live-camera-reset")
     until(page, f"{STATE}.camera.orbit_horizontal === 0")
     expect(page.locator("#live-camera-orbit_horizontal input[type=range]")).to_have_value("0")
@@ -138,8 +153,7 @@ def test_the_light_changes_at_once_and_returns(page):
     before = pixels(page, "agentview")
     set_slider(page, "live-light-intensity", 40)
     until(page, f"{STATE}.light.intensity === 40")
-    page.wait_for_timeout(500)
-    assert pixels(page, "agentview") != before
+    until_redrawn(page, "agentview", before)
     expect(page.locator("body")).to_have_class(re.compile("st-disturbed"))
     page.click("#live-light-reset")
     until(page, f"{STATE}.light.intensity === 100")
@@ -154,8 +168,15 @@ def test_noise_reaches_the_policy_alone_and_is_marked(page):
     until(page, f"{STATE}.sensor.severity >= 5")
     kind = state(page, "sensor")["kind"].replace("_", " ")
     expect(page.locator("#live-sensor-kind input")).to_have_value(kind)
-    assert pixels(page, "agentview") == before
+    until(page, "window.studio.live.marks.length >= 1")
     assert page.evaluate("window.studio.live.marks.map(m => m.kind)") == ["sensor"]
+    # a scene that stands is drawn anew when its camera moves: there and back
+    set_slider(page, "live-camera-orbit_horizontal", 30)
+    until_redrawn(page, "agentview", before)
+    moved = pixels(page, "agentview")
+    page.click("#live-camera-reset")
+    until_redrawn(page, "agentview", moved)
+    assert pixels(page, "agentview") == before
 
 
 def test_robot_start_and_layout_load_the_scene_anew(page):
@@ -169,16 +190,7 @@ def test_robot_start_and_layout_load_the_scene_anew(page):
     until(page, f"{STATE}.scene.layout === 'swap' && {STATE}.status === 'paused'")
     assert state(page, "scene")["robot"] == start
     episode = state(page, "episode")
-    for offset in (
-        0.25,
-        0.3,
-        0.35,
-        0.4,
-        0.45,
-        0.5,
-    ):  # a slider that is dragged loads the scene once
-        set_slider(page, "live-robot-offset", offset)
-        page.wait_for_timeout(150)
+    set_slider(page, "live-robot-offset", 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)  # loads the scene once
     until(page, f"{STATE}.scene.robot.offset === 0.5 && {STATE}.status === 'paused'")
     assert state(page, "episode") == episode + 1
     expect(page.locator("#live-layout input")).to_have_value("swapped (LIBERO-PRO)")
@@ -325,8 +337,7 @@ def test_policy_view_and_theme(page):
     blank = pixels(page, "policy-agentview")
     page.check("#live-policy-view")
     page.click("#live-chunk")
-    page.wait_for_timeout(1500)
-    assert pixels(page, "policy-agentview") != blank
+    until_redrawn(page, "policy-agentview", blank)
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.click("#live-theme")
     assert page.evaluate("document.body.classList.contains('dark')") != dark

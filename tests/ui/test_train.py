@@ -12,8 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.ui.conftest import app, wait_until_ready, watched_tab
 from tests.unit.test_models_data import write_demos
 
-expect.set_options(timeout=30_000)  # two cores may be busy with the jobs themselves
-
 SLOW = 300_000  # ms: a training loads torch and its data before the first loss
 LOSS = "document.getElementById('train-plot-loss')"
 POINTS = f"({LOSS}?.data?.[0]?.x ?? []).length"
@@ -40,7 +38,6 @@ def studio(debug_checkpoint: Path, folder: Path) -> Iterator[str]:
 @pytest.fixture
 def tab(chromium: Browser, studio: str) -> Iterator[Page]:
     with watched_tab(chromium, studio) as tab:
-        tab.set_default_timeout(120_000)
         tab.goto(studio)
         yield tab
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import watched_tab
+from tests.ui.conftest import behind_proxy, visitors, watched_tab
 
 DRIVES = (
     "window.studio?.live.state?.status === 'running' && window.studio.live.plans.length >= 1"
@@ -30,10 +30,21 @@ def test_a_fresh_visitor_sees_the_scene_drive(visit):
     assert tab.evaluate("studio.live.state.step") == step
 
 
-def test_the_second_visitor_waits_and_gets_in(visit):
-    first = visit()
+@pytest.fixture
+def visit_crowded(chromium, debug_checkpoint, tmp_path):
+    """`visit` of a studio with one simulator, which is soon given on."""
+    options = ["--sessions", "1", "--linger", "2"]
+    with (
+        behind_proxy(debug_checkpoint, tmp_path, *options) as address,
+        visitors(chromium, address) as visit,
+    ):
+        yield visit
+
+
+def test_the_second_visitor_waits_and_gets_in(visit_crowded):
+    first = visit_crowded()
     until(first, DRIVES)
-    second = visit()
+    second = visit_crowded()
     overlay = second.locator("#live-overlay")
     expect(overlay).to_contain_text("Number 1 in the queue", timeout=60_000)
     expect(overlay).to_contain_text("All 1 simulators are in use")
@@ -42,8 +53,18 @@ def test_the_second_visitor_waits_and_gets_in(visit):
     expect(overlay).to_be_hidden()
 
 
-def test_an_unused_page_rests_until_it_is_asked_again(visit):
-    tab = visit()
+@pytest.fixture
+def visit_drowsy(chromium, debug_checkpoint, tmp_path):
+    """`visit` of a studio where a page that is not used for nine seconds rests."""
+    with (
+        behind_proxy(debug_checkpoint, tmp_path, "--idle", "0.15") as address,
+        visitors(chromium, address) as visit,
+    ):
+        yield visit
+
+
+def test_an_unused_page_rests_until_it_is_asked_again(visit_drowsy):
+    tab = visit_drowsy()
     until(tab, DRIVES)
     tab.keyboard.press(" ")
     overlay = tab.locator("#live-overlay")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +13,7 @@ from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from models.types import Observation
 from studio.batching import Batcher, Together
+from tests.unit.conftest import wait_for
 
 
 def observation(seed: int, size: int = 128) -> Observation:
@@ -44,8 +44,7 @@ def test_those_who_wait_together_get_what_each_alone_would(policy):
     sizes: list[int] = []
     batcher = Batcher(policy, 3, sizes.append)
     first = batcher.submit(observation(0), SamplerConfig(), 0)
-    while not sizes:
-        pass  # the first one is under way
+    wait_for(lambda: sizes)  # the first one is under way
     asked = [batcher.submit(observation(seed), SamplerConfig(), seed) for seed in range(1, 6)]
     other = batcher.submit(observation(6), SamplerConfig(steps=4), 6)
     gone = batcher.submit(observation(7), SamplerConfig(), 7)
@@ -99,12 +98,10 @@ def test_sessions_plan_together_with_all_that_the_policy_has(policy):
     together = Together(policy)
     assert together.device == policy.device and together.checkpoint is policy.checkpoint
     first = together._batcher.submit(observation(0), SamplerConfig())
-    while not policy.sizes:
-        time.sleep(0.01)
+    wait_for(lambda: policy.sizes)
     with ThreadPoolExecutor(2) as sessions:
         asked = [sessions.submit(together.plan, observation(s), None, s) for s in (1, 2)]
-        while len(together._batcher._waiting) < 2:
-            time.sleep(0.01)
+        wait_for(lambda: len(together._batcher._waiting) == 2)
         policy.gate.set()
         plans = [future.result(30) for future in (first, *asked)]
     assert policy.sizes == [1, 2]

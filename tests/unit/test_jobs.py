@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from studio.jobs import Jobs, JobState, read_rows, tail
 from studio.supervisor import ROOT, start_time
+from tests.unit.conftest import wait_for
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
@@ -38,14 +38,6 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-S", "-c", code]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
-    return found
-
-
 def gone(pid: int) -> bool:
     """No such process, or one that only waits for its parent to look."""
     try:
@@ -56,7 +48,7 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def jobs(tmp_path):
-    jobs = Jobs(tmp_path / "runs", grace_s=0.5)
+    jobs = Jobs(tmp_path / "runs", grace_s=30)
     yield jobs
     for job in jobs.all():
         if job.state is JobState.RUNNING:
@@ -93,6 +85,7 @@ def test_stop_lets_the_command_save(jobs):
 
 
 def test_stop_ends_one_that_does_not_listen(jobs):
+    jobs = Jobs(jobs.workspace, grace_s=0.5)
     start(jobs, STUBBORN)
     pid = json.loads((jobs.folder("a") / "job.json").read_text())["pid"]
     jobs.stop("a")
@@ -209,7 +202,7 @@ def test_no_job_outlives_the_studio(tmp_path, how):
 import sys, time
 from pathlib import Path
 from studio.jobs import Jobs
-jobs = Jobs(Path({str(tmp_path)!r}), grace_s=0.5)
+jobs = Jobs(Path({str(tmp_path)!r}), grace_s=30)
 jobs.launch("train", "a", [sys.executable, "-S", "-c", {PARENT!r}], {{}})
 time.sleep(600)
 """

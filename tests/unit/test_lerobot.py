@@ -174,6 +174,18 @@ def test_a_round_trip_changes_nothing_but_the_pictures_a_little(demos, tmp_path,
     assert after.images.shape == before.images.shape and errors.mean() < 6
 
 
+@pytest.mark.parametrize(("mirrored", "said"), [(False, "upright"), (True, "mirrored")])
+def test_the_videos_lie_as_is_said_of_them(demos, tmp_path, mirrored, said):
+    out = tmp_path / "libero_object"
+    lerobot.export(demos, out, mirrored=mirrored)
+    features = json.loads((out / "meta/info.json").read_text())["features"]
+    for camera, key in enumerate(CAMERAS):
+        assert features[key]["info"]["image_convention"] == said
+        shown = frames(out / f"videos/{key}/chunk-000/file-000.mp4")[4].astype(int)
+        wanted = scene(camera, 4, 0)
+        assert np.abs(shown - (wanted[:, ::-1] if mirrored else wanted)).mean() < 6
+
+
 def write_foreign(root: Path, names: str = "__index_level_0__") -> None:
     """As the published datasets are: PNGs in the table, mirrored, nothing said about it."""
     rng = np.random.default_rng(3)

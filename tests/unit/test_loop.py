@@ -27,6 +27,7 @@ from studio.events import (
 )
 from studio.helm import plan_seed
 from studio.loop import ControlLoop
+from tests.unit.conftest import wait_for
 
 
 def run_to_end(loop, limit=1000):
@@ -201,13 +202,6 @@ def running(loop):
     loop.close()
     thread.join(5)
     assert not thread.is_alive()
-
-
-def wait_for(condition, seconds=5):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
 
 
 def test_a_crash_is_an_error_and_the_next_run_works(running, point_mass):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from studio.loop import ControlLoop
 from studio.policies import describe
 from studio.remote import RemotePolicy
 from studio.serving import PolicyServer, ServerThread
+from tests.unit.conftest import wait_for
 
 SAMPLER = SamplerConfig(steps=3, chains=2)
 BACKOFF = (0.05, 0.1, 0.2)
@@ -131,16 +133,24 @@ def test_a_slice_that_nobody_wants_any_more(remote, policy, monkeypatch):
 
 
 def test_a_server_that_freezes_is_away_soon(server, monkeypatch):
-    for name, value in (("PING_S", 0.2), ("OPEN_S", 0.3), ("BACKOFF_S", BACKOFF)):
-        monkeypatch.setattr(f"studio.remote.{name}", value)
-    remote = RemotePolicy(f"ws://127.0.0.1:{server.port}")
+    monkeypatch.setattr("studio.remote.BACKOFF_S", BACKOFF)
     thaw = threading.Event()
-    server._loop.call_soon_threadsafe(thaw.wait, 30)
-    with pytest.raises(PolicyAway, match="No policy server answers"):
-        remote.plan(observation(), SAMPLER)
+    with monkeypatch.context() as hasty:
+        hasty.setattr("studio.remote.PING_S", 0.5)
+        remote = RemotePolicy(f"ws://127.0.0.1:{server.port}")
+        server._loop.call_soon_threadsafe(thaw.wait, 30)
+        hasty.setattr("studio.remote.OPEN_S", 1)
+        with pytest.raises(PolicyAway, match="No policy server answers"):
+            remote.plan(observation(), SAMPLER)
     thaw.set()
-    time.sleep(BACKOFF[0])
-    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+
+    def answers() -> bool:
+        try:
+            return remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+        except PolicyAway:  # too early for an attempt
+            return False
+
+    wait_for(answers)
     remote.close()
 
 
@@ -164,17 +174,21 @@ def test_a_server_that_restarts_between_two_plans(remote, server, policy):
     back.stop()
 
 
-def test_a_server_that_is_away_says_so_until_it_is_back(remote, server, policy):
+def test_a_server_that_is_away_says_so_until_it_is_back(remote, server, policy, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr("studio.remote.time", clock)
     server.stop()
     waits = []
     for _ in range(3):
         with pytest.raises(PolicyAway, match=r"Start one there.*the scene goes on") as away:
             remote.plan(observation(), SAMPLER)
         waits.append(away.value.retry_s)
+        now[0] += waits[-1] / 2
         with pytest.raises(PolicyAway) as early:
             remote.plan(observation(), SAMPLER)
-        assert early.value.retry_s <= waits[-1]  # no attempt was made
-        time.sleep(waits[-1])
+        assert early.value.retry_s == pytest.approx(waits[-1] / 2)  # no attempt was made
+        now[0] += waits[-1]
     assert waits == list(BACKOFF)
     back = again(policy, server.port)
     assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
@@ -228,10 +242,3 @@ def test_the_wrong_key(policy):
         RemotePolicy(url)
     RemotePolicy(url, "sesame").close()
     server.stop()
-
-
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)

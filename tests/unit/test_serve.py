@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from models.policy import EnergyPolicy, Policy
 from models.types import Observation
 from studio import serve
 from studio.serving import MAX_MESSAGE, PolicyServer, ServerThread
+from tests.unit.conftest import wait_for
 from tests.unit.openpi_client import Client, element, from_map, robosuite_images, to_map
 
 
@@ -334,24 +334,27 @@ def test_sigterm_answers_what_is_in_flight(policy, monkeypatch, capsys):
     policy.entered.clear()
 
     def ask_and_stop() -> dict:
-        while "ws://" not in capsys.readouterr().out:
-            time.sleep(0.01)
-        client = Client(port)
-        client.socket.send(msgpack.packb(element(), default=to_map))
-        assert policy.entered.wait(10)
-        os.kill(os.getpid(), signal.SIGTERM)
-        while listens(port):
-            time.sleep(0.01)
-        policy.gate.set()
-        reply = msgpack.unpackb(client.socket.recv(30), object_hook=from_map)
-        with pytest.raises(ConnectionClosed, match="1001"):
-            client.socket.recv(10)
-        return reply
+        try:
+            wait_for(lambda: "ws://" in capsys.readouterr().out)
+            client = Client(port)
+            client.socket.send(msgpack.packb(element(), default=to_map))
+            assert policy.entered.wait(10)
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait_for(lambda: not listens(port))
+            policy.gate.set()
+            reply = msgpack.unpackb(client.socket.recv(30), object_hook=from_map)
+            with pytest.raises(ConnectionClosed, match="1001"):
+                client.socket.recv(10)
+            return reply
+        finally:  # a failure here must not leave the command waiting
+            policy.gate.set()
+            if listens(port):
+                os.kill(os.getpid(), signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(ask_and_stop)
         assert serve.main(["--port", str(port)]) == 0
-        assert asked.result(30)["actions"].shape == (8, 7)
+        assert asked.result(60)["actions"].shape == (8, 7)
 
 
 def listens(port: int) -> bool:

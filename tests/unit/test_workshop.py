@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from studio.forms import fill, options
 from studio.jobs import JobState
 from studio.workshop import Workshop, router
 from studio.workspace import STUDIES, shown
+from tests.unit.conftest import wait_for
 from tests.unit.test_models_data import write_demos
 
 
@@ -232,10 +232,7 @@ def test_a_training_from_launch_to_use(client, workshop, used):
     form = {"kind": "train", "values": {**values, "log_every": 1}}
     assert client.post("/jobs/launch", json=form).json()["state"] == "running"
     assert client.post("/jobs/use", json={"name": "debug-1"}).status_code == 400
-    deadline = time.monotonic() + 300
-    while workshop.jobs.get("debug-1").state is JobState.RUNNING:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: workshop.jobs.get("debug-1").state is not JobState.RUNNING, 300)
     (job,) = client.get("/jobs").json()["jobs"]
     assert job["state"] == "finished", workshop.jobs.get("debug-1").log()
     assert job["summary"]["step"] == 2 and job["summary"]["l1"] > 0
@@ -265,10 +262,9 @@ def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
     write_demos(folder / "first_demo.hdf5")
     (folder / ".parts/second").mkdir(parents=True)
     (folder / ".parts/second/demo_1.hdf5").write_bytes(b"")
-    while (job := workshop.jobs.get("a")).state is JobState.RUNNING:
-        time.sleep(0.02)
+    wait_for(lambda: workshop.jobs.get("a").state is not JobState.RUNNING)
     expected = {"done": 3, "total": 4, "progress": 0.75, "eta_s": 65}
-    assert collecting.summary(job) == expected
+    assert collecting.summary(workshop.jobs.get("a")) == expected
     assert json.loads((folder / "job.json").read_text())["values"] == values
 
 
