@@ -92,7 +92,9 @@ def running(upstream: str, port: int) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    deadline = time.monotonic() + 30
     while not server.started:
+        assert time.monotonic() < deadline, "the proxy did not start"
         time.sleep(0.05)
     yield f"http://127.0.0.1:{port}{PREFIX}/"
     server.should_exit = server.force_exit = True

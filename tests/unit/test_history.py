@@ -9,9 +9,10 @@ import pytest
 
 from models.config import SamplerConfig
 from studio import feed as feeds
-from studio.events import Comparison, EpisodeEvent, SceneSpec
+from studio import wire
+from studio.events import Comparison, EpisodeEvent, Frame, SceneSpec
 from studio.feed import Feed
-from studio.server import PageLink
+from studio.server import CREDIT, PageLink
 from studio.wheel import Wheel
 
 
@@ -20,6 +21,10 @@ class Socket:
 
     def __init__(self):
         self.sent: list[dict] = []
+        self.pictures: list[bytes] = []
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.pictures.append(data)
 
     async def send_text(self, text: str) -> None:
         self.sent.append(json.loads(text))
@@ -67,5 +72,24 @@ def test_each_is_sent_once_and_the_newest_when_a_page_is_slow(feed, point_mass, 
         feed.on_episode(EpisodeEvent(SceneSpec(), "reach"))
         go_on(0, 1)
         assert await read(link) == ([0], [0])
+
+    asyncio.run(scenario())
+
+
+def test_a_page_that_does_not_acknowledge_gets_no_more_pictures_and_then_the_newest(feed):
+    session = SimpleNamespace(policy=SimpleNamespace(current=object()), wheel=Wheel(), feed=feed)
+    socket = Socket()
+
+    async def scenario() -> None:
+        link = PageLink(None, session, socket)
+        for number in range(5):
+            feed.on_frame(Frame(number, {"agentview": b"%d" % number, "wrist": b"w"}, 0.0))
+            await link._send_frame(feed.snapshot())
+        assert len(socket.pictures) == CREDIT
+        link._handle({"type": "ack"})
+        await link._send_frame(feed.snapshot())
+        await link._send_frame(feed.snapshot())  # the same picture
+        newest = wire.frame_message(feed.snapshot().frame, feed.snapshot().episode, None)
+        assert len(socket.pictures) == CREDIT + 1 and socket.pictures[-1] == newest
 
     asyncio.run(scenario())

@@ -1,0 +1,94 @@
+"""Who runs an evaluation: nothing that ended is lost, nothing fails that only crashed."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from models.config import SamplerConfig
+from studio import fleet
+from studio.events import Outcome
+from studio.fleet import LocalFleet
+from studio.sim.process import SimCrashed
+from studio.trials import nominal
+from tests.unit.test_results import row_of
+
+TRIALS = nominal("libero_object", range(5), [40])
+POLICY = SimpleNamespace(
+    device="cpu",
+    beside=lambda: None,
+    checkpoint=SimpleNamespace(pixels="fast", sha256="abc"),
+)
+
+
+class Sim:
+    """Ends when it is told to."""
+
+    made: list = []  # noqa: RUF012  (of all)
+
+    def __init__(self, pixels):
+        self.closed = False
+        self.made.append(self)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs `TRIALS` with a worker; `how` says for each task what its episode does, time by time."""
+    monkeypatch.setattr(Sim, "made", [])
+    monkeypatch.setattr(fleet, "SimProcess", Sim)
+    monkeypatch.setattr(fleet, "episode_row", lambda trial, episode: row_of(trial))
+
+    def run(how, stop=lambda: False, workers=1):
+        happens = {task: iter(times) for task, times in how.items()}
+
+        def episode(sim, policy, scene, **_):
+            what = next(happens.get(scene.task, iter([""])))
+            if isinstance(what, Exception):
+                raise what
+            return SimpleNamespace(problem=what)
+
+        monkeypatch.setattr(fleet, "run_episode", episode)
+        return LocalFleet(POLICY, SamplerConfig(), workers).run(TRIALS, stop)
+
+    return run
+
+
+def outcomes(rows):
+    return {row["task"]: row["outcome"] for row in rows}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_trial_has_its_row_and_no_simulator_is_left(run, workers):
+    assert outcomes(run({}, workers=workers)) == dict.fromkeys(range(5), "success")
+    assert 1 <= len(Sim.made) <= workers and all(sim.closed for sim in Sim.made)
+
+
+def test_a_crash_is_tried_again_with_a_fresh_simulator(run):
+    assert outcomes(run({1: [SimCrashed("gone"), ""]}))[1] == "success"
+    assert len(Sim.made) == 2 and all(sim.closed for sim in Sim.made)
+
+
+def test_what_crashes_twice_or_lacks_plans_is_an_error_and_no_failure(run):
+    rows = {row["task"]: row for row in run({1: [SimCrashed("gone")] * 2, 3: ["the disk is full"]})}
+    assert {task: row["outcome"] for task, row in rows.items() if row["outcome"] != "success"} == {
+        1: Outcome.ERROR, 3: Outcome.ERROR,
+    }  # fmt: skip
+    assert rows[1]["message"] == "gone" and rows[3]["message"] == "the disk is full"
+
+
+def test_after_a_stop_no_other_trial_begins(run):
+    stopped, rows = [], []
+    for row in run({}, stop=lambda: bool(stopped)):
+        rows.append(row)
+        stopped.append(True)
+    assert len(rows) == 1 and all(sim.closed for sim in Sim.made)
+
+
+def test_a_fault_of_ours_comes_after_what_had_ended(run):
+    kept = []
+    with pytest.raises(ZeroDivisionError):
+        for row in run({2: [ZeroDivisionError()]}):
+            kept.append(row["task"])
+    assert kept == [0, 1] and all(sim.closed for sim in Sim.made)
