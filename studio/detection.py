@@ -19,7 +19,7 @@ import numpy as np
 
 from studio.confusion import Confusion, Curve, Pairs, operating_point
 from studio.markdown import markdown
-from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task, scene_of
+from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task, state_of
 from studio.scores import PAPER, SCORES
 
 DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
@@ -195,7 +195,7 @@ class _Judge:
         self._suites = np.array([row["suite"] for row in sides.vanilla.rows])
         self._pairs = Pairs.of(
             *([_flat(row) for row in side.plans] for side in sides.both),
-            [scene_of(row) for side in sides.both for row in side.rows],
+            [state_of(row) for side in sides.both for row in side.rows],
         )
         self.chosen: Operating | None = None
         half = sides.among(*self._halves)

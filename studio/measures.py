@@ -117,7 +117,7 @@ def _in_units(side: Scored, moments: np.ndarray, center: float) -> Scored:
     return Scored(side.among(known).rows, scaled)
 
 
-def scene_of(row: Mapping) -> tuple[tuple[str, int], int]:
+def state_of(row: Mapping) -> tuple[tuple[str, int], int]:
     """Task and initial state, which an episode and its perturbed twins have in common."""
     return task_of(row), row["init"]
 
@@ -137,4 +137,4 @@ def choosing_half(*sides: Sequence[Mapping]) -> list[np.ndarray]:
         for place, init in enumerate(sorted(states[task]))
         if (first + place) % 2 == 0
     }
-    return [np.array([scene_of(row) in chosen for row in side], dtype=bool) for side in sides]
+    return [np.array([state_of(row) in chosen for row in side], dtype=bool) for side in sides]

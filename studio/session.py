@@ -1,5 +1,6 @@
-"""One browser tab = one session: its simulator process, control loop, feed and recorder.
+"""A session: its simulator process, control loop, feed and recorder, and the pages that show it.
 
+A browser tab begins one; a copy of the tab shows the same one (`studio.wheel`).
 `SessionManager` hands sessions out up to a cap, lets the rest queue, and closes those that nobody
 watches. Nothing is shared between sessions but the policy, which keeps no state of theirs.
 """

@@ -39,7 +39,7 @@ class ExpertChunk:
     phase: str
 
 
-class Onlooker(Expert):
+class Latecomer(Expert):
     """The expert asked in mid-episode: it goes on from what the hand is doing already.
 
     A held object is placed, not picked up again; a hand above its grasp goes on down; the first
@@ -95,7 +95,7 @@ class _InMidMotion(Manipulation):
 
 def expert_chunk(sim: LiberoSim, last_action: np.ndarray, horizon: int) -> ExpertChunk:
     """The expert's next `horizon` actions from the present state, which it leaves behind."""
-    expert, actions = Onlooker(sim, last_action), []
+    expert, actions = Latecomer(sim, last_action), []
     phase = None
     for _ in range(horizon):
         actions.append(expert.act())

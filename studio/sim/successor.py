@@ -8,12 +8,12 @@ import numpy as np
 
 from studio.sim.expert import Expert
 from studio.sim.expert_motion import Actions
-from studio.sim.foresight import Onlooker
+from studio.sim.foresight import Latecomer
 from studio.sim.libero_sim import LiberoSim
 
 
-class _Successor(Onlooker):
-    """An onlooker that drives: once under way it works on fixtures as the expert does."""
+class _Successor(Latecomer):
+    """A latecomer that drives: once under way it works on fixtures as the expert does."""
 
     _under_way = False
 
@@ -23,7 +23,7 @@ class _Successor(Onlooker):
         return action
 
     def _achieve(self, predicate: str, name: str, target: str | None = None) -> Actions:
-        who = Expert if self._under_way else Onlooker
+        who = Expert if self._under_way else Latecomer
         return (yield from who._achieve(self, predicate, name, target))
 
 
