@@ -11,6 +11,7 @@ import numpy as np
 
 from models import lerobot, libero_hdf5
 from models.data import demonstration_files
+from studio.jpeg import encode_jpeg
 
 PICTURE = 224  # pixels, side of a picture
 
@@ -45,7 +46,7 @@ def strip(folder: Path, file: str, instruction: str, demo: int) -> bytes:
     except IndexError:
         raise ValueError(f"{file}: there is no demonstration {demo} of {instruction!r}") from None
     row = np.hstack([_picture(shot) for shot in shots])
-    return cv2.imencode(".jpg", row[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    return encode_jpeg(row)
 
 
 def _rows(source: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import h5py
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -28,6 +27,7 @@ from studio import lerobot, recording, rescore
 from studio.darkroom import Darkroom
 from studio.demos import IMAGE_KEYS
 from studio.gather import gather, held_out
+from studio.jpeg import encode_jpeg
 from studio.library import Library
 from studio.replay import ACTIONS, DEMO
 from studio.studio import Studio
@@ -268,7 +268,7 @@ def _jpeg(read: Callable[[], bytes]) -> Response:
 def _picture(folder: Path, camera: str, step: int) -> bytes:
     with h5py.File(folder / DEMO, "r") as file:
         image = file[f"data/demo_0/obs/{IMAGE_KEYS[camera]}"][step]
-    return cv2.imencode(".jpg", image[::-1, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    return encode_jpeg(image[::-1])
 
 
 def _export(library: Library, names: list[str], format: str) -> Response:

@@ -45,6 +45,7 @@ from studio.events import (
 )
 from studio.feed import PlanRecord
 from studio.guard import GuardSettings
+from studio.jpeg import encode_jpeg
 from studio.scores import plan_scores
 from studio.sequence import Sequence
 from studio.state import LoopState
@@ -214,12 +215,6 @@ def thumbnail(image: np.ndarray) -> str:
     scale = THUMB_WIDTH / image.shape[1]
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, 80)).decode()
-
-
-def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """JPEG bytes of a uint8 RGB image."""
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
 
 
 def frame_message(frame: Frame, episode: int, seen: dict[str, np.ndarray] | None) -> bytes:

@@ -24,6 +24,7 @@ import numpy as np
 
 from models.types import CAMERAS, Observation
 from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
+from studio.jpeg import encode_jpeg
 
 if TYPE_CHECKING:
     from studio.sim.foresight import ExpertChunk
@@ -258,7 +259,7 @@ class _Server:
         return StepReply(result.success, result.proprio, self.frames() if frames else None)
 
     def frames(self) -> dict[str, bytes]:
-        return {camera: _jpeg(self._sim.render(camera)) for camera in CAMERAS}
+        return {camera: encode_jpeg(self._sim.render(camera), JPEG_QUALITY) for camera in CAMERAS}
 
     def answer(self, method: str, arguments: tuple) -> tuple[bool, Any]:
         """(failed, value or error text). Any error of a request is answered, not fatal."""
@@ -269,13 +270,6 @@ class _Server:
         except Exception as error:
             log.exception("simulator: %s failed", method)
             return True, f"{type(error).__name__}: {error}"
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    import cv2
-
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    return cv2.imencode(".jpg", picture[..., ::-1], options)[1].tobytes()
 
 
 def main(descriptor: str, pixels: str, render_size: str, cache_dir: str) -> None:

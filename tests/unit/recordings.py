@@ -10,11 +10,11 @@ import numpy as np
 from models.trajectory import DRIVERS
 from studio import demos, recording
 from studio.events import EpisodeEvent, Frame, Outcome, SceneSpec, StepEvent
+from studio.jpeg import encode_jpeg
 from studio.replay import DEMO, REPORT, header
 from studio.sim.build import versions
 from studio.state import LoopState
 from studio.tape import Tape
-from studio.wire import encode_jpeg
 
 LETTERS = {driver[0]: driver for driver in DRIVERS}  # p the policy, h a person, s both
 SCENE = SceneSpec(init=3)
