@@ -2,7 +2,8 @@
 # How assets/checkpoints/eb-vla-tiny was made: seven rounds of demonstrations and training, each from
 # the weights of the one before; some eleven hours on two CPU cores. With a GPU a round is minutes:
 # `--steps 8000` in place of `--minutes`. From the second round on, more demonstrations were made of
-# the tasks that did worst; the first round began from an earlier training of some two hours.
+# the tasks that did worst; the first round began from an earlier training of some two hours, which
+# is not here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
