@@ -10,7 +10,7 @@ import os
 import sys
 from argparse import Namespace
 
-from studio.arguments import open_policy, parse_args
+from studio.arguments import open_policy, parse_args, trusted_hosts
 from studio.openpi import API_KEY
 from studio.ports import check_port
 
@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle torch threads leave 
 def build(args: Namespace):
     """The FastAPI application with the page mounted on it. Raises ValueError on bad arguments."""
     import gradio as gr
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from studio import lab_routes, recording_routes
     from studio.events import SceneSpec
@@ -51,6 +52,7 @@ def build(args: Namespace):
     application = create_app(studio)
     for routes in (router, lab_routes.router, recording_routes.router):
         application.include_router(routes(workshop, studio))
+    application.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(args))
     options = {"root_path": args.root_path, **page.LAUNCH}
     return gr.mount_gradio_app(application, page.build(studio), path="/", **options)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.policy import Policy
     from studio.remote import RemotePolicy
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
 
 
@@ -60,6 +61,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     root = os.environ.get("GRADIO_ROOT_PATH")
     parser.add_argument("--root-path", default=root, help="where a proxy serves it, e.g. /studio")
+    parser.add_argument(
+        "--trust-host", action="append", default=[], metavar="NAME",
+        help="another name that browsers may call a studio on localhost by, as behind a proxy",
+    )  # fmt: skip
     parser.add_argument("--workspace", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--sessions", type=int, default=4, help="simulators at the same time")
     parser.add_argument("--idle", type=float, default=30, help="minutes until an unused page rests")
@@ -69,3 +74,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--task", type=int, default=0, help="task shown first")
     parser.add_argument("--init", type=int, default=40, help="initial state shown first")
     return parser.parse_args(argv)
+
+
+def trusted_hosts(args: argparse.Namespace) -> list[str]:
+    """The names that a browser may call the studio by.
+
+    One that listens on localhost alone answers to no other: a site could give itself this machine's
+    address (DNS rebinding), and its page would pass for the studio's own.
+    """
+    return [*LOOPBACK, *args.trust_host] if args.host in LOOPBACK else ["*"]

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import WebSocketDenialResponse
 
 import app
 from studio import evaluate, rollout
-from studio.arguments import parse_args
+from studio.arguments import parse_args, trusted_hosts
 from tests.unit.openpi_client import Client, element
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +93,30 @@ def test_a_checkpoint_of_another_architecture(capsys, port, debug_checkpoint, tm
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert app.main(["--port", port, "--checkpoint", str(tmp_path)]) == 2
     assert "does not fit" in complaint(capsys)
+
+
+def test_a_studio_on_localhost_answers_to_no_other_name():
+    """A site that gives itself this machine's address is none of its pages (DNS rebinding)."""
+
+    async def page(socket):
+        await socket.accept()
+        await socket.close()
+
+    def client(host, *options):
+        hosts = trusted_hosts(parse_args(list(options)))
+        routes = [Route("/", lambda request: Response()), WebSocketRoute("/ws", page)]
+        guarded = TrustedHostMiddleware(Starlette(routes=routes), allowed_hosts=hosts)
+        return TestClient(guarded, headers={"host": host})
+
+    for host in ("localhost:7860", "127.0.0.1:7860", "[::1]:7860"):
+        assert client(host).get("/").status_code == 200
+        with client(host).websocket_connect("/ws"):
+            pass
+    assert client("evil.example:7860").get("/").status_code == 400
+    with pytest.raises(WebSocketDenialResponse):
+        client("evil.example:7860").websocket_connect("/ws").__enter__()
+    assert client("lab.example", "--trust-host", "lab.example").get("/").status_code == 200
+    assert client("lab.example", "--host", "0.0.0.0").get("/").status_code == 200
 
 
 @pytest.mark.parametrize(
