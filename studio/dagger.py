@@ -2,11 +2,11 @@
 
 After DAgger (Ross et al. 2011), in the form in which the expert really drives what it labels: the
 policy drives for a random number of plans, then the expert goes on from wherever that led and
-finishes. Only the expert's part becomes the demonstration, so every chunk of labels is one that
-was executed, by this and by every other reader of LIBERO's format, and that solved the task. Asked
-anew at each of the policy's steps, the expert would start over every grasp and every pull that is
-under way: such labels contradict what it does itself there. `beta` > 0 lets the expert drive that
-share of the plans before it takes over.
+finishes. Only the expert's part becomes the demonstration: whoever reads LIBERO's format finds
+chunks of labels that were executed and that solved the task. Asked anew at each of the policy's
+steps, the expert would start over every grasp and every pull that is under way, which contradicts
+what it does there itself. `beta` > 0 lets the expert drive that share of the plans before it takes
+over.
 """
 
 from __future__ import annotations

@@ -163,9 +163,7 @@ class RayFleet:
             raise ValueError(f"--ray {address or 'local'}: no cluster there ({error})") from None
         self._ray = ray
         gpus = 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
-        share = (
-            1 / math.ceil(workers / gpus) if gpus else 0
-        )  # Ray hides GPUs that are not asked for
+        share = 1 / math.ceil(workers / gpus) if gpus else 0  # of one; Ray hides what isn't asked
         remote = ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1)(_RayWorker)
         self._make = lambda: remote.remote(str(checkpoint.resolve()), device, sampler, precision)
         self._count = workers
