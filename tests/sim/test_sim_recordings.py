@@ -152,7 +152,8 @@ def test_a_recording_trains(recorded, replayed, tmp_path):
     assert {json.loads(row)["step"] for row in rows} == {1, 2}
 
 
-def test_scored_again_a_recording_s_plans_have_the_energies_they_had(recorded, replayed, policy):
+def test_scored_again_a_recording_s_plans_have_the_energies_they_had(recorded, policy):
+    replay(recorded)  # from its actions: the very pictures
     tape = recording.read(recorded)
     known = {plan["step"]: plan["final"] for plan in tape.plans}
     scores = rescore.rescore(recorded, tape, policy, lambda done, total: None)
