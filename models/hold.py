@@ -31,3 +31,18 @@ def hold(out: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def is_held(file: Path) -> bool:
+    """Whether somebody holds an exclusive lock on `file`. Those who look share theirs.
+
+    A file that is not there, or can't be read, is held by nobody.
+    """
+    try:
+        with file.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

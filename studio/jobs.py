@@ -28,6 +28,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from models.hold import is_held
 from studio.supervisor import LOCK, LOG, ROOT, read_record, start_time, write_record
 
 METRICS = "metrics.jsonl"
@@ -232,7 +233,7 @@ class Jobs:
             supervisor.poll()  # leaves no zombie
         if record is None:
             return _outside(folder)
-        running = record.get("ended") is None and _is_locked(folder)
+        running = record.get("ended") is None and is_held(folder / LOCK)
         if running is False and record.get("ended") is None:
             record = read_record(folder) or record  # it may have ended between the two looks
         return Job(
@@ -277,19 +278,7 @@ def _acquire(folder: Path) -> int:
             if time.monotonic() > until:
                 os.close(lock_fd)
                 raise ValueError(f"{folder.name}: another run is writing this folder") from None
-            time.sleep(GLANCE_S / 10)  # somebody may just be looking (`_is_locked`)
-
-
-def _is_locked(folder: Path) -> bool:
-    """Looks share the lock: two at once don't take each other for a run."""
-    try:
-        with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+            time.sleep(GLANCE_S / 10)  # somebody may just be looking (`is_held`)
 
 
 def tail(file: Path, lines: int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import fcntl
 import sys
 from array import array
 from collections import defaultdict
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from models.hold import is_held
 from models.trajectory import DRIVERS
 from studio.events import (
     CameraPerturbation,
@@ -103,14 +103,7 @@ def read(folder: Path) -> Recording:
 
 def being_written(folder: Path) -> bool:
     """Whether a studio records there now."""
-    try:
-        with (folder / TAPE).open("rb") as tape:
-            fcntl.flock(tape, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return is_held(folder / TAPE)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

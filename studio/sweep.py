@@ -140,7 +140,8 @@ def sweep(args: argparse.Namespace, policy: Policy, stop: StopSignal) -> int:
                 if bar.n % SAVE_EVERY == 0:
                     _save(args.out, about, points, known)
         finally:
-            _save(args.out, about, points, known)
+            if known:
+                _save(args.out, about, points, known)
     return len(points) - bar.n
 
 
