@@ -97,6 +97,7 @@ def load_demonstrations(
 
     Raises ValueError as `read_demonstrations` does, and for images of several sizes.
     """
+    images = np.empty(0, np.uint8)
     parts: list[tuple[np.ndarray, ...]] = []
     beginnings: dict[bytes, int] = {}
     start: list[int] = []
@@ -113,15 +114,16 @@ def load_demonstrations(
         owners.append(instructions.index(demo.instruction))
         suites.add(demo.suite)
         targets, whose = chunks(demo.actions, starts, horizon), sources(demo, starts, horizon)
-        images = demo.images[: len(starts)]
-        first = hashlib.blake2b(images[0].tobytes()).digest()
+        seen = demo.images[: len(starts)]
+        if parts and seen.shape[1:] != images.shape[1:]:
+            raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
+        images = grown(images, seen)
+        first = hashlib.blake2b(seen[0].tobytes()).digest()
         start.append(beginnings.setdefault(first, len(beginnings)))
-        parts.append((images, demo.proprio[starts], targets, whose))
+        parts.append((demo.proprio[starts], targets, whose))
     if not parts:
         raise ValueError(f"{folder}: none of these recordings holds a chunk of {horizon} steps")
-    if len({images.shape[1:] for images, *_ in parts}) > 1:
-        raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
-    images, proprio, actions, source = map(np.concatenate, zip(*parts, strict=True))
+    proprio, actions, source = map(np.concatenate, zip(*parts, strict=True))
     lengths = [len(part[0]) for part in parts]
     return Demonstrations(
         images=images,
@@ -134,6 +136,16 @@ def load_demonstrations(
         instructions=tuple(instructions),
         suites=tuple(sorted(suites)),
     )
+
+
+def grown(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """`whole` with `part` behind it, in its own memory, since a copy would need as much again."""
+    if not len(whole):
+        return np.array(part)
+    end = len(whole)
+    whole.resize((end + len(part), *part.shape[1:]), refcheck=False)
+    whole[end:] = part
+    return whole
 
 
 def training_rows(data: Demonstrations, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Reading LIBERO's HDF5, and the scales fitted on it."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_tasks_demos_suites_and_stride(tmp_path):
     assert data.suites == ("libero_object",)
     assert data.task.tolist() == [0] * 6 + [1] * 6
     assert data.demo.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_no_picture_lies_in_memory_twice(tmp_path):
+    write_demos(tmp_path / "a_demo.hdf5", demos=20, steps=50, side=64)
+    tracemalloc.start()
+    try:
+        images = load_demonstrations(tmp_path, H).images
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert images.nbytes > 20e6 and peak < 1.5 * images.nbytes
 
 
 def test_a_chunk_past_the_end_rests_with_the_same_gripper():
