@@ -154,7 +154,7 @@ def write_demonstrations(folder: Path, steps: int = 20) -> None:
             model_xml="",
         )
         demos.write_part(part, demo)
-    header = demos.task_header(bddl, "measure the time")
+    header = demos.task_header(bddl, "measure the time", "fast")
     demos.assemble(demos.demo_path(folder, "benchmark"), header, [(p, demos.PART) for p in parts])
 
 

@@ -147,6 +147,8 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    for file in fresh.iterdir():
+        settle(file)
     retired = fresh.with_name(fresh.name + "-old")
     if folder.exists():
         os.replace(folder, retired)
@@ -252,6 +254,12 @@ def write_json(file: Path, data: dict) -> None:
     fresh = file.with_name(f".{file.name}.tmp")
     fresh.write_text(json.dumps(data, indent=2) + "\n")
     os.replace(fresh, file)
+
+
+def settle(file: Path) -> None:
+    """Wait until what was written is on the disk: renamed, it is whole even after a power cut."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def sha256(file: Path) -> str:

@@ -7,6 +7,7 @@ it is the baseline that a score of the energy head is to be compared with.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,11 @@ def read(folder: Path, size: int) -> ContextStatistics | None:
 
 
 def write(folder: Path, statistics: ContextStatistics) -> None:
-    """Store the statistics with their checkpoint, atomically."""
+    """Store the statistics with their checkpoint, atomically. Raises OSError on a full disk."""
     fresh = folder / f".{FILE}.tmp"
-    save_file({"mean": statistics.mean, "precision": statistics.precision}, fresh)
+    try:
+        save_file({"mean": statistics.mean, "precision": statistics.precision}, fresh)
+    except SafetensorError as error:  # how safetensors reports a failed write
+        fresh.unlink(missing_ok=True)
+        raise OSError(errno.ENOSPC, f"{FILE} could not be written, {error}") from None
     os.replace(fresh, folder / FILE)

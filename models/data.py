@@ -13,15 +13,17 @@ otherwise. `Demonstrations.drawn` is the one place where this becomes weights.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from models import lerobot, libero_hdf5
 from models.schedule import TrainConfig
-from models.trajectory import DRIVERS, Trajectory
+from models.trajectory import DRIVERS, PIXELS, Trajectory
 
 DEMONSTRATED, HUMAN, POLICY = range(3)  # whose a sample's chunk is
 
@@ -39,9 +41,26 @@ class Demonstrations:
     source: np.ndarray  # uint8 [n], DEMONSTRATED, HUMAN or POLICY
     instructions: tuple[str, ...]
     suites: tuple[str, ...]
+    pixels: tuple[str, ...] = PIXELS[:1]  # the renderers of the images
 
     def __len__(self) -> int:
         return len(self.task)
+
+    def renderer(self) -> str:
+        """The one that drew the images. Raises ValueError when these are several."""
+        if len(self.pixels) > 1:
+            raise ValueError(
+                "training: these demonstrations were drawn by two renderers; keep them apart, or "
+                "say with --pixels which one the policy will see"
+            )
+        return self.pixels[0]
+
+    def digest(self) -> str:
+        """Tells these samples, in this order, from others."""
+        found = hashlib.blake2b("\n".join(self.instructions).encode(), digest_size=16)
+        for part in (self.task, self.demo, self.source, self.proprio, self.actions):
+            found.update(np.ascontiguousarray(part))
+        return found.hexdigest()
 
     def other_moments(
         self, rows: np.ndarray, among: np.ndarray, rng: np.random.Generator
@@ -95,7 +114,8 @@ def load_demonstrations(
 ) -> Demonstrations:
     """Read every demonstration under `folder` (see `read_demonstrations`) into memory.
 
-    Raises ValueError as `read_demonstrations` does, and for images of several sizes.
+    Raises ValueError as `read_demonstrations` does, and for images of several sizes; MemoryError,
+    before it has read much, when they are too many.
     """
     images = np.empty(0, np.uint8)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -104,6 +124,7 @@ def load_demonstrations(
     instructions: list[str] = []
     suites: set[str] = set()
     owners: list[int] = []
+    pixels: set[str] = set()
     for demo in read_demonstrations(folder, stride, action_dim):
         whole = len(demo.actions) - (0 if demo.finished else horizon - 1)
         starts = np.arange(0, whole, stride)  # what comes after a cut is not known
@@ -113,10 +134,13 @@ def load_demonstrations(
             instructions.append(demo.instruction)
         owners.append(instructions.index(demo.instruction))
         suites.add(demo.suite)
+        pixels.add(demo.pixels)
         targets, whose = chunks(demo.actions, starts, horizon), sources(demo, starts, horizon)
         seen = demo.images[: len(starts)]
         if parts and seen.shape[1:] != images.shape[1:]:
             raise ValueError(f"{folder}: the files hold images of several sizes; use one size")
+        if not parts:
+            check_memory(folder, stride, seen[0].nbytes)
         images = grown(images, seen)
         first = hashlib.blake2b(seen[0].tobytes()).digest()
         start.append(beginnings.setdefault(first, len(beginnings)))
@@ -135,7 +159,30 @@ def load_demonstrations(
         source=source,
         instructions=tuple(instructions),
         suites=tuple(sorted(suites)),
+        pixels=tuple(sorted(pixels)),
     )
+
+
+def check_memory(folder: str | Path, stride: int, sample: int) -> None:
+    """Raises MemoryError when pictures of `sample` bytes a step will not find room."""
+    samples = sum(
+        math.ceil(steps / stride)
+        for file in demonstration_files(Path(folder))
+        for steps in lengths(file)
+    )
+    needed, free = samples * sample, psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"the pictures of {samples:,} samples take {needed / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free"
+        )
+
+
+def lengths(file: Path) -> list[int]:
+    """Steps of each demonstration in one of `demonstration_files`. Raises ValueError."""
+    if file.suffix == ".hdf5":
+        return libero_hdf5.outline(file)[1]
+    return [steps for of in lerobot.outline(file.parents[1]).values() for steps in of]
 
 
 def grown(whole: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -39,6 +39,13 @@ class Evaluation:
             "--device", self.device, "--out", str(out / "eval" / f"step_{step}"),
         ]  # fmt: skip
 
+    def check(self) -> None:
+        """Raises ValueError when the evaluation refuses its options, which it does at once."""
+        command = [*self.command(0), "--dry-run"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"evaluation refused: {_last(done.stderr)}")
+
     def run(self, step: int, stop: Callable[[], bool]) -> dict[str, float]:
         """success_rate in [0, 1], successes and episodes; {} when stopped or failed.
 
@@ -52,12 +59,16 @@ class Evaluation:
         if status is None:
             return {}
         if status not in (0, SOME_ERRORS):
-            last = ((folder / "log.txt").read_text().splitlines() or ["no output"])[-1]
+            last = _last((folder / "log.txt").read_text())
             if status == 2:
                 raise ValueError(f"evaluation refused: {last}; --resume with other --eval options")
             print(f"evaluation at step {step} failed: {last}", file=sys.stderr, flush=True)
             return {}
         return success(folder / "journal.jsonl")
+
+
+def _last(output: str) -> str:
+    return (output.splitlines() or ["no output"])[-1]
 
 
 def _wait(command: list[str], log: int, stop: Callable[[], bool]) -> int | None:

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from models.trajectory import Trajectory, check_actions, check_images
+from models.trajectory import PIXELS, Trajectory, check_actions, check_images
 
 VERSION = "v3.0"
 INFO = "meta/info.json"
@@ -35,6 +35,7 @@ STATE, ACTION = "observation.state", "action"
 DRIVER, NOBODY = "driver", -1  # of recordings: a place in DRIVERS; NOBODY in a demonstration
 DONE = "next.done"  # of recordings: whether the motion came to its end with this action
 CONVENTION, UPRIGHT, MIRRORED = "image_convention", "upright", "mirrored"
+RENDERER = "pixels"  # beside it, which one drew the pictures
 
 Episode = Mapping[str, object]  # a row of meta/episodes
 
@@ -66,6 +67,7 @@ def read_folder(root: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Tr
                     actions=check_actions(_matrix(rows[ACTION]), action_dim),
                     driver=_driver(rows),
                     finished=_finished(rows),
+                    pixels=cameras[0].pixels,
                 )
 
 
@@ -97,6 +99,8 @@ def _opened(root: Path) -> Iterator[Mapping]:
         yield _read_info(root)
     except KeyError as error:
         raise ValueError(f"{root}: no LeRobot dataset of LIBERO, {error} is missing") from None
+    except (TypeError, AttributeError) as error:  # there, but of another kind
+        raise ValueError(f"{root}: no LeRobot dataset of LIBERO ({error})") from None
     except (OSError, pa.ArrowException) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"{root}: unreadable or truncated LeRobot dataset ({first})") from None
@@ -183,7 +187,9 @@ class _Camera:
         self.key = key
         self.is_video = feature["dtype"] == "video"
         self._root, self._info = root, info
-        self._mirrored = (feature.get("info") or {}).get(CONVENTION, MIRRORED) != UPRIGHT
+        about = feature.get("info") or {}
+        self.pixels = about.get(RENDERER, PIXELS[0])
+        self._mirrored = about.get(CONVENTION, MIRRORED) != UPRIGHT
         self._path: Path | None = None
         self._next = 0  # index in the video of the frame that comes next
 

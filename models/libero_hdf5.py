@@ -2,8 +2,9 @@
 
 Images are turned upright when the file says that they are stored upside down
 (`macros_image_convention` = "opengl", as LIBERO's own files do). `obs` row t goes with `actions`
-row t, as LIBERO's and robomimic's loaders pair them. Recordings of the studio have a dataset more,
-`driver`. Groups beside `data` (robomimic's `mask`) are left alone.
+row t, as LIBERO's and robomimic's loaders pair them. Files of the studio say which renderer drew
+them (`pixels`); recordings have a dataset more, `driver`. Groups beside `data` (robomimic's `mask`)
+are left alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from models.trajectory import Trajectory, check_actions, check_images
+from models.trajectory import PIXELS, Trajectory, check_actions, check_images
 
 PROPRIO_PARTS = (("ee_pos", 3), ("ee_ori", 3), ("gripper_states", 2))
 IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")  # order of `CAMERAS`
@@ -31,15 +32,15 @@ def read_file(file: Path, stride: int = 1, action_dim: int = 7) -> Iterator[Traj
     """
     with _opened(file) as (data, names):
         task = _instruction(data), _suite(data, file)
-        flip = _upside_down(data)
+        flip, pixels = _upside_down(data), _text(data.attrs.get("pixels", PIXELS[0]))
         for name in names:
-            yield _read_demo(data[name], task, flip, stride, action_dim)
+            yield _read_demo(data[name], task, pixels, flip, stride, action_dim)
 
 
 def outline(file: Path) -> tuple[str, list[int]]:
     """Instruction of a task's file and the steps of its demonstrations. Raises as `read_file`."""
     with _opened(file) as (data, names):
-        return _instruction(data), [len(data[name]["actions"]) for name in names]
+        return _instruction(data), [_steps(data[name]) for name in names]
 
 
 def glimpse(file: Path, demo: int) -> np.ndarray:
@@ -64,10 +65,16 @@ def _opened(file: Path) -> Iterator[tuple[h5py.Group, list[str]]]:
             yield h5["data"], names
     except (KeyError, AttributeError, TypeError) as error:  # missing, or of another kind
         raise ValueError(f"{file}: not a LIBERO demonstration file, {error.args[0]}") from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # how h5py tells of damage
         raise ValueError(f"{file}: unreadable or truncated HDF5 ({error})") from None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _steps(demo: h5py.Group) -> int:
+    if not isinstance(demo, h5py.Group):
+        raise ValueError(f"{demo.name}: not a group")
+    return len(demo["actions"])
 
 
 def _is_demo(name: str) -> bool:
@@ -79,7 +86,12 @@ def _number(name: str) -> int:
 
 
 def _read_demo(
-    demo: h5py.Group, task: tuple[str, str], flip: bool, stride: int, action_dim: int
+    demo: h5py.Group,
+    task: tuple[str, str],
+    pixels: str,
+    flip: bool,
+    stride: int,
+    action_dim: int,
 ) -> Trajectory:
     try:
         actions = check_actions(demo["actions"], action_dim)
@@ -92,6 +104,7 @@ def _read_demo(
             actions=actions,
             driver=np.asarray(demo["driver"], np.uint8) if "driver" in demo else None,
             finished=not ({"driver", "rewards"} <= set(demo) and demo["rewards"][-1] == 0),
+            pixels=pixels,
         )
     except ValueError as error:
         raise ValueError(f"{demo.name}: {error}") from None

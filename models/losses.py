@@ -153,8 +153,10 @@ def contrastive_loss(
     with logits -E. And where the first M contexts are given once more, `mismatched` with a picture
     of another moment, that must cost energy (a logistic loss on the difference): the model has to
     look whether the fixed camera agrees with the wrist camera and the joints, or it could do
-    without. Needs B >= 2; with several processes, of the samples of one.
+    without. With several processes, of the samples of one. Raises ValueError for a single one.
     """
+    if len(actions) < 2:
+        raise ValueError("training: --contrast needs two samples or more in each process")
     m = min(MATCHES, len(actions))
     points = torch.stack([actions.roll(-i, 0) for i in range(m)], dim=1)
     by_context = -energy(points).float().mean(-1)  # [B, m]: a_(j+i) in C_j

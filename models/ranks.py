@@ -1,8 +1,8 @@
 """The processes of one run: a single one, or several started by `torchrun` or `accelerate launch`.
 
 Each step's batch is split evenly over the processes and their gradients are averaged. Chance is
-drawn for the whole batch by each of them, so the split does not change what is learned. Only the
-main process writes.
+drawn for the whole batch by each of them, so the split does not change what is learned, but for the
+contrastive term, which compares the samples of one process. Only the main process writes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What surrounds the training loop: a folder with one writer, a stop that loses nothing, metrics.
 
 claim        the folder of a run, locked for one process
+write_state  the trainer's state in that folder, and back
 StopSignal   SIGTERM and SIGINT as a flag that the loop reads between two steps
 Clock        training time and pace
 Metrics      metrics.jsonl and TensorBoard event files in that folder
@@ -8,21 +9,27 @@ Metrics      metrics.jsonl and TensorBoard event files in that folder
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import pickle
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
+from models.checkpoint import settle
 from models.hold import hold
 
+NO_MEMORY = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 STATE, METRICS, SETTINGS = "trainer_state.pt", "metrics.jsonl", "config.json"
 
 
@@ -39,10 +46,42 @@ def claim(out: Path, resume: bool) -> Iterator[None]:
         yield
 
 
+def write_state(out: Path, state: Mapping[str, Any]) -> None:
+    """Replace the state that `read_state` gives. Raises OSError when the disk is full."""
+    fresh = out / f".{STATE}.tmp"
+    try:
+        torch.save(state, fresh)
+    except RuntimeError as error:  # how torch reports a failed write
+        fresh.unlink(missing_ok=True)
+        if no_memory(error):
+            raise
+        free = shutil.disk_usage(out).free // 2**20
+        text = f"{fresh.name} could not be written, {free} MB are free"
+        raise OSError(errno.ENOSPC, text) from error
+    settle(fresh)
+    os.replace(fresh, out / STATE)
+
+
+def read_state(out: Path, device: str) -> dict[str, Any]:
+    """The state of the run in `out`. Raises ValueError when there is none, or another file."""
+    file = out / STATE
+    if not file.is_file():
+        raise ValueError(f"{file}: nothing to resume; start without --resume")
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        if no_memory(error) or isinstance(error, PermissionError):
+            raise
+        raise ValueError(f"{file}: truncated or not a trainer's state") from None
+    if not (isinstance(state, dict) and {"step", "architecture"} <= set(state)):
+        raise ValueError(f"{file}: truncated or not a trainer's state")
+    return state
+
+
 def no_memory(error: BaseException) -> bool:
     """Whether memory ran out, which is a RuntimeError of several texts: allocators differ."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "allocate memory" in str(error)
+    return known or any(text in str(error) for text in NO_MEMORY)
 
 
 class StopSignal:

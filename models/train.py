@@ -10,7 +10,8 @@ line every 20 steps, and one per validation), last/ and best/ (checkpoints of th
 replaced whole) and trainer_state.pt (for --resume). One run at a time writes into OUT.
 
 SIGTERM and SIGINT end the run after its step: it saves, says "stopped at step N; --resume goes on"
-and exits with 143 or 130; --resume continues with the same numbers as if it had never stopped. Bad
+and exits with 143 or 130. With --steps, --resume continues as if it had never stopped, on a CPU bit
+for bit; with --minutes the clock decides what a step learns, and no two runs are the same. Bad
 input, a full disk or too little memory are one line and exit status 2.
 """
 
@@ -18,12 +19,15 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
+import shutil
 import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,6 +42,7 @@ from models.run import SETTINGS, StopSignal, claim, no_memory
 from models.schedule import TrainConfig
 from models.text import build_text
 from models.trainer import Trainer
+from models.trajectory import PIXELS
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file
 
@@ -60,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stride", type=int, default=2, help="a sample every n-th step (default 2)")
     p.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
-    p.add_argument("--pixels", choices=("fast", "faithful"), default="fast",
-                   help="renderer of the demonstrations, recorded in the checkpoint")  # fmt: skip
+    p.add_argument("--pixels", choices=PIXELS,
+                   help="renderer of the demonstrations (default: as they say)")  # fmt: skip
     p.add_argument("--pretrained", nargs="?", const=HUB, metavar="FOLDER",
                    help="eb-vla-0.5b: start from Qwen2.5, DINOv2 and SigLIP, of the hub or of a "
                    "folder with one folder for each")  # fmt: skip
@@ -82,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
 
 WRITTEN = ("last", "best")
 DEFAULTS = TrainConfig(steps=1)
-NAMED = ("preset", "head", "data", "stride", "pixels", "init")  # settings beside `TrainConfig`
+NAMED = ("preset", "head", "data", "stride", "init")  # settings beside `TrainConfig`
+DIGEST = "digest"  # of the samples, among the settings
 CHOICES = {
     "precision": PRECISIONS[::-1],
     "eval_suite": ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"),
@@ -118,15 +124,13 @@ OPTIONS = {
     "eval_every": "steps between evaluations in the simulator, which choose best/; 0 none",
     "eval_suite": "suite of these evaluations",
     "eval_tasks": "their tasks",
-    "eval_inits": "their initial states: never demonstrated, nor those that you report",
+    "eval_inits": "their initial states; they choose best/, so report others",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the trainer; returns the exit status. Bad input is one line on stderr."""
     args = parser().parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     # Compiled kernels: not in /tmp, where others could lay theirs.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/eb-vla-studio"))
     try:
@@ -135,6 +139,10 @@ def main(argv: list[str] | None = None) -> int:
             minutes=args.minutes,
             **{n: getattr(args, n) for n in OPTIONS},
         )
+        if args.threads is not None:
+            if args.threads < 1:
+                raise ValueError(f"training: --threads must be at least 1: {args.threads}")
+            torch.set_num_threads(args.threads)
         if "LOCAL_RANK" in os.environ and torch.cuda.is_available():  # each process its own GPU
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         device = str(choose_device(args.device))
@@ -199,16 +207,53 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
     if args.pretrained and not args.resume:
         load_pretrained(trainer.model.backbone, parts)
         trainer.average.load_state_dict(trainer.model.state_dict())
-    if args.init:
-        trainer.start_from(args.init)
     if args.resume:
         trainer.resume()
-    settings = {n: getattr(args, n) for n in NAMED}
-    settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
+    else:
+        check_room(args.out, trainer.model)
+    if args.init and not args.resume:
+        trainer.start_from(args.init)
     if trainer.ranks.main:
+        if config.eval_every:
+            trainer.evaluation.check()
+        settings = {n: getattr(args, n) for n in NAMED} | {"pixels": trainer.pixels}
+        settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
         settings |= {"device": trainer.device, "processes": trainer.ranks.count}
-        write_json(args.out / SETTINGS, {**settings, "train": asdict(config)})
+        settings |= {DIGEST: data.digest(), "train": asdict(config)}
+        if args.resume:
+            tell_changes(args.out / SETTINGS, settings)
+        write_json(args.out / SETTINGS, settings)
     return trainer
+
+
+def check_room(out: Path, model: torch.nn.Module) -> None:
+    """Raises ValueError when the run's checkpoints and state can't find room on the disk."""
+    weights = sum(p.nbytes for p in model.parameters())
+    moments = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    needed, free = 4 * weights + moments, shutil.disk_usage(out).free  # last, best and the state
+    if needed > free:
+        raise ValueError(
+            f"{out}: {free // 2**20} MB are free, the run's checkpoints need {needed // 2**20}"
+        )
+
+
+def tell_changes(file: Path, settings: dict[str, Any]) -> None:
+    """One line naming what a run was begun with and is not resumed with; ends may move."""
+
+    def flat(told: dict[str, Any]) -> dict[str, Any]:
+        return {**told, **told.get("train", {}), "train": None, "steps": None, "minutes": None}
+
+    try:
+        before = flat(json.loads(file.read_text()))
+    except (OSError, ValueError):
+        return
+    now = flat(json.loads(json.dumps(settings)))
+    changed = [n for n in now if n in before and before[n] != now[n]]
+    words = [f"{n.replace('_', '-')} {now[n]} (was {before[n]})" for n in changed if n != DIGEST]
+    if DIGEST in changed:
+        words.append("other demonstrations")
+    if words:
+        print(f"resumed with {', '.join(words)}", flush=True)
 
 
 def of_compiler(error: Exception) -> bool:

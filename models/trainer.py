@@ -1,18 +1,15 @@
 """The training loop of EB-VLA: averaged weights, exact resume, metrics, checkpoints.
 
-Chance of step s is a function of (seed, s) alone: batch, augmentation, noise, K and α. A resumed
-run therefore continues exactly as the uninterrupted one would have.
+Chance of step s is a function of (seed, s) and of how far the run is: batch, augmentation, noise,
+K and α. A run that ends after so many steps is therefore resumed exactly as it would have gone on;
+one that ends after so many minutes is as far as its clock says.
 """
 
 from __future__ import annotations
 
 import copy
-import errno
 import json
 import math
-import os
-import pickle
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -33,12 +30,11 @@ from models.mcmc import descend
 from models.model import EBVLA
 from models.normalize import Statistics
 from models.ranks import Ranks
-from models.run import STATE, Clock, Metrics, no_memory
+from models.run import Clock, Metrics, read_state, write_state
 from models.schedule import Schedule, TrainConfig
 from models.text import Text, build_text
 
 SHOWN = (("l1", "l1"), ("denoising", "noise"), ("readout_l1", "read-out"), ("energy_gap", "gap"))
-MISFITS = (KeyError, TypeError, ValueError)  # of a file that holds something else
 
 
 class Trainer:
@@ -51,14 +47,15 @@ class Trainer:
         data: Demonstrations,
         out: Path,
         device: str = "cpu",
-        pixels: str = "fast",
+        pixels: str | None = None,
         text: Text | None = None,
     ) -> None:
         if config.contrast and model_config.head != "energy":
             raise ValueError("training: --contrast needs --head energy")
         torch.manual_seed(config.seed)
         self.ranks = Ranks(device)
-        self.config, self.data, self.out, self.pixels = config, data, Path(out), pixels
+        self.config, self.data, self.out = config, data, Path(out)
+        self.pixels = pixels or data.renderer()
         self.device = device = self.ranks.device
         self.schedule = Schedule(config)
         self.train_rows, self.val_rows = training_rows(data, config)
@@ -80,9 +77,8 @@ class Trainer:
             self.model.backbone.compile()
         self.optimizer = self._optimizer()
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
-        self.saved = -1  # step of the last validated save
+        self.saved, self.evaluated = -1, 0  # steps of the last validation, and in the simulator
         self.scores: dict[str, float] = {}  # of that validation
-        self.evaluated = 0  # step of the last evaluation in the simulator
         self.window: list[dict[str, float]] = []  # losses of the steps since the last log line
         self.out.mkdir(parents=True, exist_ok=True)
         self.metrics = Metrics(self.out)
@@ -244,8 +240,9 @@ class Trainer:
     def _save(self, validate: bool) -> None:
         self.scores = self.validate() if validate else {}
         if validate:
-            elapsed = round(self.elapsed, 1)
-            self.metrics.write({"step": self.step, "elapsed_s": elapsed, **self.scores})
+            self.metrics.write(
+                {"step": self.step, "elapsed_s": round(self.elapsed, 1), **self.scores}
+            )
         self._save_checkpoint("last")
         score = self.scores.get("val_l1", -self.step)
         if validate and not self.config.eval_every and self._judged and score <= self.best:
@@ -265,7 +262,7 @@ class Trainer:
         """
         if self.saved != self.step:
             self.save()
-        found = self._evaluation().run(self.step, stop) if self.ranks.main else {}
+        found = self.evaluation.run(self.step, stop) if self.ranks.main else {}
         if self.ranks.agree(self.elapsed, stop())[1]:
             return False
         self.evaluated = self.step
@@ -283,7 +280,9 @@ class Trainer:
                 self._save_checkpoint("best")
         self._save_state()
 
-    def _evaluation(self) -> Evaluation:
+    @property
+    def evaluation(self) -> Evaluation:
+        """In the simulator, of `last/`."""
         c = self.config
         return Evaluation(self.out, c.eval_suite, c.eval_tasks, c.eval_inits, self.device)
 
@@ -315,17 +314,7 @@ class Trainer:
             "statistics": self.statistics.to_json(),
             "architecture": json.dumps(asdict(self.model.config)),
         }
-        fresh = self.out / f".{STATE}.tmp"
-        try:
-            torch.save(state, fresh)
-        except RuntimeError as error:  # how torch reports a failed write
-            fresh.unlink(missing_ok=True)
-            if no_memory(error):
-                raise
-            free = shutil.disk_usage(self.out).free // 2**20
-            text = f"{fresh.name} could not be written, {free} MB are free"
-            raise OSError(errno.ENOSPC, text) from error
-        os.replace(fresh, self.out / STATE)
+        write_state(self.out, state)
 
     def start_from(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint folder, and the scales that they were trained in.
@@ -348,19 +337,10 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the saved state. Raises ValueError when it is missing or does not fit."""
-        file = self.out / STATE
-        if not file.is_file():
-            raise ValueError(f"{file}: nothing to resume; start without --resume")
-        try:
-            state = torch.load(file, map_location=self.device, weights_only=True)
-            architecture = ModelConfig(**json.loads(state["architecture"]))
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, *MISFITS) as error:
-            if no_memory(error) or isinstance(error, PermissionError):
-                raise
-            raise ValueError(f"{file}: truncated or not a trainer's state") from None
-        if architecture != self.model.config:
+        state = read_state(self.out, self.device)
+        if not self._fits(state["architecture"]):
             raise ValueError(
-                f"{file}: belongs to another model; choose its preset or another --out"
+                f"{self.out}: holds a run of another model; choose its preset or another --out"
             )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -369,10 +349,16 @@ class Trainer:
         for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
-        self.window, self.best_success = state.get("window", []), state.get("best_success", -1.0)
-        self.evaluated = state.get("evaluated", self.step)
-        if "statistics" in state:  # without, they were this data's own
-            self._scale_by(Statistics.from_json(state["statistics"]))
+        self.window, self.best_success = state["window"], state["best_success"]
+        self.evaluated = state["evaluated"]
+        self._scale_by(Statistics.from_json(state["statistics"]))
+
+    def _fits(self, architecture: str) -> bool:
+        """Whether a state's JSON describes this model, but for what its time did not know."""
+        try:
+            return ModelConfig(**json.loads(architecture)) == self.model.config
+        except (TypeError, ValueError):
+            return False
 
     def _log(self, rate: float) -> None:
         """A line of the window's means, which it empties."""

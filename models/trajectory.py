@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 PROPRIO_SIZE = 8
+PIXELS = ("faithful", "fast")  # renderers; LIBERO's own is the first
 DRIVERS = ("policy", "human", "shared")  # who drove a step; files hold the place in this list
 
 
@@ -24,7 +25,8 @@ class Pictures(Protocol):
 class Trajectory:
     """T steps; `images` are those of the steps 0, stride, 2·stride, ...
 
-    Raises ValueError (one line) on proprioception of another shape and values that are not finite.
+    Raises ValueError (one line) on proprioception of another shape, values that are not finite and
+    an unknown renderer.
     """
 
     instruction: str
@@ -34,6 +36,7 @@ class Trajectory:
     actions: np.ndarray  # float32 [T, D], environment scale: gripper -1 opens, +1 closes
     driver: np.ndarray | None = None  # uint8 [T], places in DRIVERS; None: a demonstration
     finished: bool = True  # the motion had come to its end; False: it was cut off
+    pixels: str = PIXELS[0]  # the renderer of `images`; files of others than us do not say
 
     def __post_init__(self) -> None:
         steps = len(self.actions)
@@ -44,6 +47,8 @@ class Trajectory:
         for name in ("actions", "proprio"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} hold values that are not finite")
+        if self.pixels not in PIXELS:
+            raise ValueError(f"pixels must be one of {', '.join(PIXELS)}, not {self.pixels!r}")
         if self.driver is not None and (
             self.driver.shape != (steps,) or self.driver.max() >= len(DRIVERS)
         ):

@@ -49,6 +49,17 @@ def open_policy(args: argparse.Namespace) -> Policy | RemotePolicy:
     return Policy.from_pretrained(args.checkpoint, args.device, args.precision)
 
 
+def workers(text: str) -> int:
+    """The number of processes that `--workers` says: auto is what this process may use."""
+    if text == "auto":
+        import joblib
+
+        return joblib.cpu_count()  # looks at the affinity and the container's share, too
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+    return int(text)
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The options, from `argv` or the process's own."""
     parser = argparse.ArgumentParser(description="EB-VLA Studio")

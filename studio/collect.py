@@ -32,6 +32,7 @@ from tqdm import tqdm
 from models.hold import hold
 from models.ranges import parse_range
 from studio import demos
+from studio.arguments import workers
 from studio.events import SceneSpec
 from studio.sim import catalog
 from studio.whole import whole_file
@@ -243,7 +244,7 @@ def _finish(config: CollectConfig, task: int) -> None:
     """Join a task's episodes, however many there are, into LIBERO's file."""
     if known := list(_known(config, task).values()):
         info = catalog.tasks(config.suite)[task]
-        header = demos.task_header(info.bddl_file, info.instruction)
+        header = demos.task_header(info.bddl_file, info.instruction, demos.COLLECTED)
         demos.assemble(demo_file(config, task), header, known)
         shutil.rmtree(_parts_folder(config, task), ignore_errors=True)
 
@@ -253,14 +254,6 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(parse_range(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _workers(text: str) -> int:
-    if text == "auto":
-        return os.cpu_count() or 1
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
-    return int(text)
 
 
 def parse(argv: Sequence[str] | None = None) -> CollectConfig:
@@ -275,7 +268,7 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--noise-fraction", type=float, default=0.67, help="of the episodes")
     p.add_argument("--scene-seeds", type=int, default=5, help="so many placements of fixtures")
     p.add_argument("--attempts", type=int, default=4, help="per demonstration")
-    p.add_argument("--workers", type=_workers, default="auto", help="processes, or auto")
+    p.add_argument("--workers", type=workers, default="auto", help="processes, or auto")
     p.add_argument("--seed", type=int, default=0, help="of the noise")
     p.add_argument("--other-scenes", action="store_true",
                    help="each task in the scenes of other tasks that hold its objects, so that "
@@ -316,9 +309,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
-    except (BrokenProcessPool, OSError, RuntimeError, ValueError) as error:
-        print(f"collect: {error}; finished episodes are kept, run it again", file=sys.stderr)
-        return 2 if isinstance(error, OSError | ValueError) else 1
+    except (BrokenProcessPool, MemoryError, OSError, RuntimeError, ValueError) as error:
+        memory = isinstance(error, MemoryError | BrokenProcessPool)
+        why = f"{error or 'no memory left'}; fewer --workers need less memory" if memory else error
+        print(f"collect: {why}; finished episodes are kept, run it again", file=sys.stderr)
+        return 2
     short = 0
     for task in config.tasks:
         count = demos.count_demos(demo_file(config, task))

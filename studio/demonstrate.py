@@ -75,7 +75,7 @@ def make_part(path: Path, attempts: tuple[Attempt, ...]) -> tuple[Verdict, ...]:
     """Worker entry: write the first attempt worth keeping to `path`; returns all verdicts."""
     global _sim
     if _sim is None:
-        _sim = LiberoSim(pixels="fast")
+        _sim = LiberoSim(pixels=demos.COLLECTED)
     verdicts = []
     for attempt in attempts:
         try:

@@ -25,6 +25,7 @@ from studio.hdf5 import Draft, whole_hdf5
 IMAGE_CONVENTION = "opengl"  # rows bottom to top
 IMAGE_KEYS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": False}
+COLLECTED = "fast"  # renderer of what `studio.collect` writes
 PART = "demo"  # group of an episode that has a file of its own
 BLOCK = 64  # steps whose pictures are in memory at once
 
@@ -64,10 +65,11 @@ class Demonstration:
             raise ValueError(f"demonstration: cameras must be {sorted(IMAGE_KEYS)}")
 
 
-def task_header(bddl_file: Path, instruction: str) -> dict[str, str]:
+def task_header(bddl_file: Path, instruction: str, pixels: str) -> dict[str, str]:
     """The attributes of the group `data` that describe a task, as LIBERO's own scripts write them.
 
-    Raises ValueError when the file is no BDDL problem.
+    pixels: the renderer of the pictures, "fast" or "faithful". Raises ValueError when the file is
+    no BDDL problem.
     """
     content = bddl_file.read_text()
     names = {key: re.search(rf"\({key}\s+(\S+?)\)", content) for key in ("problem", ":domain")}
@@ -95,6 +97,8 @@ def task_header(bddl_file: Path, instruction: str) -> dict[str, str]:
         "bddl_file_content": content,
         "env_args": json.dumps(env_args),
         "macros_image_convention": IMAGE_CONVENTION,
+        "tag": "libero-v1",  # LIBERO's check_dataset_integrity.py wants one
+        "pixels": pixels,
     }
 
 
@@ -206,11 +210,17 @@ class DemoWriter:
 
 
 def count_demos(path: Path) -> int:
-    """Number of demonstrations in a task's file; 0 when there is no such file."""
+    """Number of demonstrations in a task's file; 0 when there is no such file.
+
+    Raises ValueError when it is another file than LIBERO's.
+    """
     if not path.is_file():
         return 0
-    with h5py.File(path, "r") as file:
-        return int(file["data"].attrs["num_demos"])
+    try:
+        with h5py.File(path, "r") as file:
+            return int(file["data"].attrs["num_demos"])
+    except (KeyError, AttributeError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: not a LIBERO demonstration file ({error})") from None
 
 
 def _arrays(demo: Demonstration) -> dict[str, np.ndarray]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from models.policy import Policy
 from models.ranges import parse_range
 from models.run import StopSignal
 from studio import detection, measures, results, success, trials
-from studio.arguments import add_policy, open_policy
+from studio.arguments import add_policy, open_policy, workers
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
 from studio.scores import PAPER, SCORES
@@ -104,7 +103,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, help="so many of these at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chains", type=int, default=1, help="of the sampler")
-    parser.add_argument("--workers", default="auto", help="simulators at a time, or auto")
+    parser.add_argument(
+        "--workers", type=workers, default="auto", help="simulators at a time, or auto"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say how many episodes, run none")
     parser.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster (or auto, local)")
     parser.add_argument("--perturb", choices=trials.KINDS, default=trials.NOMINAL)
     parser.add_argument("--views", type=int, help="so many perturbations (camera: all views)")
@@ -134,13 +136,11 @@ def make_trials(args: argparse.Namespace) -> list[Trial]:
 def make_fleet(args: argparse.Namespace, policy: Policy) -> Fleet:
     """Workers here, or on a cluster. Raises ValueError."""
     sampler = SamplerConfig(chains=args.chains)
-    if args.workers != "auto" and not (args.workers.isdecimal() and int(args.workers)):
-        raise ValueError(f"--workers: {args.workers!r} is neither a number nor auto")
-    workers = (os.cpu_count() or 1) if args.workers == "auto" else int(args.workers)
     if args.ray:
         address = None if args.ray == "local" else args.ray
-        return RayFleet(address, args.checkpoint, args.device, sampler, workers, args.precision)
-    return LocalFleet(policy, sampler, workers)
+        checkpoint = (args.checkpoint, args.device)
+        return RayFleet(address, *checkpoint, sampler, args.workers, args.precision)
+    return LocalFleet(policy, sampler, args.workers)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -162,6 +162,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.policy and (args.calibrate or args.ray):
         raise ValueError("--calibrate and --ray need a checkpoint's folder: leave --policy out")
     wanted = make_trials(args)
+    if args.dry_run:
+        print(f"{len(wanted)} episodes")
+        return 0
     policy = open_policy(args)
     _check_settings(args, policy)
     vanilla = _nominal(args.against, policy.checkpoint.sha256) if args.against else []

@@ -22,7 +22,7 @@ from studio import demos, recording
 from studio.collect import HELD_OUT
 from studio.events import SceneSpec
 from studio.library import Library
-from studio.replay import DEMO, header
+from studio.replay import DEMO, header, pixels_of
 from studio.whole import whole_folder
 
 EXTRAS = ("driver", "camera_pose")
@@ -39,6 +39,7 @@ class Segment:
     first: int
     last: int
     success: bool  # at its end
+    pixels: str  # the renderer that drew it
 
     @contextmanager
     def opened(self) -> Iterator[demos.Demonstration]:
@@ -89,7 +90,7 @@ def segments(folder: Path, first: int, last: int) -> Iterator[Segment]:
         span = list(steps)
         begins, ends = first + span[0], first + span[-1] + 1
         success = bool(ends == len(tape) and tape.success[-1])
-        yield Segment(folder, tape.scene, instruction, begins, ends, success)
+        yield Segment(folder, tape.scene, instruction, begins, ends, success, pixels_of(tape))
 
 
 def _demonstrations(parts: Iterable[Segment]) -> Iterator[demos.Demonstration]:
@@ -112,7 +113,8 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
             raise ValueError(f"{name}: replay it first; training needs its pictures")
         for segment in segments(folder, *library.span(name)):
             scene = segment.scene
-            tasks[scene.suite, scene.task, scene.layout, segment.instruction].append(segment)
+            task = (scene.suite, scene.task, scene.layout, segment.instruction, segment.pixels)
+            tasks[task].append(segment)
     if not tasks:
         raise ValueError("choose some recordings first")
     with whole_folder(out) as fresh:
@@ -121,7 +123,8 @@ def gather(library: Library, names: Iterable[str], out: Path) -> int:
             file = demos.demo_path(fresh, _file_name(first.instruction))
             if file.exists():  # of another scene
                 file = demos.demo_path(fresh, f"{_file_name(first.instruction)}_{number}")
-            demos.write_file(file, header(first.scene, first.instruction), _demonstrations(parts))
+            about = header(first.scene, first.instruction, first.pixels)
+            demos.write_file(file, about, _demonstrations(parts))
     return sum(map(len, tasks.values()))
 
 

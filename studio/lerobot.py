@@ -124,7 +124,7 @@ class _Dataset:
         self._tables: list[pa.Table] = []
         self._levels = {key: np.zeros((3, 256), np.int64) for key in lerobot.CAMERA_KEYS}
         self._files: _Files | None = None
-        self._side = 0
+        self._side, self._pixels = 0, ""
 
     def add(self, demo: Trajectory) -> None:
         """Append one episode. Raises ValueError when it doesn't fit the others."""
@@ -148,7 +148,7 @@ class _Dataset:
                 "dataset_to_index": table["index"][-1].as_py() + 1,
                 "meta/episodes/chunk_index": 0,
                 "meta/episodes/file_index": 0,
-                **_flat(statistics_of(table, levels)),
+                **_flat(statistics_of(table, levels, self._side)),
             }
         )
         self._tables.append(table)
@@ -167,6 +167,9 @@ class _Dataset:
         self._side = self._side or side
         if side != self._side or side % 2:
             raise ValueError(f"pictures of side {side}; a video needs one even size throughout")
+        self._pixels = self._pixels or demo.pixels
+        if demo.pixels != self._pixels:
+            raise ValueError("pictures of two renderers, fast and faithful; export them apart")
         if demo.instruction not in self._tasks:
             self._tasks[demo.instruction] = len(self._tasks)
             self._complete_files()
@@ -185,7 +188,7 @@ class _Dataset:
             {"task_index": range(len(self._tasks))}, index=pd.Index(list(self._tasks), name="task")
         )
         tasks.to_parquet(meta / "tasks.parquet")
-        statistics = statistics_of(pa.concat_tables(self._tables), self._levels)
+        statistics = statistics_of(pa.concat_tables(self._tables), self._levels, self._side)
         (meta / "stats.json").write_text(json.dumps(statistics, indent=4))
         (self._folder / lerobot.INFO).write_text(json.dumps(info, indent=4))
         (self._folder / "README.md").write_text(
@@ -244,6 +247,7 @@ class _Dataset:
             "video.channels": 3,
             "has_audio": False,
             lerobot.CONVENTION: self._convention,
+            lerobot.RENDERER: self._pixels,
         }
         names = ["height", "width", "channels"]
         shape = [self._side, self._side, 3]

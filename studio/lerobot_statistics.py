@@ -10,12 +10,14 @@ import pyarrow as pa
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
-def statistics_of(table: pa.Table, levels: Mapping[str, np.ndarray]) -> dict[str, dict[str, list]]:
+def statistics_of(
+    table: pa.Table, levels: Mapping[str, np.ndarray], side: int
+) -> dict[str, dict[str, list]]:
     """Statistics of every feature of `table` and of the pictures, as meta/stats.json holds them.
 
-    levels: `level_counts` per camera key.
+    levels: `level_counts` per camera key, of pictures with `side` pixels a side.
     """
-    found = {key: _picture_statistics(counts) for key, counts in levels.items()}
+    found = {key: _picture_statistics(counts, side) for key, counts in levels.items()}
     for key in table.column_names:
         values = table[key].combine_chunks()
         if isinstance(values, pa.FixedSizeListArray):
@@ -43,7 +45,7 @@ def level_counts(pictures: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(channel, minlength=256) for channel in channels])
 
 
-def _picture_statistics(counts: np.ndarray) -> dict[str, list]:
+def _picture_statistics(counts: np.ndarray, side: int) -> dict[str, list]:
     """Statistics per channel, levels scaled to [0, 1], each of shape [3, 1, 1]."""
     level = np.arange(256) / 255
     share = counts / counts.sum(1, keepdims=True)
@@ -57,4 +59,4 @@ def _picture_statistics(counts: np.ndarray) -> dict[str, list]:
         **{name: level[(below >= q - 1e-12).argmax(1)] for name, q in QUANTILES.items()},
     }
     pictures = {name: value.reshape(3, 1, 1).tolist() for name, value in found.items()}
-    return pictures | {"count": [int(counts[0].sum())]}
+    return pictures | {"count": [int(counts[0].sum()) // side**2]}

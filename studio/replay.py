@@ -141,9 +141,15 @@ def _attributes(tape: Recording, report: Report) -> dict[str, Any]:
     }
 
 
-def header(scene: SceneSpec, instruction: str) -> dict[str, str]:
+def header(scene: SceneSpec, instruction: str, pixels: str) -> dict[str, str]:
     """What LIBERO's file says of its task; `instruction` is what was asked."""
-    return demos.task_header(catalog.bddl_file(scene.suite, scene.task, scene.layout), instruction)
+    bddl_file = catalog.bddl_file(scene.suite, scene.task, scene.layout)
+    return demos.task_header(bddl_file, instruction, pixels)
+
+
+def pixels_of(tape: recording.Tape) -> str:
+    """The renderer that drew what its policy saw, and draws it again."""
+    return (tape.provenance.get("checkpoint") or {}).get("pixels") or "fast"
 
 
 def develop(folder: Path, source: str, tell: Callable[[int, int], None]) -> Report:
@@ -152,10 +158,10 @@ def develop(folder: Path, source: str, tell: Callable[[int, int], None]) -> Repo
     Raises ValueError as `recording.read` and `replay` do, OSError when the disk is full.
     """
     tape = recording.read(folder)
-    pixels = (tape.provenance.get("checkpoint") or {}).get("pixels") or "fast"
-    sim = LiberoSim(pixels=pixels)
+    pixels = pixels_of(tape)
+    sim, about = LiberoSim(pixels=pixels), header(tape.scene, tape.instructions[-1], pixels)
     try:
-        with demos.one_file(folder / DEMO, header(tape.scene, tape.instructions[-1])) as writer:
+        with demos.one_file(folder / DEMO, about) as writer:
             demo, report = replay(sim, tape, writer, source, lambda done: tell(done, len(tape)))
             writer.finish(demo)
     finally:

@@ -84,6 +84,7 @@ class Workshop:
         kind = KINDS[job.kind]
         return {
             "name": job.name,
+            "folder": shown(job.folder),
             "kind": job.kind,
             "state": job.state,
             "stopping": job.stopping,

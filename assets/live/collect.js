@@ -67,7 +67,7 @@ function choose(path) {
 }
 
 const collections = () => (jobs.all ?? []).filter((job) => job.kind === "collect");
-const pathOf = (job) => job.command.match(/--out (\S+)/)?.[1] ?? job.name;
+const pathOf = (job) => job.folder;
 
 // Collections first, then the other folders that hold demonstrations.
 function everywhere() {

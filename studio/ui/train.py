@@ -159,7 +159,7 @@ def _widget(name: str, value: Any) -> gr.components.Component:
     if isinstance(value, bool):
         return gr.Checkbox(value, **common)
     if isinstance(value, str):
-        return gr.Textbox(value, max_length=64, placeholder=hint, **common)
+        return gr.Textbox(value, max_length=200, placeholder=hint, **common)
     low, high = BOUNDS.get(name, (None, None))
     return gr.Number(
         value, minimum=low, maximum=high, placeholder=hint, min_width=110, precision=None, **common

@@ -86,5 +86,5 @@ def develop(folder: Path, side: int = 32) -> None:
         extras={"driver": codes, "camera_pose": np.zeros((steps, 3, 4))},
         success=bool(tape.success[-1]),
     )
-    demos.write_file(folder / DEMO, header(tape.scene, tape.instructions[-1]), [demo])
+    demos.write_file(folder / DEMO, header(tape.scene, tape.instructions[-1], "fast"), [demo])
     (folder / REPORT).write_text(json.dumps({"faithful": True, "steps": steps}))

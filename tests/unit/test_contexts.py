@@ -16,6 +16,7 @@ from models.data import Demonstrations
 from models.fit_contexts import fit
 from models.policy import Policy
 from models.types import Observation
+from tests.unit.conftest import room_for
 
 TASKS = ("pick up the milk", "pick up the butter")
 
@@ -79,3 +80,9 @@ def test_statistics_that_do_not_fit_are_named(fitted):
     file.write_bytes(b"cut off")
     with pytest.raises(CheckpointError, match="fit it again"):
         load_checkpoint(fitted[0])
+
+
+def test_a_full_disk_is_an_os_error(tmp_path):
+    with room_for(1000), pytest.raises(OSError, match="context_statistics"):
+        contexts.write(tmp_path, ContextStatistics(torch.zeros(64), torch.zeros(64, 64)))
+    assert not list(tmp_path.iterdir())

@@ -44,7 +44,9 @@ def task_file(tmp_path):
     for part, demo in zip(parts, originals, strict=True):
         demos.write_part(part, demo)
     path = demos.demo_path(tmp_path, "soup")
-    demos.assemble(path, demos.task_header(bddl, "pick the soup"), [(p, demos.PART) for p in parts])
+    demos.assemble(
+        path, demos.task_header(bddl, "pick the soup", "fast"), [(p, demos.PART) for p in parts]
+    )
     return path, originals
 
 
@@ -59,6 +61,7 @@ def test_assembled_file_has_liberos_layout(task_file):
         assert json.loads(data.attrs["problem_info"])["language_instruction"] == "pick the soup"
         assert json.loads(data.attrs["env_args"])["bddl_file"] == "soup.bddl"
         assert data.attrs["bddl_file_content"] == BDDL
+        assert data.attrs["tag"] == "libero-v1" and data.attrs["pixels"] == "fast"
         for i, original in enumerate(originals):
             demo = data[f"demo_{i}"]
             steps = len(original.actions)
@@ -176,6 +179,13 @@ def test_pictures_may_come_step_by_step(tmp_path):
 def test_count_demos(task_file, tmp_path):
     assert demos.count_demos(task_file[0]) == 2
     assert demos.count_demos(tmp_path / "none_demo.hdf5") == 0
+    other = tmp_path / "other_demo.hdf5"
+    with h5py.File(other, "w") as file:
+        file["something"] = [1]
+    for content in (other.read_bytes(), b"no HDF5"):
+        other.write_bytes(content)
+        with pytest.raises(ValueError, match=r"other_demo\.hdf5: not a LIBERO"):
+            demos.count_demos(other)
 
 
 @pytest.mark.parametrize(
@@ -200,4 +210,4 @@ def test_header_needs_a_bddl_problem(tmp_path):
     path = tmp_path / "x.bddl"
     path.write_text("(define (something else))")
     with pytest.raises(ValueError, match="not a BDDL problem"):
-        demos.task_header(path, "do it")
+        demos.task_header(path, "do it", "fast")

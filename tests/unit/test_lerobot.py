@@ -147,6 +147,8 @@ def test_statistics_are_those_of_the_data(dataset):
     np.testing.assert_allclose(stats["action"]["std"], actions.std(0), rtol=1e-5)
     np.testing.assert_allclose(stats["action"]["q99"], np.quantile(actions, 0.99, 0), rtol=1e-5)
     assert stats["action"]["count"] == [21]
+    for camera in CAMERAS:  # every fourth picture of 5, 9 and 7
+        assert stats[camera]["count"] == [2 + 3 + 2]
     pictures = np.stack([scene(0, t, e) for e, n in enumerate((5, 9, 7)) for t in range(0, n, 4)])
     channels = pictures.reshape(-1, 3) / 255
     of = stats[CAMERAS[0]]
@@ -296,6 +298,23 @@ def damage_path(root):
     (root / "meta/info.json").write_text(text)
 
 
+def damage_template(root):
+    write_info(root, video_path=None)
+
+
+def damage_rate(root):
+    write_info(root, fps="twenty")
+
+
+def damage_kind(root):
+    write_info(root, features=[])
+
+
+def write_info(root, **changes):
+    info = json.loads((root / "meta/info.json").read_text()) | changes
+    (root / "meta/info.json").write_text(json.dumps(info))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -306,6 +325,9 @@ def damage_path(root):
         (damage_length, "not the rows that meta/episodes announces"),
         (damage_features, "'observation.images.image2' is missing"),
         (damage_path, "outside of the folder"),
+        (damage_template, "no LeRobot dataset of LIBERO"),
+        (damage_rate, "no LeRobot dataset of LIBERO"),
+        (damage_kind, "no LeRobot dataset of LIBERO"),
     ],
 )
 def test_a_bad_dataset_is_one_clear_line(dataset, tmp_path, damage, words):
@@ -388,6 +410,19 @@ def test_both_formats_under_one_folder(dataset, tmp_path):
     data = load_demonstrations(tmp_path, 8)
     assert data.instructions == ("pick up the milk", "pick up the soup")
     assert np.bincount(data.demo).tolist() == [5, 9, 7, 3] and data.task[-1] == 0
+
+
+def test_the_renderer_goes_along_and_two_do_not(demos, tmp_path, capsys):
+    shutil.copytree(demos, tmp_path / "demos")
+    for file in (tmp_path / "demos").iterdir():
+        with h5py.File(file, "r+") as h5:
+            h5["data"].attrs["pixels"] = "fast"
+    lerobot.export(tmp_path / "demos", tmp_path / "out")
+    assert load_demonstrations(tmp_path / "out", 8).renderer() == "fast"
+    with h5py.File(tmp_path / "demos" / "milk_demo.hdf5", "r+") as h5:
+        del h5["data"].attrs["pixels"]
+    assert lerobot.main([str(tmp_path / "demos"), str(tmp_path / "mixed")]) == 2
+    assert "two renderers" in capsys.readouterr().err and not (tmp_path / "mixed").exists()
 
 
 def test_odd_pictures_make_no_video(tmp_path, capsys):

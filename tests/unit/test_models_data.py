@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -204,6 +205,26 @@ def test_a_robomimic_file_may_hold_masks_gaps_and_next_observations(tmp_path):
     assert found.suites == ("unknown",)
 
 
+def test_files_say_which_renderer_drew_them(tmp_path):
+    write_official(tmp_path / "drawer_demo.hdf5")
+    assert load_demonstrations(tmp_path, H).renderer() == "faithful"
+    with h5py.File(tmp_path / "drawer_demo.hdf5", "r+") as h5:
+        h5["data"].attrs["pixels"] = "fast"
+    assert load_demonstrations(tmp_path, H).renderer() == "fast"
+    write_official(tmp_path / "other_demo.hdf5")
+    mixed = load_demonstrations(tmp_path, H)
+    assert mixed.pixels == ("faithful", "fast")
+    with pytest.raises(ValueError, match="two renderers"):
+        mixed.renderer()
+
+
+def test_other_samples_have_another_digest(tmp_path):
+    data = distinct_samples(tmp_path)
+    assert data.digest() == replace(data).digest()
+    assert data.digest() != replace(data, actions=data.actions[::-1]).digest()
+    assert data.digest() != replace(data, instructions=("pick up the milk", "eat it")).digest()
+
+
 # -- bad files -----------------------------------------------------------------------------------
 
 
@@ -233,6 +254,34 @@ def test_a_bad_file_is_one_clear_line(tmp_path, path, value, words):
     with pytest.raises(ValueError, match=words) as caught:
         load_demonstrations(tmp_path, H)
     assert "a_demo.hdf5" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_more_pictures_than_memory_are_told_before_they_are_read(tmp_path, monkeypatch):
+    write_demos(tmp_path / "a_demo.hdf5", steps=11)
+    sample = 2 * 32 * 32 * 3  # bytes; 6 samples of each of the two demonstrations
+    for free, fits in ((12 * sample, True), (12 * sample - 1, False)):
+        told = SimpleNamespace(available=free)
+        monkeypatch.setattr("psutil.virtual_memory", lambda told=told: told)
+        if fits:
+            assert len(load_demonstrations(tmp_path, H, stride=2)) == 12
+        else:
+            with pytest.raises(MemoryError, match="pictures of 12 samples"):
+                load_demonstrations(tmp_path, H, stride=2)
+
+
+def test_damage_within_a_file_is_one_clear_line(tmp_path):
+    """h5py tells of it by OSError, KeyError and RuntimeError, depending on where it is."""
+    file, rng, told = write_demos(tmp_path / "a_demo.hdf5"), np.random.default_rng(0), 0
+    whole = file.read_bytes()
+    for _ in range(150):
+        at = int(rng.integers(8, 4000))  # the groups' tables
+        file.write_bytes(whole[:at] + rng.bytes(64) + whole[at + 64 :])
+        try:
+            load_demonstrations(tmp_path, H)
+        except ValueError as error:
+            told += 1
+            assert file.name in str(error) and "\n" not in str(error)
+    assert told > 10
 
 
 def test_truncated_and_absent_files(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,7 +20,7 @@ from test_models_train import lines, losses
 
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.evaluation import Evaluation
-from models.run import STATE, claim
+from models.run import STATE, claim, no_memory
 from models.train import main
 from tests.unit.conftest import room_for
 
@@ -101,6 +103,21 @@ def test_one_writer_per_folder(tmp_path, capsys):
     assert "another run writes here" in locked and "--resume" in taken
 
 
+def test_what_a_resumed_run_has_new_is_told(tmp_path, capsys, debug_checkpoint):
+    init = tmp_path / "init"
+    shutil.copytree(debug_checkpoint, init)
+    argv = argv_of(tmp_path, "--init", str(init), "--lr", "1e-4", "--steps")
+    assert main([*argv, "1"]) == 0
+    shutil.rmtree(init)  # needed at the beginning only
+    capsys.readouterr()
+    assert main([*argv, "2", "--resume"]) == 0
+    assert "resumed" not in capsys.readouterr().out
+    write_demos(tmp_path / "demos" / "c_demo.hdf5", instruction="eat it")
+    assert main([*argv, "3", "--resume", "--lr", "2e-4", "--seed", "5"]) == 0
+    told = "resumed with lr 0.0002 (was 0.0001), seed 5 (was 0), other demonstrations"
+    assert told in capsys.readouterr().out.splitlines()
+
+
 # -- bad input ----------------------------------------------------------------------------------
 
 
@@ -118,6 +135,10 @@ def complaint(capsys) -> str:
         (["--steps", "1", "--batch-size", "0"], "--batch-size"),
         (["--steps", "1", "--lr", "nan"], "--lr"),
         (["--steps", "1", "--stride", "0"], "--stride"),
+        (["--steps", "1", "--threads", "-1"], "--threads"),
+        (["--steps", "1", "--batch-size", "1", "--contrast", "0.1"], "two samples or more"),
+        (["--steps", "1", "--eval-every", "9", "--eval-tasks", "77"], "evaluation refused"),
+        (["--steps", "1", "--eval-every", "9", "--eval-inits", "50"], "evaluation refused"),
         (["--steps", "1", "--device", "cuda:9"], "cuda:9"),
         (["--steps", "1", "--init", "nowhere"], "no such checkpoint"),
         (["--steps", "1", "--init", str(SHIPPED)], "another architecture than debug"),
@@ -130,6 +151,31 @@ def test_bad_input_is_one_line(tmp_path, capsys, more, says):
     assert says in complaint(capsys)
 
 
+def test_pictures_of_two_renderers_need_a_word(tmp_path, capsys):
+    with h5py.File(tmp_path / "demos" / "b_demo.hdf5", "r+") as h5:
+        h5["data"].attrs["pixels"] = "fast"
+    argv = argv_of(tmp_path, "--steps", "1")
+    assert main(argv) == 2
+    assert "two renderers" in complaint(capsys)
+    assert main([*argv, "--pixels", "fast"]) == 0
+    assert load_checkpoint(tmp_path / "run" / "last").info.pixels == "fast"
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_told_at_once(tmp_path, capsys, monkeypatch):
+    told = SimpleNamespace(free=2**20)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: told)
+    assert main(argv_of(tmp_path, "--steps", "1")) == 2
+    assert "1 MB are free" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"],
+)
+def test_every_allocator_is_understood(text):
+    assert no_memory(RuntimeError(f"DefaultCPUAllocator: {text}")) and not no_memory(RuntimeError())
+
+
 def test_an_empty_folder_and_a_state_of_another_preset_are_one_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(argv_of(tmp_path, "--steps", "1", "--data", str(tmp_path / "empty"))) == 2
@@ -139,7 +185,7 @@ def test_an_empty_folder_and_a_state_of_another_preset_are_one_line(tmp_path, ca
     before = (tmp_path / "run" / "last" / "model.safetensors").read_bytes()
     capsys.readouterr()
     assert main([*argv, "--steps", "2", "--preset", "eb-vla-tiny", "--resume"]) == 2
-    assert "belongs to another model" in complaint(capsys)
+    assert "holds a run of another model" in complaint(capsys)
     assert (tmp_path / "run" / "last" / "model.safetensors").read_bytes() == before
 
 
