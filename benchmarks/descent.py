@@ -101,8 +101,8 @@ def main() -> None:
     shape = (config.horizon, config.action_dim)
     initial, noise = (t.to(device) for t in draw_noise(sampler, shape, [0]))
     captured = CapturedDescents()
-    with torch.no_grad():
-        bound = frozen.bind(context)
+    with torch.no_grad():  # slices are taken in float32
+        bound = copy.deepcopy(frozen).float().bind(context.float())
 
     def ours(way: Callable, head: EnergyHead = frozen) -> Callable[[], Tensor]:
         @torch.no_grad()

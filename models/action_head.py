@@ -34,6 +34,14 @@ class Context:
         """C_i = [h_a; p; h_t] of one layer (Eq. 1), [B, S, D]."""
         return torch.cat([self.latents[index], self.proprio, self.vision[index]], dim=1)
 
+    def float(self) -> Context:
+        """The same in float32."""
+        return Context(
+            tuple(h.float() for h in self.latents),
+            tuple(h.float() for h in self.vision),
+            self.proprio.float(),
+        )
+
 
 class RMSNorm(nn.Module):
     """Root mean square norm over the last axis."""

@@ -76,6 +76,12 @@ class Backbone(nn.Module):
             proprio=self.proprio(octaves(proprio, self.config.proprio_octaves).to(kind))[:, None],
         )
 
+    def merge_adapters(self) -> None:
+        """Add LoRA's products to the weights that they adapt: the same, in half the launches."""
+        for module in self.language.modules():
+            if hasattr(module, "lora_A"):
+                module.merge()
+
     def features(self, images: Tensor) -> Tensor:
         """Of a frozen tower, before its projector, [B, views, T, F]; images as in `forward`."""
         return self.vision.features(self._pixels(images)).unflatten(0, images.shape[:2])
@@ -118,7 +124,10 @@ class Backbone(nn.Module):
 
 
 def _language_model(config: ModelConfig) -> Qwen2Model:
-    """Qwen2 from configuration, with LoRA adapters on every linear layer if a rank is given."""
+    """Qwen2 from configuration, with LoRA adapters on every linear layer if a rank is given.
+
+    Layers above the last extracted state are left out: nothing would read them, or train them.
+    """
     model = Qwen2Model(
         Qwen2Config(
             vocab_size=QWEN_VOCABULARY if config.text == "qwen" else 1,
@@ -138,6 +147,9 @@ def _language_model(config: ModelConfig) -> Qwen2Model:
     )
     if config.text == "minilm":
         model.embed_tokens.requires_grad_(False)  # a placeholder: text arrives embedded
+    if config.layers_extracted <= config.layers:
+        model.layers = model.layers[: config.layers_extracted - 1]
+        model.norm = nn.Identity()  # the last state as it is: this norm is the top layer's
     if not config.lora_rank:
         return model
     from peft import LoraConfig, inject_adapter_in_model

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -46,12 +46,14 @@ class CapturedDescents:
     """`descend` for the bound heads of one module; on a CUDA device by graphs, kept by shape.
 
     One thread at a time. A descent that may stop early (`grad_cutoff`) asks the GPU at each step
-    and can't be captured; it is run as it is, and so are large batches, and everything when a
-    capture has failed.
+    and can't be captured; it is run as it is, and so are large batches, what is asked for the first
+    time (somebody may try out samplers: a capture costs a dozen descents and another's graph), and
+    everything when a capture has failed for another reason than memory.
     """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple, _Captured] = OrderedDict()
+        self._asked: deque[tuple] = deque(maxlen=KEPT)  # once so far
         self._usable = True
 
     def __call__(
@@ -64,11 +66,15 @@ class CapturedDescents:
         inputs = [*energy.tensors, initial, noise]
         key = (config, *((t.shape, t.dtype) for t in inputs))
         if key not in self._kept:
+            if key not in self._asked:
+                self._asked.append(key)
+                return descend(energy, initial, noise, config)
+            self._asked.remove(key)
             try:
                 self._kept[key] = _capture(energy, initial, noise, config)
             except RuntimeError as error:
-                self._usable = False
-                _log.warning("no CUDA graphs here, plans take longer: %s", error)
+                self._usable = isinstance(error, torch.OutOfMemoryError)
+                _log.warning("no CUDA graph for this plan, it takes longer: %s", error)
                 return descend(energy, initial, noise, config)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)

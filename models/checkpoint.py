@@ -147,7 +147,7 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    for file in fresh.iterdir():
+    for file in filter(Path.is_file, fresh.rglob("*")):
         settle(file)
     retired = fresh.with_name(fresh.name + "-old")
     if folder.exists():

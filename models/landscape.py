@@ -20,7 +20,7 @@ from models.types import LandscapeSlice
 NODES = (13, 25)  # Chebyshev nodes a side, tried in turn
 CHECKS = 40  # grid points that are evaluated to judge the interpolation
 TOLERANCE = 1e-3  # largest difference accepted there, in units of the slice's range
-ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 4e-2}  # and in units of E itself: its scatter
+ROUNDING = 1e-5  # and in units of E itself: what float32 scatters
 
 EnergyAt = Callable[[np.ndarray], np.ndarray]  # [N, 2] values of the two dimensions -> E [N]
 
@@ -37,8 +37,8 @@ def slice_2d(
 ) -> LandscapeSlice:
     """E over dims (u, v) of action `timestep` of `centre` [H, D_a]; all else is held.
 
-    `energy` is bound to one observation, so the context is encoded once for the whole grid. The
-    energies agree to `TOLERANCE` of their range or to what E scatters (see the module docstring).
+    `energy` is bound to one observation, so the context is encoded once for the whole grid, and in
+    float32: what a lower precision scatters is no smooth surface.
     Raises ValueError for a timestep or dimensions outside the chunk, InterruptedError when
     `stop()` turned true between two batches of grid points.
     """
@@ -59,15 +59,13 @@ def slice_2d(
         dims=(int(dims[0]), int(dims[1])),
         u=u.astype(np.float32),
         v=v.astype(np.float32),
-        energies=surface(energy_at, u, v, ROUNDING[energy.tensors[0].dtype]).astype(np.float32),
+        energies=surface(energy_at, u, v).astype(np.float32),
         centre=centre.astype(np.float32),
     )
 
 
-def surface(
-    energy_at: EnergyAt, u: np.ndarray, v: np.ndarray, rounding: float = ROUNDING[torch.float32]
-) -> np.ndarray:
-    """E [len(v), len(u)] on a grid, exact to `TOLERANCE` of its range or to its own `rounding`."""
+def surface(energy_at: EnergyAt, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """E [len(v), len(u)] on a grid, exact to `TOLERANCE` of its range or to float32's rounding."""
     grid = _product(u, v)
     chosen = np.random.default_rng(0).choice(len(grid), min(CHECKS, len(grid)), replace=False)
     if len(grid) > 2 * NODES[0] ** 2:
@@ -77,7 +75,7 @@ def surface(
                 break
             fitted = _interpolated(energy_at, u, v, nodes)
             error = np.abs(fitted.flat[chosen] - exact).max()
-            if error <= max(TOLERANCE * np.ptp(fitted), rounding * np.abs(exact).max()):
+            if error <= max(TOLERANCE * np.ptp(fitted), ROUNDING * np.abs(exact).max()):
                 return fitted
     return energy_at(grid).reshape(len(v), len(u))
 

@@ -73,6 +73,12 @@ def draw_noise(
     return config.init_std * first, config.langevin_std * torch.stack(rest)
 
 
+def heed(stop: Callable[[], bool] | None) -> None:
+    """Raises InterruptedError when `stop()` is true."""
+    if stop is not None and stop():
+        raise InterruptedError("stopped: a newer request waits")
+
+
 @torch.no_grad()
 def score(energy: Energy, actions: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
     """e_t [..., N, H] of many points [..., N, H, D_a], without gradient, in bounded batches.
@@ -81,8 +87,7 @@ def score(energy: Energy, actions: Tensor, stop: Callable[[], bool] | None = Non
     """
     parts = []
     for chunk in actions.split(SCORE_CHUNK, dim=-3):
-        if stop is not None and stop():
-            raise InterruptedError("stopped: a newer request waits")
+        heed(stop)
         parts.append(energy(chunk))
     return torch.cat(parts, dim=-2)
 

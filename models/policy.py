@@ -26,7 +26,7 @@ from models.config import ModelConfig, Precision, SamplerConfig
 from models.contexts import summary
 from models.denoising_head import denoise
 from models.landscape import slice_2d
-from models.mcmc import Descent, descend, draw_noise, score
+from models.mcmc import Descent, Energy, descend, draw_noise, heed, score
 from models.normalize import Scaled, Statistics
 from models.packed import pack
 from models.text import build_text
@@ -82,10 +82,15 @@ class Policy(Scaled):
         self.checkpoint: CheckpointInfo = checkpoint.info
         self.calibration: Calibration | None = checkpoint.calibration
         self.precision: Precision = precision
+        checkpoint.model.backbone.merge_adapters()
         model = checkpoint.model.to_precision(getattr(torch, precision))
         self._model = model.to(self.device).eval().requires_grad_(False)
+        # Landscapes ask for energies next to each other, whose differences bfloat16 would drown.
+        head = self._model.head
+        self._exact_head = head if precision == "float32" else copy.deepcopy(head).float()
         if self.device.type == "cpu":
             pack(self._model.head)
+            pack(self._exact_head)
         self.statistics: Statistics = checkpoint.statistics
         known = checkpoint.contexts
         self._contexts = known and known.to(self.device)
@@ -169,20 +174,30 @@ class Policy(Scaled):
         """A chunk for each context of `head`; `readout` is [B, H, D], None if untrained."""
         raise NotImplementedError
 
-    def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
+    def explore(
+        self,
+        obs: Observation,
+        sampler: SamplerConfig,
+        seed: int = 0,
+        stop: Callable[[], bool] | None = None,
+    ) -> DescentTrace:
         """The descent of a plan alone, beside running scenes: the chains that `plan` would have.
 
-        This and the two below raise ValueError for a head that has no energy.
+        This and the two below raise ValueError for a head that has no energy, and InterruptedError
+        once `stop()` is true.
         """
-        return _trace(self._descend(descend, self._bind(obs), sampler, [seed]), 0)
+        bound = self._bind(obs)
+
+        def energy(actions: Tensor) -> Tensor:
+            heed(stop)
+            return bound(actions)
+
+        return _trace(self._descend(descend, energy, sampler, [seed]), 0)
 
     def energies(
         self, obs: Observation, actions: np.ndarray, stop: Callable[[], bool] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """E [N] and e_t [N, H] of normalised chunks [N, H, D].
-
-        Raises ValueError on their shape, InterruptedError once `stop()` is true.
-        """
+        """E [N] and e_t [N, H] of normalised chunks [N, H, D]. Raises ValueError on their shape."""
         expected = (self.config.horizon, self.config.action_dim)
         if actions.ndim != 3 or actions.shape[1:] != expected:
             raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
@@ -203,7 +218,7 @@ class Policy(Scaled):
     ) -> LandscapeSlice:
         """E around `centre` [H, D] (normalised): `span` each way along dims, `grid`² points.
 
-        Raises ValueError for numbers out of range, InterruptedError once `stop()` is true.
+        Raises ValueError for numbers out of range.
         """
         spans = (span, span) if isinstance(span, int | float) else tuple(span)
         if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
@@ -224,8 +239,8 @@ class Policy(Scaled):
 
     def _descend(
         self,
-        way: Callable[[BoundHead, Tensor, Tensor, SamplerConfig], Descent],
-        energy: BoundHead,
+        way: Callable[[Energy, Tensor, Tensor, SamplerConfig], Descent],
+        energy: Energy,
         sampler: SamplerConfig,
         seeds: Sequence[int],
     ) -> Descent:
@@ -234,7 +249,7 @@ class Policy(Scaled):
         return way(energy, initial, noise, sampler)
 
     def _bind(self, obs: Observation) -> BoundHead:
-        """E(·, C) of one observation; that of the last one asked for is kept.
+        """E(·, C) of one observation, in float32; that of the last one asked for is kept.
 
         To be evaluated without the lock, so that plans of running scenes go on meanwhile.
         Raises ValueError for a head that has no energy.
@@ -244,7 +259,8 @@ class Policy(Scaled):
         with self._lock:
             if self._looked_into is None or self._looked_into[0] is not obs:
                 with torch.no_grad():
-                    self._looked_into = obs, self._model.head.bind(self._encode([obs]))
+                    bound = self._exact_head.bind(self._encode([obs]).float())
+                    self._looked_into = obs, bound
             return self._looked_into[1]
 
     @torch.no_grad()

@@ -87,6 +87,8 @@ def load_pretrained(backbone: nn.Module, folder: Path | None = None) -> None:
         lacking = sorted(found["missing_keys"])
         if lacking:
             raise ValueError(f"{part.repo}: no weights for {lacking[0]} ({len(lacking)} lack)")
+        if others := sorted(key for key, *_ in found["mismatched_keys"]):
+            raise ValueError(f"{part.repo}: {others[0]} is not of its own config.json's shape")
         try:
             copy_weights(module, source.state_dict())
         except ValueError as error:

@@ -200,9 +200,9 @@ def build(args: argparse.Namespace, config: TrainConfig, device: str) -> Trainer
             f"training: {args.preset} starts from pretrained parts; --pretrained takes them from "
             "the hub, --pretrained FOLDER from a folder"
         )
-    data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
     parts = None if args.pretrained in (None, HUB) else Path(args.pretrained)
     text = build_text(model.text, args.out / "last" if args.resume else args.init, parts)
+    data = load_demonstrations(args.data, model.horizon, args.stride, model.action_dim)
     trainer = Trainer(model, config, data, args.out, device, args.pixels, text)
     if args.pretrained and not args.resume:
         load_pretrained(trainer.model.backbone, parts)

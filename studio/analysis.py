@@ -117,7 +117,7 @@ class Analyst:
         expert = self._adviser.ask(record)  # found out in another process, meanwhile
         if request.kind == "descent" and request.chains > 1:
             sampler = dataclasses.replace(plan.sampler, chains=request.chains)
-            trace = self._policy.explore(plan.observation, sampler, plan.seed)
+            trace = self._policy.explore(plan.observation, sampler, plan.seed, stop)
             chain = int(trace.energies[-1].argmin())
         surface = self._slice(plan.observation, trace.actions[-1, chain], request, stop)
         advice = expert(stop)

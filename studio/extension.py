@@ -109,7 +109,7 @@ def answer(policy: Policy, query: Query, stop: Callable[[], bool]) -> dict[str, 
     obs, asked = query.observation, query.asked
     shape = (policy.config.horizon, policy.config.action_dim)
     if query.kind == "explore":
-        found = {"trace": fields_of(policy.explore(obs, query.sampler, query.seed))}
+        found = {"trace": fields_of(policy.explore(obs, query.sampler, query.seed, stop))}
     elif query.kind == "energies":
         actions = numbers("actions", asked.get("actions"), (None, *shape))
         found = dict(

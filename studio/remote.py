@@ -93,10 +93,16 @@ class RemotePolicy(Scaled):
         with ThreadPoolExecutor(max(1, len(observations))) as threads:
             return list(threads.map(lambda o, s: self.plan(o, sampler, s), observations, seeds))
 
-    def explore(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> DescentTrace:
-        """As `Policy.explore`."""
+    def explore(
+        self,
+        obs: Observation,
+        sampler: SamplerConfig,
+        seed: int = 0,
+        stop: Callable[[], bool] | None = None,
+    ) -> DescentTrace:
+        """As `Policy.explore`; the server stops, too."""
         asked = {"kind": "explore", "seed": int(seed), "sampler": asdict(sampler)}
-        return trace_of(self._ask(obs, asked)[EXTENSION]["trace"])
+        return trace_of(self._ask(obs, asked, stop)[EXTENSION]["trace"])
 
     def energies(
         self, obs: Observation, actions: np.ndarray, stop: Callable[[], bool] | None = None

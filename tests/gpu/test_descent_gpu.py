@@ -56,7 +56,7 @@ def test_a_graph_gives_the_numbers_of_the_loop(name, dtype, batch):
     head = EnergyHead(config).to(CUDA).to_precision(dtype).requires_grad_(False)
     shape = (config.horizon, config.action_dim)
     with torch.no_grad():
-        for seed, chains in ((0, 1), (1, 1), (2, 4), (3, 1)):
+        for seed, chains in ((0, 1), (1, 1), (2, 4), (3, 1), (4, 4), (5, 4)):
             energy = head.bind(random_contexts(config, dtype, batch))
             sampler = SamplerConfig(chains=chains)
             seeds = range(seed, seed + batch)

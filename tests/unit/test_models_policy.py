@@ -113,7 +113,7 @@ BREAKAGES = {
         (f / "model.safetensors").read_bytes()[:5000]
     ),
     "has shape": lambda f: _edit_config(f, ffn_size=80),
-    "lacks": lambda f: _edit_config(f, layers=3),
+    "lacks": lambda f: _edit_config(f, layers=3, layers_extracted=4),
     "malformed": lambda f: _edit_config(f, colour="red"),
     "no multiple": lambda f: _edit_config(f, heads=5),
     "action dimensions": lambda f: _edit_config(f, action_dim=6),
@@ -198,6 +198,26 @@ def test_in_bfloat16_it_plans_nearly_the_same_and_energies_stay_float32(folder):
         assert np.abs(other.actions - plan.actions).max() < 0.05
         assert np.unique(other.trace.timestep_energies).size > 100  # no steps of bfloat16
         np.testing.assert_allclose(other.readout, plan.readout, atol=0.05)
+
+
+def test_in_bfloat16_a_slice_is_that_of_the_rounded_weights_in_float32(folder):
+    coarse = Policy.from_pretrained(folder, "cpu", "bfloat16")
+    exact = Policy.from_pretrained(folder, "cpu")
+    exact._model.load_state_dict(coarse._model.state_dict())
+    centre = np.zeros((8, 7), np.float32)
+    found, wanted = (p.slice_2d(observation(), centre).energies for p in (coarse, exact))
+    assert np.abs(found - wanted).max() < 0.05 * np.ptp(wanted)  # but for the encoding
+    rough = np.abs(np.diff(found, 2, axis=1)).max()
+    assert rough < 1.5 * np.abs(np.diff(wanted, 2, axis=1)).max()  # and as smooth
+
+
+def test_an_exploration_stops_when_it_is_told(folder):
+    policy, asked = Policy.from_pretrained(folder, device="cpu"), []
+    with pytest.raises(InterruptedError):
+        policy.explore(
+            observation(), SamplerConfig(), stop=lambda: bool(asked.append(1)) or len(asked) > 3
+        )
+    assert len(asked) == 4
 
 
 def test_instruction_and_image_change_the_energy(folder):

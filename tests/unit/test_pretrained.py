@@ -8,6 +8,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
@@ -22,6 +23,7 @@ from transformers import (
 from benchmarks.train import write_demonstrations
 from models import backbone, config, vision
 from models.backbone import Backbone
+from models.checkpoint import load_checkpoint
 from models.config import preset
 from models.policy import Policy
 from models.pretrained import DINO, LANGUAGE, SIGLIP, Part, fetch, load_pretrained
@@ -119,6 +121,52 @@ def test_the_fused_features_are_those_of_the_parts(parts):
     torch.testing.assert_close(model.vision.features(pixels), expected)
 
 
+def seen_by(model):
+    """The context of two observations."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (2, 2, 28, 28, 3), generator=generator, dtype=torch.uint8)
+    proprio = torch.randn(2, 8, generator=generator)
+    return model(images, proprio, torch.tensor([[2, 2], [2, 1]]), torch.tensor([[1, 1], [1, 0]]))
+
+
+def test_layers_that_nothing_reads_are_left_out_and_the_others_are_those_of_the_whole(parts):
+    whole, short = Backbone(MINI).eval(), Backbone(replace(MINI, layers_extracted=2)).eval()
+    load_pretrained(whole, parts)
+    load_pretrained(short, parts)
+    short.load_state_dict({n: whole.state_dict()[n] for n in short.state_dict()})
+    assert len(short.language.layers) == 1 and len(whole.language.layers) == 2
+    with torch.no_grad():
+        known, found = seen_by(whole), seen_by(short)
+    assert len(found.vision) == 2
+    for kind in ("vision", "latents"):
+        for wanted, own in zip(getattr(known, kind)[:2], getattr(found, kind), strict=True):
+            torch.testing.assert_close(own, wanted)
+
+
+def test_merged_adapters_give_the_same_context(parts):
+    model = Backbone(MINI).eval()
+    load_pretrained(model, parts)
+    torch.manual_seed(1)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:  # zero at first: they would change nothing
+            value.data.normal_(std=0.1)
+    with torch.no_grad():
+        before = seen_by(model)
+        model.merge_adapters()
+        after = seen_by(model)
+    torch.testing.assert_close(after.vision[-1], before.vision[-1], atol=1e-4, rtol=1e-4)
+    assert not torch.equal(after.vision[-1], before.vision[-1])
+
+
+def test_every_adapter_learns(parts):
+    model = Backbone(replace(MINI, layers_extracted=2))
+    load_pretrained(model, parts)
+    context = seen_by(model)
+    sum(h.square().mean() for h in (*context.vision, *context.latents)).backward()
+    adapters = [(n, p) for n, p in model.language.named_parameters() if p.requires_grad]
+    assert adapters and all(p.grad is not None for _, p in adapters)
+
+
 def _other_size(parts):
     data = json.loads((parts / DINO.name / "config.json").read_text())
     dino = Dinov2WithRegistersModel(type(Backbone(MINI).vision.dino.config)(
@@ -132,7 +180,16 @@ def _lacking(parts):
     model.save_pretrained(parts / LANGUAGE.name, state_dict=state)
 
 
+def _of_another_shape(parts):
+    """Weights that their own config.json does not describe; transformers would draw new ones."""
+    file = parts / DINO.name / "model.safetensors"
+    weights = load_file(file)
+    name = next(n for n in weights if n.endswith("query.weight"))
+    save_file({**weights, name: torch.zeros(20, 20)}, file, metadata={"format": "pt"})
+
+
 BREAKAGES = {
+    "not of its own config": _of_another_shape,
     "no such folder": lambda f: (f / DINO.name).rename(f / "moved"),
     "not whole": lambda f: (f / SIGLIP.name / "model.safetensors").write_bytes(b"\0" * 100),
     "has shape": _other_size,
@@ -171,7 +228,8 @@ def test_fine_tuned_from_a_folder_it_plans_without_it(parts, tmp_path, capsys):
     parts.rename(tmp_path / "gone")
     assert main([*argv, "--steps", "2", "--resume"]) == 0
     policy = Policy.from_pretrained(run / "last", device="cpu")
-    frozen = policy._model.backbone.language.layers[0].self_attn.q_proj.base_layer.weight
+    language = load_checkpoint(run / "last").model.backbone.language
+    frozen = language.layers[0].self_attn.q_proj.base_layer.weight
     assert torch.equal(frozen, before["layers.0.self_attn.q_proj.weight"])
     image = np.zeros((28, 28, 3), np.uint8)
     seen = Observation({"agentview": image, "wrist": image}, np.zeros(8, np.float32), "a bowl")
