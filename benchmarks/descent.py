@@ -5,8 +5,8 @@ random context, batch 1. `straightforward` is the loop one would write first: th
 at each step, which encodes the context in each block anew, and `backward` computes the gradients of
 all weights on its way to that of the actions. `bound` is ours without; `captured` with its CUDA
 graph or, on a CPU, `packed` with its weights laid out for oneDNN. The floor is what reading the
-weights takes at the bandwidth that this run measures: those of the head twice (forward and
-backward) in each of the K steps.
+weights takes at the bandwidth that this run measures: those that a step needs (all of the head's
+but the context's keys and values) twice, forward and backward, in each of the K steps.
 Ways take turns and the best turn counts: a shared machine's milliseconds vary, its ratios less.
 """
 
@@ -125,7 +125,8 @@ def main() -> None:
         pack(packed)
         ways["packed"] = ours(descend, packed)
     best = best_turns({name: _whole(way, device) for name, way in ways.items()}, args.turns)
-    weights = sum(w.numel() * w.element_size() for w in frozen.parameters())
+    read = [w for name, w in frozen.named_parameters() if "context_" not in name]
+    weights = sum(w.numel() * w.element_size() for w in read)
     best["floor"] = 2 * sampler.steps * weights / bandwidth(device)
     tokens = config.latents + 1 + config.vision_tokens
     print(

@@ -32,6 +32,7 @@ from models.text import MINILM_SIZE
 from studio import demos
 
 ROOT = Path(__file__).parents[1]
+WORDS = 20  # tokens of an instruction
 BDDL = "(define (problem benchmark)\n  (:domain robosuite)\n)\n"
 Loss = Callable[[EBVLA, Batch, Draw, SamplerConfig, torch.Generator, str], tuple[Tensor, dict]]
 
@@ -81,13 +82,14 @@ LOSSES: dict[str, Loss] = {
 def random_batch(model: EBVLA, size: int) -> Batch:
     """Samples of noise, of the preset's shapes."""
     c = model.config
+    words = c.text == "qwen"
     return Batch(
         images=torch.randint(
             0, 256, (size, c.views, c.image_size, c.image_size, 3), dtype=torch.uint8
         ),
         proprio=torch.randn(size, c.proprio_dim),
-        text=torch.randn(size, 1, MINILM_SIZE),
-        text_mask=None,
+        text=torch.randint(0, 1000, (size, WORDS)) if words else torch.randn(size, 1, MINILM_SIZE),
+        text_mask=torch.ones(size, WORDS, dtype=torch.long) if words else None,
         actions=torch.rand(size, c.horizon, c.action_dim) * 2 - 1,
         part=slice(0, size),
         size=size,
