@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import h5py
+import imageio_ffmpeg
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -228,6 +229,32 @@ def test_a_published_dataset_with_stills_is_turned_upright(tmp_path):
     for row, (t, episode) in enumerate([(0, 0), (2, 0), (0, 1), (2, 1), (4, 1)]):
         for camera in range(2):
             np.testing.assert_array_equal(data.images[row, camera], scene(camera, t, episode))
+
+
+def test_videos_in_av1_are_read_as_lerobot_writes_them(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "libero_object")
+    exe = imageio_ffmpeg.get_ffmpeg_exe()
+    options = [
+        "-c:v",
+        "libaom-av1",
+        "-cpu-used",
+        "8",
+        "-crf",
+        "20",
+        "-g",
+        "2",
+        "-pix_fmt",
+        "yuv420p",
+    ]
+    for video in (tmp_path / "libero_object").rglob("*.mp4"):
+        source = video.rename(video.with_suffix(".h264.mp4"))
+        subprocess.run([exe, "-loglevel", "error", "-i", source, *options, video], check=True)
+        source.unlink()
+        assert b"av01" in video.read_bytes()
+    known = load_demonstrations(dataset, 8).images.astype(int)
+    found = load_demonstrations(tmp_path / "libero_object", 8).images
+    away = np.abs(known[:, None] - found[None]).mean((2, 3, 4, 5))
+    assert len(found) == 21 and away.argmin(1).tolist() == list(range(21))
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
