@@ -140,7 +140,7 @@ def _form() -> Widgets:
         card = gr.Accordion(title, open=False, elem_classes="st-card")
         with card, gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in names}
-    reset = gr.Button("Defaults of the paper", size="sm", elem_id="train-reset")
+    reset = gr.Button("Defaults", size="sm", elem_id="train-reset")
     listen(launch.click, "() => { train.launch() }")
     listen(reset.click, "() => { train.reset() }")
     listen(widgets["data"].focus, "() => { train.choices() }")
