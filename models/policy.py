@@ -86,8 +86,8 @@ class Policy(Scaled):
         model = checkpoint.model.to_precision(getattr(torch, precision))
         self._model = model.to(self.device).eval().requires_grad_(False)
         # Landscapes ask for energies next to each other, whose differences bfloat16 would drown.
-        head = self._model.head
-        self._exact_head = head if precision == "float32" else copy.deepcopy(head).float()
+        head, rounded = self._model.head, precision != "float32" and self.config.head == "energy"
+        self._exact_head = copy.deepcopy(head).float() if rounded else head
         if self.device.type == "cpu":
             pack(self._model.head)
             pack(self._exact_head)
