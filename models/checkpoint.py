@@ -148,6 +148,7 @@ def save_checkpoint(
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     for file in filter(Path.is_file, fresh.rglob("*")):
+        file.chmod(0o644)  # as the folder's: safetensors lets nobody else read
         settle(file)
     retired = fresh.with_name(fresh.name + "-old")
     if folder.exists():

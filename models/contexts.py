@@ -78,4 +78,5 @@ def write(folder: Path, statistics: ContextStatistics) -> None:
     except SafetensorError as error:  # how safetensors reports a failed write
         fresh.unlink(missing_ok=True)
         raise OSError(errno.ENOSPC, f"{FILE} could not be written, {error}") from None
+    fresh.chmod(0o644)  # safetensors lets nobody else read
     os.replace(fresh, folder / FILE)
