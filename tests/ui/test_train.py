@@ -23,8 +23,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workshop")
     for name in ("bad", "milk", "soup"):
         (folder / "data" / name).mkdir(parents=True)
-    write_demos(folder / "data" / "milk" / "milk_demo.hdf5", demos=3, steps=12)
-    write_demos(folder / "data" / "soup" / "soup_demo.hdf5", "pick up the soup")
+    write_demos(folder / "data" / "milk" / "milk_demo.hdf5", demos=3, steps=12, pixels="fast")
+    write_demos(folder / "data" / "soup" / "soup_demo.hdf5", "pick up the soup", pixels="fast")
     (folder / "data" / "bad" / "bad_demo.hdf5").write_bytes(b"nonsense")
     return folder
 

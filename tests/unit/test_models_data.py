@@ -26,7 +26,13 @@ H = 8
 
 
 def write_demos(
-    file: Path, instruction="pick up the milk", demos=2, steps=6, side=32, convention="opengl"
+    file: Path,
+    instruction="pick up the milk",
+    demos=2,
+    steps=6,
+    side=32,
+    convention="opengl",
+    pixels=None,
 ) -> Path:
     """A small file in LIBERO's format; the upright images have their top row white."""
     rng = np.random.default_rng(0)
@@ -35,6 +41,8 @@ def write_demos(
         data.attrs["problem_info"] = json.dumps({"language_instruction": f'"{instruction}"'})
         data.attrs["bddl_file_name"] = "some/where/libero_object/task.bddl"
         data.attrs["macros_image_convention"] = convention
+        if pixels:
+            data.attrs["pixels"] = pixels
         for i in range(demos):
             demo = data.create_group(f"demo_{i}")
             actions = rng.uniform(-1, 1, (steps, 7))
