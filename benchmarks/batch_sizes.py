@@ -14,17 +14,15 @@ import argparse
 import dataclasses
 import multiprocessing
 import resource
-import time
 
 import torch
 
-from benchmarks.train import random_batch
+from benchmarks.train import random_batch, steps
 from models.config import PRESETS, preset
-from models.losses import Batch, training_loss
+from models.losses import Batch
 from models.model import EBVLA
 from models.policy import choose_device
 from models.run import no_memory
-from models.schedule import Draw, TrainConfig
 
 
 def on(batch: Batch, device: torch.device) -> Batch:
@@ -36,30 +34,17 @@ def on(batch: Batch, device: torch.device) -> Batch:
 
 def measure(name: str, size: int, where: str, checkpointing: bool) -> tuple[float, float] | None:
     """Samples per second and peak memory in MB, or None when there is too little of it."""
-    device, config = choose_device(where), TrainConfig(steps=1)
+    device = choose_device(where)
     torch.manual_seed(0)
     try:
         model = EBVLA(preset(name)).to(device)
         if checkpointing:
             model.backbone.language.activation_checkpointing_enable({"use_reentrant": False})
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=config.lr, fused=True)
-        batch = on(random_batch(model, size), device)
-        generator = torch.Generator(device).manual_seed(0)
-        ks, start = (config.k_min, (config.k_min + config.k_max) // 2, config.k_max), 0.0
-        for k in (1, *ks):  # the first warms up
-            draw = Draw(k, 0.22, 1)
-            loss, _ = training_loss(model, batch, draw, config.sampler, generator, "bfloat16")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            loss.item()  # waits for the device
-            start = start or time.perf_counter()
+        rate, _ = steps(model, on(random_batch(model, size), device))
     except RuntimeError as error:
         if not no_memory(error):
             raise
         return None
-    rate = len(ks) * size / (time.perf_counter() - start)
     if device.type == "cuda":
         return rate, torch.cuda.max_memory_allocated(device) / 2**20
     return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -100,22 +100,27 @@ def train(side: str, batch_size: int, threads: int) -> tuple[float, float, float
     """Samples per second, peak memory in MB and the last loss; K over the paper's whole range."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    config = TrainConfig(steps=1)
     model = EBVLA(preset("eb-vla-tiny"))
     if side == COMPILED:
         model.backbone.compile()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
-    batch, generator = random_batch(model, batch_size), torch.Generator().manual_seed(0)
-    loss_of, ks = LOSSES[side], (config.k_min, (config.k_min + config.k_max) // 2, config.k_max)
-    start = 0.0
+    rate, loss = steps(model, random_batch(model, batch_size), LOSSES[side])
+    return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, loss
+
+
+def steps(model: EBVLA, batch: Batch, loss_of: Loss = training_loss) -> tuple[float, float]:
+    """Samples per second and the last loss of optimiser steps, K over the paper's whole range."""
+    config, generator = TrainConfig(steps=1), torch.Generator(batch.actions.device).manual_seed(0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, fused=True)
+    ks, start = (config.k_min, (config.k_min + config.k_max) // 2, config.k_max), 0.0
     for k in (1, *ks):  # the first warms up
         loss, _ = loss_of(model, batch, Draw(k, 0.22, 1), config.sampler, generator, "bfloat16")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        last = loss.item()  # waits for the device
         start = start or time.perf_counter()
-    rate = len(ks) * batch_size / (time.perf_counter() - start)
-    return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, loss.item()
+    return len(ks) * batch.size / (time.perf_counter() - start), last
 
 
 def compare(batch_size: int, threads: int, turns: int) -> None:

@@ -147,7 +147,7 @@ def header(scene: SceneSpec, instruction: str, pixels: str) -> dict[str, str]:
     return demos.task_header(bddl_file, instruction, pixels)
 
 
-def pixels_of(tape: recording.Tape) -> str:
+def pixels_of(tape: Recording) -> str:
     """The renderer that drew what its policy saw, and draws it again."""
     return (tape.provenance.get("checkpoint") or {}).get("pixels") or "fast"
 
