@@ -45,6 +45,7 @@ class TrainConfig:
     human_weight: float = 1.0  # of what a person did in recordings, beside a demonstration
     policy_weight: float = 0.0  # of what the policy itself did there; HG-DAgger has none
     balance: float = 0.0  # of the tasks: 0 every sample counts alike, 1 every task
+    opening_weight: float = 1.0  # of a demonstration's first chunk, where the motion tells nothing
     wordings: int = 32  # of each instruction, made by rule; 1: as given only
     val_fraction: float = 0.05
     val_every: int = 300
@@ -100,6 +101,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "human_weight": (0.0, 100.0),
     "policy_weight": (0.0, 100.0),
     "balance": (0.0, 1.0),
+    "opening_weight": (1.0, 100.0),
     "wordings": (1, 1000),
     "val_fraction": (0.0, 0.9),
     "val_every": (1, 1e9),

@@ -111,6 +111,7 @@ OPTIONS = {
     "human_weight": "how often a person's chunk of a recording is drawn beside a demonstration's",
     "policy_weight": "the same of the policy's own chunks there",
     "balance": "of the tasks: 0 every sample counts alike, 1 every task does",
+    "opening_weight": "how often the first chunk of a demonstration is drawn beside the others",
     "wordings": "of each instruction, by rule; 1 leaves it as given",
     "val_fraction": "share of the demonstrations held out",
     "val_every": "steps between validations, which also save",

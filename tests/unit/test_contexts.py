@@ -47,6 +47,7 @@ def fitted(debug_checkpoint, tmp_path):
         np.zeros((n, 8, 7), np.float32),
         rng.integers(0, 2, n),
         np.arange(n),
+        np.zeros(n, np.int64),
         np.arange(n),
         np.zeros(n, np.uint8),
         TASKS,

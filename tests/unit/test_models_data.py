@@ -398,6 +398,17 @@ def test_balance_draws_a_small_task_as_often_as_a_large_one(tmp_path):
     assert counts(1) == [180, 180]
 
 
+def test_a_first_chunk_can_be_drawn_more_often(tmp_path):
+    write_demos(tmp_path / "a_demo.hdf5", demos=3, steps=20)
+    recorded(tmp_path / "b_demo.hdf5", [1] * 10)  # a person's recording has no opening
+    data = load_demonstrations(tmp_path, horizon=4, stride=2)
+    drawn = data.drawn(np.arange(len(data)), human=1, policy=1, seed=0, opening=3)
+    times = np.bincount(drawn, minlength=len(data)).reshape(-1, 5)
+    opening, later = [3, 3, 1, 1, 1], [1] * 5
+    assert times.tolist() == [opening, later] * 3 + [later]
+    assert data.step[:11].tolist() == [*range(0, 20, 2), 0]
+
+
 def test_training_rows_without_weights_are_the_split_itself(tmp_path):
     write_demos(tmp_path / "a_demo.hdf5", demos=4)
     data = load_demonstrations(tmp_path, H)
