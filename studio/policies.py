@@ -55,21 +55,27 @@ class EpisodePolicy(Subscriber):
 
     Stands for the `Policy` at hand, so that what is computed about a plan comes from the
     checkpoint that made it. Told of an episode before whoever records it, it writes its identity
-    into their `provenance`.
+    into their `provenance`. Whoever loads the episode's scene makes the choice (`choose`).
     """
 
     def __init__(self, newest: Callable[[], Policy], provenance: dict[str, object]) -> None:
-        """`newest`: the studio's choice, asked as each episode begins."""
+        """`newest`: the studio's choice."""
         self._newest, self._provenance = newest, provenance
+        self._next = newest()
         self._adopt()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.current, name)
+
+    def choose(self) -> str:
+        """The newest drives the episode whose scene loads now; returns the renderer it wants."""
+        self._next = self._newest()
+        return self._next.checkpoint.pixels
 
     def on_episode(self, event: EpisodeEvent) -> None:
         if event.outcome is None:
             self._adopt()
 
     def _adopt(self) -> None:
-        self.current = self._newest()
+        self.current = self._next
         self._provenance["checkpoint"] = describe(self.current)

@@ -67,7 +67,7 @@ class Session:
         """Start the simulator and the loop's thread; the scene loads in the background."""
         provenance = dict(provenance)
         policy = EpisodePolicy(newest, provenance)
-        sim, feed, recorder = SimProcess(policy.checkpoint.pixels), Feed(), Recorder(provenance)
+        sim, feed, recorder = SimProcess(policy.choose), Feed(), Recorder(provenance)
         tape = Tape(recordings, sim, provenance)
 
         def compared(comparison: Comparison) -> None:

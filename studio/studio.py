@@ -92,11 +92,6 @@ class Studio:
                 "others plan with this checkpoint, too (--serve), and can't change in mid-episode; "
                 f"start app.py with --checkpoint {path}"
             )
-        if policy.checkpoint.pixels != before.checkpoint.pixels:
-            raise ValueError(
-                f"{policy.checkpoint.pixels} pixels, but the scenes here are drawn with "
-                f"{before.checkpoint.pixels} ones; start app.py with --checkpoint {path}"
-            )
         self.checkpoint = describe(policy)
         self.sessions.policy = _for_sessions(policy)
         if isinstance(before, Together):

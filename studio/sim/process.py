@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,13 +61,18 @@ class SimProcess:
 
     Each method raises SimError with the child's message when the request fails (the child goes
     on), SimCrashed when the child is gone. Calls from several threads are served one by one.
+    `pixels` may be a function, asked as each scene loads; another answer takes another child.
     """
 
     def __init__(
-        self, pixels: str = "fast", render_size: int = 256, cache_dir: Path | None = None
+        self,
+        pixels: str | Callable[[], str] = "fast",
+        render_size: int = 256,
+        cache_dir: Path | None = None,
     ) -> None:
-        folder = "" if cache_dir is None else str(Path(cache_dir).resolve())
-        self._arguments = [pixels, str(render_size), folder]
+        self._choose = pixels if callable(pixels) else lambda: pixels
+        self._pixels = self._choose()
+        self._render_size, self._cache_dir = render_size, cache_dir and Path(cache_dir).resolve()
         self._lock = threading.Lock()
         self._life, self._closed = threading.Lock(), False
         self._start()
@@ -78,6 +84,10 @@ class SimProcess:
 
     def load(self, scene: SceneSpec) -> SceneInfo:
         """Put a scene up, settled, camera and light nominal."""
+        if (pixels := self._choose()) != self._pixels:
+            with self._lock:  # nobody is in the middle of a request
+                self._pixels = pixels
+                self.restart()
         return self._call("load", scene)
 
     def ask(self, instruction: str) -> int | None:
@@ -182,10 +192,11 @@ class SimProcess:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        drawn = [self._pixels, str(self._render_size), str(self._cache_dir or "")]
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), *self._arguments],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), *drawn],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -43,6 +43,27 @@ def gone(pid: int, within: float = 10.0) -> bool:
     return False
 
 
+def test_each_scene_is_drawn_by_the_renderer_that_is_asked_for_as_it_loads(folder):
+    wanted = "fast"
+
+    def picture(simulator: SimProcess) -> np.ndarray:
+        simulator.load(SCENE)
+        return simulator.observe().images["agentview"]
+
+    with SimProcess(lambda: wanted, cache_dir=folder) as changing:
+        fast, child = picture(changing), changing.pid
+        wanted = "faithful"
+        np.testing.assert_array_equal(changing.observe().images["agentview"], fast)
+        faithful = picture(changing)
+        assert changing.pid != child and gone(child)
+        child = changing.pid
+        np.testing.assert_array_equal(picture(changing), faithful)
+        assert changing.pid == child
+    assert (faithful != fast).mean() > 0.1
+    with SimProcess("faithful", cache_dir=folder) as simulator:
+        np.testing.assert_array_equal(picture(simulator), faithful)
+
+
 def test_it_answers_as_the_simulator_does(process, folder):
     sim = LiberoSim(cache_dir=folder)
     assert process.load(SCENE) == sim.load(SCENE)
