@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.config import SamplerConfig
+from models.config import PRECISIONS, SamplerConfig
 from models.ranges import parse_range
+
+AUTO_PRECISIONS = ("auto", *PRECISIONS[::-1])  # auto: bfloat16 where the device computes in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class TrainConfig:
     val_every: int = 300
     log_every: int = 20
     seed: int = 0
-    precision: str = "bfloat16"  # of all but the last MCMC step, which is float32
+    precision: str = "auto"  # of all but the last MCMC step, which is float32
     gradient_checkpointing: bool = False  # of the language model: less memory, more time
     compile: bool = False  # the encoder, by a C++ compiler: faster steps, the first takes a minute
     cache_features: int = 0  # copies of each sample's frozen features on disk; 0: none

@@ -32,14 +32,14 @@ from typing import Any
 import torch
 
 from models.checkpoint import sweep, write_json
-from models.config import HEADS, HUB, PRECISIONS, PRESETS, preset
+from models.config import HEADS, HUB, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
 from models.policy import choose_device
 from models.pretrained import load_pretrained
 from models.ranks import Ranks
 from models.run import SETTINGS, StopSignal, claim, no_memory
-from models.schedule import TrainConfig
+from models.schedule import AUTO_PRECISIONS, TrainConfig
 from models.text import build_text
 from models.trainer import Trainer
 from models.trajectory import PIXELS
@@ -90,7 +90,7 @@ DEFAULTS = TrainConfig(steps=1)
 NAMED = ("preset", "head", "data", "stride", "init")  # settings beside `TrainConfig`
 DIGEST = "digest"  # of the samples, among the settings
 CHOICES = {
-    "precision": PRECISIONS[::-1],
+    "precision": AUTO_PRECISIONS,
     "eval_suite": ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"),
 }
 OPTIONS = {
@@ -117,7 +117,7 @@ OPTIONS = {
     "val_every": "steps between validations, which also save",
     "log_every": "steps between lines of metrics",
     "seed": "of everything drawn by chance",
-    "precision": "of all but the last MCMC step",
+    "precision": "of all but the last MCMC step; auto is bfloat16 where the device computes in it",
     "gradient_checkpointing": "of the language model: less memory, more time",
     "compile": "the encoder, by a C++ compiler: faster steps, the first takes a minute",
     "cache_features": "eb-vla-0.5b: copies of each sample's vision features on disk, instead of "
@@ -167,7 +167,8 @@ def train(args: argparse.Namespace, config: TrainConfig, device: str) -> int:
     print(
         f"{args.preset}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, "
         f"{len(trainer.train_rows):,} samples of {len(trainer.data.instructions)} tasks, "
-        f"{len(trainer.val_rows):,} held out, on {trainer.ranks.count} x {trainer.device}",
+        f"{len(trainer.val_rows):,} held out, on {trainer.ranks.count} x {trainer.device}, "
+        f"{trainer.precision}",
         flush=True,
     )
     with StopSignal() as stop:

@@ -57,6 +57,7 @@ class Trainer:
         self.config, self.data, self.out = config, data, Path(out)
         self.pixels = pixels or data.renderer()
         self.device = device = self.ranks.device
+        self.precision = choose_precision(config.precision, device)
         self.schedule = Schedule(config)
         self.train_rows, self.val_rows = training_rows(data, config)
         self.statistics = Statistics.fit(
@@ -157,7 +158,7 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         batch = self.batches.training(self.step, int(rng.integers(2**62)))
         loss, parts = training_loss(
-            self.model, batch, draw, self.config.sampler, generator, self.config.precision,
+            self.model, batch, draw, self.config.sampler, generator, self.precision,
             self.config.contrast,
         )  # fmt: skip
         self.optimizer.zero_grad(set_to_none=True)
@@ -190,7 +191,7 @@ class Trainer:
         file, rows = self.out / "features.npy", np.unique(self.train_rows)
         cache = FeatureCache(file, rows, self.config.cache_features, self.config.seed)
         filled = not self.ranks.main or cache.fill(
-            self.model.backbone, self.data.images, self.config.precision, stop
+            self.model.backbone, self.data.images, self.precision, stop
         )
         self.batches.features = cache
         self.ranks.wait()
@@ -383,3 +384,15 @@ class Trainer:
             f"step {self.step:6d}  {losses}  {rate:.1f} samples/s  {eta / 60:.1f} min left",
             flush=True,
         )
+
+
+def choose_precision(name: str, device: str) -> str:
+    """`name`, one of `AUTO_PRECISIONS`; for auto bfloat16 where the device computes in it."""
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        native = torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere; older ones emulate
+    else:
+        known = torch.cpu.get_capabilities()
+        native = any(known.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bfloat16" if native else "float32"

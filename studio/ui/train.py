@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from models.config import HEADS, PRECISIONS, PRESETS
-from models.schedule import BOUNDS, TrainConfig
+from models.config import HEADS, PRESETS
+from models.schedule import AUTO_PRECISIONS, BOUNDS, TrainConfig
 from studio.sim import catalog
 from studio.training import TUNED, TrainForm
 from studio.ui.widgets import bridge, entry, heading, listen, panel
@@ -93,7 +93,7 @@ GROUPS = {
 CHOICES = {
     "preset": list(PRESETS),
     "head": list(HEADS),
-    "precision": list(PRECISIONS[::-1]),
+    "precision": list(AUTO_PRECISIONS),
     "device": ["auto", "cpu", "cuda"],
     "eval_suite": list(catalog.SUITES),
 }

@@ -21,7 +21,7 @@ from models.losses import contrastive_loss, descent_loss, training_loss
 from models.model import EBVLA
 from models.policy import Policy
 from models.schedule import Draw, Schedule, TrainConfig
-from models.trainer import Trainer
+from models.trainer import Trainer, choose_precision
 
 ROOT = Path(__file__).parents[2]
 CONFIG = TrainConfig(steps=6, batch_size=4, val_every=3, log_every=1, warmup_steps=2)
@@ -433,3 +433,21 @@ def test_padding_of_the_text_is_not_seen():
     torch.testing.assert_close(masked.latents[-1], other.latents[-1])
     torch.testing.assert_close(masked.latents[-1], plain.latents[-1])
     torch.testing.assert_close(masked.vision[-1], plain.vision[-1])
+
+
+@pytest.mark.parametrize(
+    ("units", "generation", "cpu", "gpu"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, (7, 5), "float32", "float32"),
+        ({"avx512_bf16": True}, (8, 0), "bfloat16", "bfloat16"),
+        ({"amx_bf16": True}, (9, 0), "bfloat16", "bfloat16"),
+        ({}, (6, 1), "float32", "float32"),
+    ],
+)
+def test_precision_is_low_where_the_device_computes_in_it(monkeypatch, units, generation, cpu, gpu):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: generation)
+    assert choose_precision("auto", "cpu") == cpu
+    assert choose_precision("auto", "cuda:1") == gpu
+    assert choose_precision("bfloat16", "cpu") == "bfloat16"
+    assert choose_precision("float32", "cuda") == "float32"
