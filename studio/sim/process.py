@@ -94,10 +94,6 @@ class SimProcess:
         """Let the goal of the task that is worded so count; None if there is none here."""
         return self._call("ask", instruction)
 
-    def reset(self) -> None:
-        """The same scene again, from its initial state."""
-        self._call("reset")
-
     def step(self, action: np.ndarray, frames: bool = False) -> StepReply:
         """One control step; with `frames`, both cameras are drawn after it."""
         return self._call("step", action, frames)
@@ -119,7 +115,7 @@ class SimProcess:
     def ask_expert(self, step: int, horizon: int) -> int:
         """Begin to find out what the scripted expert would do at a control step of this episode.
 
-        `step` counts from the last `load` or `reset`; the policy must have looked then (`observe`).
+        `step` counts from the last `load`; the policy must have looked then (`observe`).
         Returns a ticket for `expert_answer`; the scene goes on meanwhile, undisturbed.
         """
         return self._call("ask_expert", step, horizon)
@@ -150,10 +146,6 @@ class SimProcess:
     def get_state(self) -> np.ndarray:
         """float64 [1 + nq + nv]: time, qpos, qvel, without the gripper's speed-limited command."""
         return self._call("get_state")
-
-    def set_state(self, state: np.ndarray) -> None:
-        """Set time, qpos and qvel."""
-        self._call("set_state", state)
 
     def versions(self) -> dict[str, str]:
         """Versions of mujoco, robosuite and LIBERO."""
@@ -237,20 +229,13 @@ class _Server:
         from studio.sim.foresight import Foresight
 
         self._sim, self._foresight = sim, Foresight(sim)
-        self._restart()
+        self._steps, self._last_action = 0, np.zeros(7)
 
     def load(self, scene: SceneSpec) -> SceneInfo:
         info = self._sim.load(scene)
-        self._restart()
-        return info
-
-    def reset(self) -> None:
-        self._sim.reset()
-        self._restart()
-
-    def _restart(self) -> None:
         self._steps, self._last_action = 0, np.zeros(7)
         self._foresight.forget()
+        return info
 
     def observe(self, instruction: str | None, size: int, noted: bool) -> Observation:
         observation = self._sim.observe(instruction, size)

@@ -94,6 +94,6 @@ def test_asking_leaves_the_episode_as_it_is():
         np.testing.assert_array_equal(answers(process, 0).actions, first.actions)
         with pytest.raises(SimError, match="did not look at step 5"):
             process.ask_expert(5, HORIZON)
-        process.reset()
+        process.load(PICK)
         with pytest.raises(SimError, match="did not look at step 0"):
             process.ask_expert(0, HORIZON)

@@ -81,10 +81,6 @@ def test_it_answers_as_the_simulator_does(process, folder):
     assert process.versions() == sim.versions()
     assert process.ask(sim.load(SCENE).instruction) == SCENE.task
     assert process.ask("do it") is None
-    state = process.get_state()
-    process.step(ACTION)
-    process.set_state(state)
-    np.testing.assert_array_equal(process.get_state(), state)
     sim.close()
 
 
@@ -109,8 +105,8 @@ def test_a_refused_request_leaves_it_alive(process):
     process.load(SCENE)
     with pytest.raises(SimError, match="7 finite numbers"):
         process.step(np.zeros(3))
+    process.step(ACTION)
     assert process.pid == pid
-    process.reset()
 
 
 def test_ctrl_c_is_the_parents_business(process):
