@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from models.checkpoint import WEIGHTS, sha256, write_calibration
+from models.checkpoint import WEIGHTS, Calibration, read_calibration, sha256, write_calibration
 from studio import lab
 from studio.detection import DEFAULT_K
 from studio.evaluate import calibrate
@@ -38,9 +38,10 @@ class Asked(BaseModel):
 
 
 class Runs(BaseModel):
-    """Runs by name."""
+    """Runs by name, of which a calibration may or may not `replace` one that is there."""
 
     runs: list[str]
+    replace: bool = False
 
 
 class Planning(Live, Protocol):
@@ -102,16 +103,23 @@ def router(workshop: Workshop, live: Planning) -> APIRouter:
             weights = sha256(path / WEIGHTS)
             if nominal[0]["checkpoint"] != weights:
                 raise ValueError(f"{shown(path)} has changed since these runs; evaluate it again")
+            told = {**_told(found), "checkpoint": shown(path)}
+            before = read_calibration(path)
+            if before and _told(before) != _told(found) and not which.replace:
+                return {**told, "before": _told(before)}
             write_calibration(path, found)
             now = live.checkpoint
             if used := now["sha256"] == weights and not now["server"]:
                 live.use_checkpoint(path)  # read anew, with its calibration
-            told = {"mu": found.mu, "sigma": found.sigma, "episodes": found.episodes}
-            return {**told, "checkpoint": shown(path), "used": used}
+            return {**told, "used": used}
 
         return answered(take)
 
     return routes
+
+
+def _told(calibration: Calibration) -> dict[str, float]:
+    return {name: getattr(calibration, name) for name in ("mu", "sigma", "episodes")}
 
 
 def _file(make: Callable[[], str], kind: str, name: str) -> Response:

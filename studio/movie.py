@@ -122,6 +122,8 @@ class _Trace:
         if self.threshold is not None:
             limit = y_of(self.threshold)
             draw.line([(PAD, limit), (width - PAD, limit)], OUT_OF_DISTRIBUTION)
+            text = f"threshold {self.threshold:.2f}"
+            draw.text((width - PAD, top + 6), text, OUT_OF_DISTRIBUTION, _font(11), anchor="ra")
         seen = [((x_of(s), y_of(e)), e) for s, e in self.points if s <= step]
         for (a, _), (b, _) in itertools.pairwise(seen):
             draw.line([a, b], INK, 2)

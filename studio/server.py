@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import tempfile
@@ -26,6 +27,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import HTTPConnection
 
 from studio import static, wire
+from studio.detection import DEFAULT_K
 from studio.events import Command, Drive, Mark, SetAssists, SetDriver
 from studio.feed import Snapshot
 from studio.movie import write_mp4
@@ -60,8 +62,8 @@ def create_app(studio: Studio) -> FastAPI:
         await serve_page(studio, socket, token)
 
     @app.get("/live/export/episode.{kind}")
-    def export(kind: str, token: str = ""):
-        return export_episode(studio, kind, token)
+    def export(kind: str, token: str = "", k: float = DEFAULT_K):
+        return export_episode(studio, kind, token, k)
 
     @app.options("/{path:path}")
     def preflight(path: str) -> JSONResponse:
@@ -268,6 +270,7 @@ class PageLink:
         await self._text(
             {
                 "type": "hello",
+                "session": self._session.name,
                 "checkpoint": describe(self._policy),
                 "calibration": calibration(self._policy),
                 "versions": self._studio.versions,
@@ -340,11 +343,18 @@ def _planned(snapshot: Snapshot) -> int:
 
 
 # -- downloads ----------------------------------------------------------------------------------
-def export_episode(studio: Studio, kind: str, token: str) -> FileResponse | JSONResponse:
-    """The session's newest episode as an attachment; 404 or 409 with {"error": ...} otherwise."""
+def export_episode(
+    studio: Studio, kind: str, token: str, k: float = DEFAULT_K
+) -> FileResponse | JSONResponse:
+    """The session's newest episode as an attachment; 404 or 409 with {"error": ...} otherwise.
+
+    A film judges by k·σ_v above μ_v, as its page does.
+    """
     writers: dict[str, Callable] = {
         "zip": write_zip,
-        "mp4": lambda episode, path: write_mp4(episode, path, threshold(session.policy.current)),
+        "mp4": lambda episode, path: write_mp4(
+            episode, path, threshold(session.policy.current, k if math.isfinite(k) else DEFAULT_K)
+        ),
     }
     session = studio.sessions.get(token) if TOKEN.fullmatch(token) else None
     if session is None or kind not in writers:

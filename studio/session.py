@@ -8,6 +8,7 @@ watches. Nothing is shared between sessions but the policy, which keeps no state
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Session:
     analyst: Analyst
     wheel: Wheel
     thread: threading.Thread  # of the loop
+    name: str = field(default_factory=lambda: secrets.token_hex(4))  # tells it from later ones
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
     last_active: float = field(default_factory=time.monotonic)

@@ -59,6 +59,7 @@ export function mount(element) {
   on("queue", () => drawConnection({ up: true }));
   on("idle", () => Object.assign(byId("live-link"), { textContent: "resting" }).setAttribute("data-up", "false"));
   on("error", ({ message }) => toast(message));
+  on("renewed", () => toast("The earlier session has ended; this is a new one, with a scene of its own.", "note"));
   document.addEventListener("keydown", onKey);
   // after a click the keys belong to the scene again; who walks by keyboard keeps the focus
   document.addEventListener("click", ({ detail, target }) => detail && target.closest("button")?.blur());
@@ -143,7 +144,7 @@ export async function download(kind) {
   const button = byId(`live-export-${kind}`);
   button.disabled = true;
   toast("Preparing this episode …", "note");
-  await fetched(address(`live/export/episode.${kind}?token=${token()}`), `episode.${kind}`);
+  await fetched(address(`live/export/episode.${kind}?token=${token()}&k=${live.k}`), `episode.${kind}`);
   button.disabled = false;
 }
 

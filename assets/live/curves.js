@@ -30,8 +30,12 @@ let runs = [];
 let axis = recall("studio-axis") ?? "step";
 let busy = false;
 
+// A run keeps its colour while it is shown; the next one gets one that is free.
 export function colour(name) {
-  if (!tones.has(name)) tones.set(name, COLOURS[tones.size % COLOURS.length]);
+  if (!tones.has(name)) {
+    const free = COLOURS.filter((tone) => ![...tones.values()].includes(tone));
+    tones.set(name, free[0] ?? COLOURS[tones.size % COLOURS.length]);
+  }
   return tones.get(name);
 }
 
@@ -60,6 +64,8 @@ const plotHtml = ([name, { title, note, empty }]) => `<figure class="st-card" da
 // Draw these runs: fetches what is new of each.
 export async function show(list) {
   runs = list;
+  const names = list.map(({ name }) => name);
+  [...tones.keys()].filter((name) => !names.includes(name)).forEach((name) => tones.delete(name));
   if (busy) return;
   busy = true;
   await Promise.all(list.map(update));

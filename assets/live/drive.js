@@ -58,9 +58,9 @@ const edited = edits(draw);
 let sent = 0; // changes told to the loop, for whoever counts
 const $ = (selector) => root.querySelector(selector);
 
-export const driving = () => Boolean(live.state) && live.state.driver !== "policy" && !wheel.taken;
+const shown = () => root?.offsetParent !== null; // nobody drives what they don't see
+export const driving = () => Boolean(live.state) && live.state.driver !== "policy" && !wheel.taken && shown();
 export const counts = () => ({ sent, heard: live.state?.inputs });
-const shown = () => root?.offsetParent !== null;
 
 export function mount(element) {
   root = element;
@@ -112,7 +112,10 @@ function mountKeys() {
     if (command) command();
     else inputs.press(event.code, event.code);
   }, true); // before the page's other shortcuts
-  document.addEventListener("keyup", ({ code }) => inputs.release(code), true);
+  document.addEventListener("keyup", ({ code }) => {
+    if (code.startsWith("Meta")) inputs.releaseAll(); // macOS keeps silent about keys that went up meanwhile
+    else inputs.release(code);
+  }, true);
   document.addEventListener("visibilitychange", () => document.hidden && inputs.releaseAll());
   window.addEventListener("blur", () => {
     inputs.releaseAll();
@@ -161,6 +164,11 @@ export function choose(driver) {
   inputs.releaseAll();
   send("driver", { driver });
   if (driver !== "policy" && live.state.status === "paused" && !live.state.help) send("run");
+}
+
+// The same scene once more: whoever drives by hand drives on.
+export function goOn() {
+  if (live.state?.driver !== "policy") send("run");
 }
 
 function handOver() {
@@ -228,8 +236,14 @@ const HINTS = {
   shared: ["Your keys are added to the policy's actions.", "Hold a key, and the policy goes on."],
 };
 
+const hint = ({ driver, status, resting }) => {
+  if (status === "running") return HINTS[driver]?.[Number(resting)] ?? "";
+  if (status === "loading") return "";
+  return status === "ended" ? "The episode is over: space begins it again." : "Paused: press space to drive.";
+};
+
 function draw(state) {
-  const { driver, assists, resting } = state;
+  const { driver, assists } = state;
   press("#live-driver", driver);
   document.body.dataset.driver = driver;
   $("#live-drive-body").hidden = driver === "policy" || wheel.taken;
@@ -240,7 +254,7 @@ function draw(state) {
   }
   $("#live-gate").parentElement.hidden = driver !== "shared";
   root.querySelector('[data-code="KeyG"]').hidden = driver !== "shared";
-  $("#live-drive-hint").textContent = HINTS[driver]?.[Number(resting)] ?? "";
+  $("#live-drive-hint").textContent = hint(state);
   const [x, y, z] = (state.hand ?? []).map((value) => number(value, 3));
   $("#live-hand").textContent = `The hand is at ${x}, ${y}, ${z} m.`;
   gizmo.draw(driving() ? frame : null);

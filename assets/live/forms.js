@@ -40,7 +40,12 @@ function sync(state, all) {
   };
   for (const [group, value] of Object.entries(parts)) {
     const reset = all && (settled(group) || group !== "instruction"); // a sentence in the making stays
-    if (reset || (!same(before[group], value) && (settled(group) || group === "scene"))) due.add(group);
+    const changed = !same(before[group], value);
+    if (reset || (changed && (settled(group) || group === "scene"))) due.add(group);
+    else if (changed && !same(draft[group], value)) {
+      parts[group] = before[group]; // a person is at it, and sees this later
+      restore(group);
+    }
   }
   shown = parts;
   draft.scene = { ...state.scene };
@@ -178,6 +183,12 @@ export function setAll(group, values) {
   edited[group] = performance.now();
   tell(group);
   return Object.keys(live.config.defaults[group]).map((field) => draft[group][field]);
+}
+
+// The same by somebody else than a person at the widgets, which therefore follow at once.
+export function apply(group, values) {
+  setAll(group, values);
+  edited[group] = undefined;
 }
 
 export const reset = (group) => setAll(group, live.config.defaults[group]);

@@ -28,6 +28,7 @@ export function mount(element) {
   root = element;
   root.innerHTML = TEMPLATE;
   for (const id of ["-on", "-rule", "-plans"]) $(`#live-guard${id}`).addEventListener("change", tell);
+  $("#live-guard-plans").addEventListener("input", () => edited.touch());
   on("state", draw);
   on("k", () => (live.state?.guard?.on ? tell() : live.state && draw(live.state)));
 }
@@ -44,7 +45,8 @@ function draw(state) {
   if (edited.settled()) {
     $("#live-guard-on").checked = guard.on;
     $("#live-guard-rule").value = guard.rule;
-    $("#live-guard-plans").value = guard.plans;
+    const plans = $("#live-guard-plans");
+    if (plans !== document.activeElement) plans.value = guard.plans; // a number in the making stays
   }
   $("output").textContent = number(threshold());
   $("#live-guard-on").disabled = !level();

@@ -32,6 +32,7 @@ const panes = {}; // kind -> {root, stamp, visible, stale, figure}
 let query = { timestep: 0, dims: [0, 1], span: 1.5, grid: 50, mode: "contour" };
 let chains = 1;
 let follow = false;
+let own = null; // index of the plan that was selected here and not by a person
 let timer = null;
 let delay = null;
 
@@ -79,20 +80,30 @@ export function setFollow(value) {
 function followNewest() {
   const newest = latestPlan();
   const busy = Object.values(panes).some((pane) => pane.stamp !== null);
-  if (follow && newest && !busy && newest.index !== live.selected) select(newest.index);
+  if (follow && newest && !busy && newest.index !== live.selected) choose(newest.index);
 }
 
+// At rest the newest plan is looked at, unless a person chose one; on the move none is chosen.
 function selectWhenResting({ status }) {
-  if (["paused", "ended"].includes(status) && live.selected === null && latestPlan()) {
-    select(latestPlan().index);
-  }
+  if (live.selected !== null && live.selected !== own) return;
+  const newest = latestPlan()?.index ?? null;
+  if (["paused", "ended"].includes(status) && newest !== live.selected) choose(newest);
+  else if (status === "running" && !follow && live.selected !== null) choose(null);
+}
+
+function choose(index) {
+  own = index;
+  select(index);
 }
 
 function refresh(kind) {
   const pane = panes[kind];
   if (!pane) return;
   pane.stamp = null; // nobody waits for an earlier answer
-  if (live.selected === null) return;
+  if (live.selected === null) {
+    pane.root.querySelector(".st-wait").hidden = true;
+    return;
+  }
   if (pane.visible) ask(kind);
   else pane.stale = true;
 }

@@ -15,6 +15,7 @@ let selected = remembered.selected ?? null;
 let compared = remembered.compared ? new Set(remembered.compared) : null; // null: chosen by itself
 let offered = null;
 const busy = new Set(); // what is being kept just now
+let asked = null; // the calibration that would replace another: the server's answer
 const places = {};
 
 window.lab = {
@@ -80,7 +81,13 @@ function mountRuns(element) {
   element.innerHTML = `<div></div><div></div><div class="st-scroll"></div>`;
   [places.head, places.more, places.table] = element.children;
   places.details = new Details(places.more);
-  onAction(element, Object.fromEntries(Object.keys(KEPT).map((action) => [action, () => keeping(action)])));
+  onAction(element, {
+    ...Object.fromEntries(Object.keys(KEPT).map((action) => [action, () => keeping(action)])),
+    spare: () => {
+      asked = null;
+      drawRuns();
+    },
+  });
   places.table.addEventListener("click", ({ target }) => {
     const row = target.closest("tr[data-name]");
     if (!row) return;
@@ -136,8 +143,14 @@ function runHtml(run) {
     </dl>`;
 }
 
-const studyButtons = () =>
-  Object.entries(KEPT).map(([action, [text, underWay]]) => button(action, "", busy.has(action) ? underWay : text));
+const keepButton = (action) => button(action, "", KEPT[action][Number(busy.has(action))]);
+const level = ({ mu, sigma, episodes }) => `μ ${number(mu)}, σ ${number(sigma)} of ${episodes} episodes`;
+
+function studyButtons() {
+  if (!asked) return ["csv", "report", "calibrate"].map(keepButton);
+  const question = `Replace ${level(asked.before)} by ${level(asked)}?`;
+  return [`<span>${escapeHtml(question)}</span>`, button("spare", "", "Cancel"), keepButton("replace")];
+}
 
 function rowHtml(run) {
   const { summary: s, values, name } = run;
@@ -155,7 +168,8 @@ function rowHtml(run) {
 const KEPT = {
   csv: ["CSV", "CSV …", () => save("episodes.csv")],
   report: ["Report", "Report …", () => save("report.html")],
-  calibrate: ["Save as calibration", "Saving …", calibrate],
+  calibrate: ["Save as calibration", "Saving …", () => calibrate(false)],
+  replace: ["Replace", "Saving …", () => calibrate(true)],
 };
 
 async function keeping(action) {
@@ -172,10 +186,12 @@ async function keeping(action) {
 
 const save = (what) => fetched(study.address(what), what);
 
-async function calibrate() {
+// A calibration that is there already is replaced only by who has seen the numbers of both.
+async function calibrate(replace) {
   const nominal = chosen().filter((job) => kind(job) === "nominal").map((job) => job.name);
-  const found = await answerOf("lab/calibrate", { runs: nominal }).catch((error) => toast(error.message));
-  if (!found) return;
+  const found = await answerOf("lab/calibrate", { runs: nominal, replace }).catch((error) => toast(error.message));
+  asked = found?.before ? found : null;
+  if (!found || asked) return;
   const used = found.used ? "Live uses it from its next episode on" : `Live still plans with ${live.checkpoint?.name ?? "another"}`;
   toast(`${found.checkpoint} is calibrated over ${found.episodes} episodes: μ ${number(found.mu)}, σ ${number(found.sigma)}. ${used}.`, "note");
 }

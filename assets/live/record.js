@@ -1,7 +1,8 @@
 // The recording of Live's episode: whether there is one, and what becomes of it when it has ended.
 
-import { live, on } from "./bus.js";
+import { live, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
+import { goOn } from "./drive.js";
 import { answerOf, button, draw, onAction } from "./jobs.js";
 import { send, token } from "./socket.js";
 
@@ -16,7 +17,10 @@ export function mount(element) {
   root = element;
   root.innerHTML = `<label class="st-check"><input type="checkbox" id="live-record"> Record every episode</label>
     <p role="status"></p><div class="st-actions"></div>`;
-  root.querySelector("input").addEventListener("change", ({ target }) => post("", { every: target.checked }));
+  root.querySelector("input").addEventListener("change", ({ target }) => {
+    remember("studio-record", target.checked);
+    post("", { every: target.checked });
+  });
   onAction(root, { keep, discard, redo });
   on("state", ({ status, episode, driver }) => {
     const news = `${status} ${episode} ${driver}`;
@@ -25,6 +29,7 @@ export function mount(element) {
     setTimeout(ask, ASK_MS);
   });
   on("outcome", offer);
+  on("renewed", () => recall("studio-record") === "true" && post("", { every: true }));
   setInterval(() => !document.hidden && root.offsetParent && live.state?.status === "running" && ask(), POLL_MS);
   ask();
 }
@@ -60,6 +65,7 @@ async function discard() {
 async function redo() {
   if (tape?.id) await discard();
   send("reset");
+  goOn();
 }
 
 const buttons = () => [

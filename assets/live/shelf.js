@@ -2,6 +2,7 @@
 
 import { emit, escapeHtml } from "./bus.js";
 import { toast } from "./chrome.js";
+import { goOn } from "./drive.js";
 import { answerOf, openTab } from "./jobs.js";
 import { address, ready, send } from "./socket.js";
 
@@ -68,6 +69,7 @@ export async function redo(id) {
   const { scene } = row(id);
   await discard([id]);
   send("load", scene);
+  goOn();
   openTab("Live");
   toast("Once more: this scene is in Live again.", "note");
 }

@@ -79,8 +79,11 @@ function receive({ type, ...message }) {
     attempts = 0;
     const { state, ...rest } = message;
     const another = live.state && live.state.episode !== state.episode;
+    const lost = ![null, rest.session].includes(recall("studio-session")); // what it was told is gone
+    remember("studio-session", rest.session);
     Object.assign(live, rest, { state });
     emit("connection", { up: true });
+    if (lost) emit("renewed");
     if (another) {
       live.selected = null;
       emit("episode", state);

@@ -93,6 +93,7 @@ export function mount(element) {
   on("queue", drawQueue);
   on("idle", drawIdle);
   for (const kind of ["plan", "episode", "k", "select"]) on(kind, drawVerdict);
+  on("episode", () => root.querySelectorAll(".st-policy").forEach(wipe));
   overlay("Connecting …", "", true);
   setInterval(drawLoading, 250);
   drawVerdict();
@@ -103,6 +104,8 @@ function showPolicyView(shown) {
   send("view", { policy: shown });
   emit("resize");
 }
+
+const wipe = (canvas) => canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
 
 function drawFrame({ step, cameras, pictures }) {
   cameras.forEach((camera, i) => {

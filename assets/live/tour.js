@@ -1,7 +1,7 @@
 // A guided tour for a lab meeting: five steps on live runs, one key, large type.
 
 import { latestPlan, live, on, select } from "./bus.js";
-import { drive, instruct, setAll } from "./forms.js";
+import { apply, drive, instruct } from "./forms.js";
 import { openTab } from "./jobs.js";
 import { send } from "./socket.js";
 
@@ -29,7 +29,7 @@ const STEPS = [
       const started = performance.now();
       ticking = setInterval(() => {
         const share = Math.min(1, (performance.now() - started) / SWEEP_MS);
-        setAll("camera", { ...live.config.defaults.camera, orbit_horizontal: Math.round(ORBIT * share) });
+        apply("camera", { ...live.config.defaults.camera, orbit_horizontal: Math.round(ORBIT * share) });
         if (share === 1) clearInterval(ticking);
       }, TICK_MS);
     },
@@ -82,7 +82,7 @@ function scene(which) {
 }
 
 function nominal() {
-  for (const group of ["camera", "light", "sensor"]) setAll(group, live.config.defaults[group]);
+  for (const group of ["camera", "light", "sensor"]) apply(group, live.config.defaults[group]);
 }
 
 const show = (id) => document.getElementById(id)?.scrollIntoView({ behavior: "smooth", block: "start" });

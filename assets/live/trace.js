@@ -36,21 +36,28 @@ export function mount(element) {
   $("#live-trace-score").addEventListener("change", ({ target }) => setScore(target.value));
   $("#live-filmstrip").addEventListener("click", (event) => {
     const cell = event.target.closest("[data-plan]");
-    if (cell) select(Number(cell.dataset.plan));
+    if (cell) toggle(Number(cell.dataset.plan));
   });
+  $("#live-filmstrip").addEventListener("keydown", walk);
   on("plan", (plan) => {
     addCell(plan);
     const strip = $("#live-filmstrip");
     while (strip.children.length > live.plans.length) strip.firstChild.remove();
+    mark(strip.firstChild);
     fillBars();
     draw();
   });
-  for (const kind of ["hello", "episode", "k"]) {
+  for (const kind of ["hello", "episode"]) {
     on(kind, () => {
       fillStrip();
       draw();
     });
   }
+  on("k", () => {
+    live.plans.forEach((plan, i) => judge($("#live-filmstrip").children[i], plan));
+    fillBars();
+    draw();
+  });
   on("mark", draw);
   on("comparison", draw);
   on("resize", () => window.dispatchEvent(new Event("resize")));
@@ -71,7 +78,7 @@ function draw() {
     const first = !gd.layout;
     await Plotly.react(gd, traces(), themed(layout()), CONFIG);
     if (first) {
-      gd.on("plotly_click", ({ points }) => points[0].customdata !== undefined && select(points[0].customdata));
+      gd.on("plotly_click", ({ points }) => points[0].customdata !== undefined && toggle(points[0].customdata));
     }
     for (const name of ["energy", "both"]) {
       $(`#live-trace-${name}`).setAttribute("aria-pressed", String(isPaper() && both === (name === "both")));
@@ -261,28 +268,51 @@ function addCell(plan) {
   const strip = $("#live-filmstrip");
   const atEnd = strip.scrollLeft + strip.clientWidth >= strip.scrollWidth - 40;
   const cell = document.createElement("button");
-  const kind = verdict(plan);
   cell.dataset.plan = plan.index;
-  cell.dataset.verdict = kind;
   cell.role = "option";
-  const spoken = { in: "in distribution", out: "out of distribution", unknown: "" }[kind];
-  cell.setAttribute("aria-label", `plan ${plan.index}, step ${plan.step}, ${number(score(plan))} ${spoken}`);
   cell.title = `step ${plan.step}: ${plan.instruction}`;
   const image = Object.assign(new Image(), { alt: "", src: plan.thumb, draggable: false });
-  const caption = Object.assign(document.createElement("span"), { textContent: number(score(plan)) });
-  const bar = document.createElement("i");
-  cell.append(bar, image, caption);
+  cell.append(document.createElement("i"), image, document.createElement("span"));
+  judge(cell, plan);
   strip.append(cell);
-  cell.setAttribute("aria-selected", String(plan.index === live.selected));
+  mark(cell);
   if (atEnd) strip.scrollLeft = strip.scrollWidth;
 }
+
+// What a plan's cell says of its score.
+function judge(cell, plan) {
+  const kind = verdict(plan);
+  const spoken = { in: "in distribution", out: "out of distribution", unknown: "" }[kind];
+  cell.dataset.verdict = kind;
+  cell.setAttribute("aria-label", `plan ${plan.index}, step ${plan.step}, ${number(score(plan))} ${spoken}`);
+  cell.querySelector("span").textContent = number(score(plan));
+}
+
+// One cell is in the order of tabs; the arrows walk on from it.
+function mark(cell) {
+  const chosen = Number(cell.dataset.plan) === live.selected;
+  const first = live.selected === null && !cell.previousSibling;
+  cell.setAttribute("aria-selected", String(chosen));
+  cell.tabIndex = chosen || first ? 0 : -1;
+  return chosen;
+}
+
+function walk(event) {
+  const step = { ArrowLeft: "previousSibling", ArrowRight: "nextSibling" }[event.key];
+  const cell = step && event.target.closest("[data-plan]")?.[step];
+  if (!cell) return;
+  event.preventDefault();
+  event.stopPropagation();
+  select(Number(cell.dataset.plan));
+  cell.focus({ preventScroll: true });
+}
+
+const toggle = (index) => select(index === live.selected ? null : index);
 
 function markCells() {
   const strip = $("#live-filmstrip");
   for (const cell of strip.children) {
-    const chosen = Number(cell.dataset.plan) === live.selected;
-    cell.setAttribute("aria-selected", String(chosen));
-    if (!chosen) continue;
+    if (!mark(cell)) continue;
     // not scrollIntoView: that would scroll the page as well
     const left = cell.offsetLeft - strip.offsetLeft;
     const hidden = left < strip.scrollLeft || left + cell.offsetWidth > strip.scrollLeft + strip.clientWidth;

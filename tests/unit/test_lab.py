@@ -16,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from models.checkpoint import Calibration, read_calibration, write_calibration
 from studio import failure, lab, lab_routes, report, results
 from studio.lab import Question, Selection
 from studio.scores import SCORES
@@ -174,6 +175,20 @@ def test_calibrating_refuses_what_it_cannot_stand_for(client):
     assert refused("nominal", origin="http://evil.example").status_code == 403
 
 
+def evaluated(folders, tmp_path) -> tuple[Path, Path, str]:
+    """A checkpoint, the folder of runs with a nominal one of it, and the digest of its weights."""
+    best, runs = tmp_path / "runs/trained/best", tmp_path / "runs"
+    best.mkdir(parents=True)
+    (best / "model.safetensors").write_bytes(b"weights")
+    own = hashlib.sha256(b"weights").hexdigest()
+    with results.Journal(runs / "nominal") as journal:
+        for row in Selection(folders[:1]).rows():
+            journal.write({**row, "checkpoint": own})
+    about = {"sha256": own, "checkpoint": str(best), "perturb": "none"}
+    (runs / "nominal" / results.SETTINGS).write_text(json.dumps(about))
+    return best, runs, own
+
+
 @pytest.mark.parametrize(
     ("sha256", "server", "used"),
     [("same", None, True), ("other", None, False), ("same", "ws://elsewhere", False)],
@@ -181,23 +196,31 @@ def test_calibrating_refuses_what_it_cannot_stand_for(client):
 def test_a_calibration_reaches_live_only_where_it_plans_with_these_weights(
     folders, tmp_path, sha256, server, used
 ):
-    best, runs, loaded = tmp_path / "runs/trained/best", tmp_path / "runs", []
-    best.mkdir(parents=True)
-    (best / "model.safetensors").write_bytes(b"weights")
-    own = hashlib.sha256(b"weights").hexdigest()
-    rows = [{**row, "checkpoint": own} for row in Selection(folders[:1]).rows()]
-    with results.Journal(runs / "nominal") as journal:
-        for row in rows:
-            journal.write(row)
-    about = {"sha256": own, "checkpoint": str(best), "perturb": "none"}
-    (runs / "nominal" / results.SETTINGS).write_text(json.dumps(about))
-
+    (best, runs, own), loaded = evaluated(folders, tmp_path), []
     now = {"sha256": own if sha256 == "same" else sha256, "server": server}
     with serving(runs, SimpleNamespace(use_checkpoint=loaded.append, checkpoint=now)) as client:
         found = client.post("/lab/calibrate", json={"runs": ["nominal"]}).json()
     assert found["checkpoint"] == str(best) and found["used"] is used
     assert loaded == ([best] if used else [])
     assert json.loads((best / "calibration.json").read_text())["episodes"] == 50
+
+
+def test_a_calibration_replaces_another_only_when_told_to(folders, tmp_path):
+    (best, runs, own), loaded = evaluated(folders, tmp_path), []
+    write_calibration(best, Calibration(mu=-1.0, sigma=0.5, episodes=7))
+    now = {"sha256": own, "server": None}
+    with serving(runs, SimpleNamespace(use_checkpoint=loaded.append, checkpoint=now)) as client:
+
+        def save(**fields) -> dict:
+            return client.post("/lab/calibrate", json={"runs": ["nominal"], **fields}).json()
+
+        asked = save()
+        assert asked["before"] == {"mu": -1.0, "sigma": 0.5, "episodes": 7}
+        assert asked["episodes"] == 50 and "used" not in asked and not loaded
+        assert read_calibration(best).episodes == 7
+        assert save(replace=True)["used"] and loaded == [best]
+        assert read_calibration(best).episodes == 50
+        assert save()["used"]  # the same once more: nothing to ask about
 
 
 def test_files_of_too_little_are_refused_in_a_sentence(client):
