@@ -137,6 +137,8 @@ def _read_episodes(root: Path) -> list[Episode]:
 
 
 def _instruction(episode: Episode) -> str:
+    if not episode["tasks"]:
+        raise ValueError(f"episode {episode['episode_index']} names no task")
     return episode["tasks"][0]
 
 

@@ -50,20 +50,25 @@ def strip(folder: Path, file: str, instruction: str, demo: int) -> bytes:
 
 
 def _rows(source: Path) -> list[dict[str, Any]]:
-    stat = source.stat()
-    return _read(source, stat.st_size, stat.st_mtime_ns)
+    try:
+        return _read(source, _changed(source))
+    except ValueError as error:  # not remembered: it may be there in part as yet
+        name = source.stem if source.suffix == ".hdf5" else source.parents[1].name
+        return [{"instruction": name, "demos": 0, "steps": 0, "error": str(error)}]
+
+
+def _changed(source: Path) -> tuple[tuple[int, int], ...]:
+    """Sizes and times of what tells a file's tasks."""
+    told = [source, *sorted((source.parent / "episodes").glob("*/*.parquet"))]
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, told))
 
 
 @lru_cache(maxsize=1024)
-def _read(source: Path, size: int, changed: int) -> list[dict[str, Any]]:
-    try:
-        if source.suffix == ".hdf5":
-            tasks = dict([libero_hdf5.outline(source)])
-        else:
-            tasks = lerobot.outline(source.parents[1])
-    except ValueError as error:
-        name = source.stem if source.suffix == ".hdf5" else source.parents[1].name
-        return [{"instruction": name, "demos": 0, "steps": 0, "error": str(error)}]
+def _read(source: Path, changed: tuple[tuple[int, int], ...]) -> list[dict[str, Any]]:
+    if source.suffix == ".hdf5":
+        tasks = dict([libero_hdf5.outline(source)])
+    else:
+        tasks = lerobot.outline(source.parents[1])
     return [
         {"instruction": instruction, "demos": len(steps), "steps": sum(steps)}
         for instruction, steps in tasks.items()

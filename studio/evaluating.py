@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,19 @@ def _outcomes(folder: Path, sha256: str | None) -> list[str]:
     Folders that come with the studio have the table alone.
     """
     journal, table = folder / JOURNAL, folder / TABLE
-    if table.is_file() and not journal.is_file():
-        return pq.read_table(table, columns=["outcome"])["outcome"].to_pylist()
-    rows = {key_of(row): row for row in read_rows(journal)[0]}
+    file = table if table.is_file() and not journal.is_file() else journal
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return []
+    return _read(file, stat.st_size, stat.st_mtime_ns, sha256)
+
+
+@lru_cache(maxsize=256)
+def _read(file: Path, size: int, changed: int, sha256: str | None) -> list[str]:
+    if file.name == TABLE:
+        return pq.read_table(file, columns=["outcome"])["outcome"].to_pylist()
+    rows = {key_of(row): row for row in read_rows(file)[0]}
     return [r.get("outcome") for r in rows.values() if r.get("checkpoint", sha256) == sha256]
 
 

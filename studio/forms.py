@@ -26,12 +26,8 @@ def fill(form: type[Form], values: Mapping[str, Any]) -> Form:
 def _value(name: str, kind: str, value: Any) -> Any:
     words = name.replace("_", " ")
     if kind in ("int", "float"):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise ValueError(f"{words}: a number is needed, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+            raise ValueError(f"{words}: a number is needed, not {str(value)[:40]!r}")
         if kind == "int" and value != int(value):
             raise ValueError(f"{words}: a whole number is needed, not {value:g}")
         return int(value) if kind == "int" else float(value)
@@ -40,6 +36,13 @@ def _value(name: str, kind: str, value: Any) -> Any:
     if kind == "str" and isinstance(value, str):
         return value.strip()
     raise ValueError(f"{words}: {value!r} does not fit here")
+
+
+def _finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def options(form: object, names: Collection[str] | None = None) -> list[str]:

@@ -45,27 +45,34 @@ class Segment:
     def opened(self) -> Iterator[demos.Demonstration]:
         """These steps of the replayed recording; its pictures are read as they are sliced.
 
-        Raises OSError without one.
+        Raises OSError without one, ValueError when it is damaged.
         """
         span = slice(self.first, self.last)
         with h5py.File(self.folder / DEMO, "r") as file:
-            demo = file["data/demo_0"]
-            obs = demo["obs"]
-            proprio = [obs[key][span] for key in ("ee_pos", "ee_ori", "gripper_states")]
-            own = {"num_samples", "model_file", "init_state"}
-            about = {name: v for name, v in demo.attrs.items() if name not in own}
-            yield demos.Demonstration(
-                images={c: _Upright(obs[key], span) for c, key in demos.IMAGE_KEYS.items()},
-                proprio=np.concatenate(proprio, axis=1).astype(np.float32),
-                joints=obs["joint_states"][span],
-                states=demo["states"][span],
-                actions=demo["actions"][span],
-                executed_actions=demo["executed_actions"][span],
-                model_xml=demo.attrs["model_file"],
-                attributes=about | {"recording": self.folder.name, "first_step": self.first},
-                extras={name: demo[name][span] for name in EXTRAS},
-                success=self.success,
-            )
+            try:
+                found = self._read(file["data/demo_0"], span)
+            except KeyError as error:
+                text = f"{self.folder.name}: its replay is damaged ({error.args[0]}); make it again"
+                raise ValueError(text) from None
+            yield found
+
+    def _read(self, demo: h5py.Group, span: slice) -> demos.Demonstration:
+        obs = demo["obs"]
+        proprio = [obs[key][span] for key in ("ee_pos", "ee_ori", "gripper_states")]
+        own = {"num_samples", "model_file", "init_state"}
+        about = {name: v for name, v in demo.attrs.items() if name not in own}
+        return demos.Demonstration(
+            images={c: _Upright(obs[key], span) for c, key in demos.IMAGE_KEYS.items()},
+            proprio=np.concatenate(proprio, axis=1).astype(np.float32),
+            joints=obs["joint_states"][span],
+            states=demo["states"][span],
+            actions=demo["actions"][span],
+            executed_actions=demo["executed_actions"][span],
+            model_xml=demo.attrs["model_file"],
+            attributes=about | {"recording": self.folder.name, "first_step": self.first},
+            extras={name: demo[name][span] for name in EXTRAS},
+            success=self.success,
+        )
 
 
 class _Upright:

@@ -160,22 +160,25 @@ class Jobs:
         Raises ValueError when the name is bad or taken, or the command cannot be started.
         """
         folder = self.folder(name)
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{name}: this folder exists already; choose another name")
-        running = [job.name for job in self.all() if job.state is JobState.RUNNING]
-        if len(running) >= MAX_RUNNING:
-            raise ValueError(f"{len(running)} jobs run already; stop one of them first")
-        folder.mkdir(parents=True, exist_ok=True)
         record = {"kind": kind, "argv": list(argv), "values": dict(values)}
-        return self._start(folder, record, [])
+        with self._lock:
+            if folder.exists() and any(folder.iterdir()):
+                raise ValueError(f"{name}: this folder exists already; choose another name")
+            self._start(folder, record, [])
+        return self.get(name)
 
     def resume(self, name: str, flags: Sequence[str] = ()) -> Job:
         """Start a job that has ended again: the same argv plus `flags`. Raises ValueError."""
         folder = self.folder(name)
-        record = read_record(folder)
-        if record is None:
-            raise ValueError(f"{name}: was not launched here; resume it on the command line")
-        return self._start(folder, record, list(flags))
+        with self._lock:  # the record must not be older than what another resumes meanwhile
+            record = read_record(folder)
+            if record is None:
+                raise ValueError(f"{name}: was not launched here; resume it on the command line")
+            before = self._supervisors.get(name)
+            if before and record.get("ended") is not None:
+                before.wait()  # it has written its last and is about to let the lock go
+            self._start(folder, record, list(flags))
+        return self.get(name)
 
     def stop(self, name: str) -> None:
         """Ask a running job to end: SIGTERM, SIGKILL after the grace period. Returns at once.
@@ -191,26 +194,26 @@ class Jobs:
             return
         record = read_record(job.folder)
         if (pid := record.get("supervisor")) is None:
-            raise ValueError(f"{name}: only the studio that started it can stop it")
+            raise ValueError(f"{name}: is only just starting; stop it in a moment")
         with contextlib.suppress(ProcessLookupError):
             if start_time(pid) == record["supervisor_started"]:
                 os.kill(pid, signal.SIGTERM)
             else:  # its supervisor was killed; the lock says that the command lives
                 os.killpg(record["pid"], signal.SIGKILL)
 
-    def _start(self, folder: Path, record: dict, flags: list[str]) -> Job:
-        with self._lock:
-            before = self._supervisors.get(folder.name)
-            if before and record.get("ended") is not None:
-                before.wait()  # it has written its last and is about to let the lock go
-            lock_fd = _acquire(folder)
-            try:
-                fresh = {"flags": flags, "started": time.time(), "ended": None, "exit_code": None}
-                write_record(folder, record | fresh | {"stopped": False})
-                self._supervisors[folder.name] = self._supervise(folder, lock_fd)
-            finally:
-                os.close(lock_fd)  # the supervisor and the command hold it on
-        return self.get(folder.name)
+    def _start(self, folder: Path, record: dict, flags: list[str]) -> None:
+        running = [job.name for job in self.all() if job.state is JobState.RUNNING]
+        if len(running) >= MAX_RUNNING:
+            raise ValueError(f"{len(running)} jobs run already; stop one of them first")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_fd = _acquire(folder)
+        try:
+            fresh = {"flags": flags, "started": time.time(), "stopped": False}
+            nobody = dict.fromkeys(("ended", "exit_code", "pid", "supervisor"))
+            write_record(folder, record | fresh | nobody)
+            self._supervisors[folder.name] = self._supervise(folder, lock_fd)
+        finally:
+            os.close(lock_fd)  # the supervisor and the command hold it on
 
     def _supervise(self, folder: Path, lock_fd: int) -> subprocess.Popen:
         """A supervisor that has started the command of the folder's record."""

@@ -9,7 +9,6 @@ message, never a dead thread and never a failed episode.
 from __future__ import annotations
 
 import logging
-import queue
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -45,6 +44,7 @@ from studio.events import (
 )
 from studio.guard import Guard
 from studio.helm import Controller, Helm, PolicyAway
+from studio.inbox import Inbox
 from studio.pace import CONTROL_HZ, MAX_HZ, Pace
 from studio.sequence import Sequence
 from studio.sim.process import SimCrashed, SimProcess, StepReply
@@ -77,7 +77,7 @@ class ControlLoop(Telling):
         self._helm = Helm(controller, sim.observe, replan_every)
         self._guard = guard
         self._every_frame, self._pictures = every_frame, pictures
-        self._commands: queue.Queue[Command | None] = queue.Queue()
+        self._inbox = Inbox()
         self._helps = 0  # requests for help in this episode
         self._limit = 0  # control steps that the suite gives an instruction
         self._until: int | None = None  # pause at this step (Advance)
@@ -85,12 +85,12 @@ class ControlLoop(Telling):
 
     # -- from any thread ----------------------------------------------------------------------
     def submit(self, command: Command) -> None:
-        """Queue a command for the next tick."""
-        self._commands.put(command)
+        """Queue a command for the next tick. Raises ValueError when too many wait already."""
+        self._inbox.put(command)
 
     def close(self) -> None:
-        """Ask `run()` to end; commands already queued are applied first."""
-        self._commands.put(None)
+        """Ask `run()` to end with the command in hand."""
+        self._inbox.close()
 
     # -- the loop's own thread ----------------------------------------------------------------
     def run(self) -> None:
@@ -127,15 +127,10 @@ class ControlLoop(Telling):
 
     def _drain(self, timeout: float) -> bool:
         """Apply the waiting commands, sleeping up to `timeout` s for the first; True to end."""
-        while True:
-            try:
-                command = self._commands.get(block=timeout > 0, timeout=timeout)
-            except queue.Empty:
-                return False
-            if command is None:
-                return True
+        while (command := self._inbox.take(timeout)) is not None:
             self.apply(command)
             timeout = 0.0
+        return self._inbox.closed
 
     def apply(self, command: Command) -> None:
         """Carry out one command now. Raises what the simulator raises (SimError, SimCrashed)."""

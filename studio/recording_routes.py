@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -74,6 +75,7 @@ class Archive:
         self.workspace, self.studio = workshop.workspace, studio
         self.library = Library(self.workspace.recordings)
         self.darkroom = Darkroom(self.library)
+        self._gathering = threading.Lock()
 
     def tape(self, token: str) -> Tape:
         """The tape of a page's session. Raises ValueError when it has ended."""
@@ -138,8 +140,9 @@ class Archive:
     def gather(self, names: list[str]) -> dict[str, Any]:
         """A new data folder of these recordings. Raises ValueError or OSError."""
         paths = (self.workspace.data / f"recordings-{n}" for n in itertools.count(1))
-        out = next(path for path in paths if not path.exists())
-        made = gather(self.library, names, out)
+        with self._gathering:  # a name is free until its folder is whole
+            out = next(path for path in paths if not path.exists())
+            made = gather(self.library, names, out)
         counts = {"demonstrations": made, "held_out": held_out(self.library, names)}
         return {"data": shown(out), **counts}
 

@@ -42,6 +42,9 @@ CREDIT = 2  # pictures in flight
 QUEUE_POLL_S = 1.0
 IDLE_CODE = 4408  # the session gave its simulator back; the page asks before it takes a new one
 MAX_MESSAGE = 64 * 1024  # bytes from the page
+MAX_BODY = 2**20  # bytes of a request
+MOST_ANSWERS = 100  # that wait for a page to read
+MOST_WORDS = 300  # letters, of what it sent, in an answer and in the log
 TOKEN = re.compile(r"[0-9a-f]{32}")
 DRIVING = (SetDriver, Drive, SetAssists)  # what takes the wheel
 
@@ -54,7 +57,10 @@ def create_app(studio: Studio) -> FastAPI:
         yield
         studio.close()
 
-    app = FastAPI(title="EB-VLA Studio", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="EB-VLA Studio", lifespan=lifespan, docs_url=None, redoc_url=None,
+        max_body_size=MAX_BODY,
+    )  # fmt: skip
     app.include_router(static.router)
 
     @app.websocket("/live/ws")
@@ -155,7 +161,7 @@ class PageLink:
         self._in_flight = 0
         self._policy_view = False
         self._news = asyncio.Event()
-        self._answers: asyncio.Queue[dict] = asyncio.Queue()
+        self._answers: asyncio.Queue[dict] = asyncio.Queue()  # as many as `_receive` lets wait
         self._loop = asyncio.get_running_loop()
 
     async def serve(self) -> None:
@@ -188,14 +194,19 @@ class PageLink:
     # -- page -> studio -----------------------------------------------------------------------
     async def _receive(self) -> None:
         while True:
+            if self._answers.qsize() > MOST_ANSWERS:
+                raise RuntimeError("it asks and does not read the answers")
             message: dict = {}
             try:
                 message = _parse(await self._socket.receive_text())
                 self._handle(message)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
-                log.info("page %s: %r", self._session.token[:6], error)
-                text = str(error) if isinstance(error, ValueError) else "this is no request"
-                self._answer({"type": "error", "message": text, "refused": message.get("type")})
+                known = isinstance(error, ValueError)
+                text = _short(str(error)) if known else "this is no request"
+                log.info("page %s: %s: %s", self._session.token[:6], type(error).__name__, text)
+                kind = message.get("type")
+                refused = _short(kind) if isinstance(kind, str) else None
+                self._answer({"type": "error", "message": text, "refused": refused})
 
     def _handle(self, message: dict) -> None:
         if message.get("type") == "ack":
@@ -335,6 +346,11 @@ def _parse(text: str) -> dict:
     if not isinstance(message, dict):
         raise wire.BadMessage("a JSON object is needed")
     return message
+
+
+def _short(text: str) -> str:
+    """What a page sent is told back to it, but not at length."""
+    return text if len(text) <= MOST_WORDS else f"{text[:MOST_WORDS]}…"
 
 
 def _planned(snapshot: Snapshot) -> int:

@@ -29,7 +29,8 @@ NICENESS = 5  # below the studio, so that live scenes keep their pace
 def read_record(folder: Path) -> dict | None:
     """job.json of a folder, or None when there is none that can be read."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        text = (folder / RECORD).read_text()
+        record = json.loads(text, parse_constant=lambda name: None)  # NaN is no value
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, FiniteFloat
 
 from studio import collecting, datasets, evaluating, sweeping, training
 from studio.jobs import METRICS, Job, Jobs, JobState, read_rows
@@ -32,7 +32,7 @@ class Form(BaseModel):
     """A filled form of one kind of job."""
 
     kind: str
-    values: dict[str, Any]
+    values: dict[str, bool | int | FiniteFloat | str | None] = Field(max_length=100)
 
 
 class Which(BaseModel):

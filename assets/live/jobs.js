@@ -13,6 +13,7 @@ export const jobs = { all: null }; // newest first; null before the first answer
 const looking = []; // elements of these tabs
 const COPY = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z"/></svg>`;
 let timer = null;
+let turns = 0; // of asking
 
 // -- asking the server ----------------------------------------------------------------------------
 
@@ -79,14 +80,17 @@ export function follow(element) {
 
 async function refresh() {
   clearTimeout(timer);
-  timer = setTimeout(refresh, POLL_MS);
-  if (document.hidden || !looking.some((element) => element.offsetParent)) return;
+  const turn = ++turns;
   try {
+    if (document.hidden || !looking.some((element) => element.offsetParent)) return;
     const answer = await ask("");
+    if (turn !== turns) return; // asked again meanwhile
     jobs.all = answer.jobs;
     emit("jobs", jobs.all);
   } catch {
     // the banner of the live connection tells that the server is away
+  } finally {
+    if (turn === turns) timer = setTimeout(refresh, POLL_MS);
   }
 }
 

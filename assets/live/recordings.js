@@ -83,8 +83,15 @@ function choose({ target }) {
 
 // -- many at once ---------------------------------------------------------------------------------
 
+let preparing = false;
+
 async function train() {
-  const names = chosen();
+  if (preparing) return;
+  preparing = true;
+  await gather(chosen()).finally(() => (preparing = false));
+}
+
+async function gather(names) {
   toast("Preparing these recordings …", "note");
   if (!(await developed(names))) return;
   const found = await tell("/gather", { names });

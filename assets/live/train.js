@@ -141,7 +141,7 @@ function runHtml(run) {
     ${headHtml(run, [architecture(values), values.data], useButtons(run))}
     ${bar(run)}${says(run)}
     <dl class="st-tiles">
-      ${tile("step", s.step ?? "–")}
+      ${tile("step", figure(s.step, 0))}
       ${s.denoising === undefined ? tile("L1", figure(s.l1, 3)) : tile("error of the noise", figure(s.denoising, 3))}
       ${tile("best held-out L1", figure(s.best_val_l1, 3))}
       ${s.denoising === undefined ? tile("energy gap", figure(s.energy_gap, 2)) : ""}
@@ -211,7 +211,7 @@ function rowHtml(run) {
     <td><label style="--tone:${tone}"><input type="checkbox" aria-label="Compare ${escapeHtml(name)}"
       ${visible ? "checked" : ""} ${isCurrent ? "disabled" : ""}></label></td>
     <td class="st-name" title="${escapeHtml(name)}">${escapeHtml(name)}</td><td>${pill(run)}</td>
-    <td>${escapeHtml(architecture(values))}</td><td>${s.step ?? "–"}</td><td>${figure(s.l1 ?? s.denoising, 3)}</td>
+    <td>${escapeHtml(architecture(values))}</td><td>${figure(s.step, 0)}</td><td>${figure(s.l1 ?? s.denoising, 3)}</td>
     <td>${figure(s.best_val_l1, 3)}</td><td>${figure(s.energy_gap, 2)}</td>
     <td>${s.success_rate === undefined ? "–" : `${figure(100 * s.success_rate, 0)} %`}</td>
     <td>${figure(s.samples_per_s, 1)}</td><td>${duration(s.elapsed_s ?? took(run))}</td></tr>`;

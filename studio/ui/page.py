@@ -46,6 +46,7 @@ LAUNCH: dict[str, Any] = {
     ),
     "footer_links": [],
     "run_history": False,
+    "max_file_size": 1,  # nothing on this page uploads
     "ssr_mode": False,
     "show_error": False,
 }

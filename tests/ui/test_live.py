@@ -274,6 +274,37 @@ def test_a_question_that_is_refused_leaves_no_older_answer(page):
     page.evaluate("studio.follow(false)")
 
 
+def test_at_rest_the_newest_plan_is_looked_at_until_a_person_chooses_one(page):
+    cells, selected = page.locator("#live-filmstrip button"), "studio.live.selected"
+
+    def chunk(plans: int) -> None:
+        page.click("#live-chunk")
+        until(page, f"studio.live.plans.length === {plans} && {STATE}.status === 'paused'")
+
+    for newest in (0, 1):
+        chunk(newest + 1)
+        until(page, f"{selected} === {newest}")
+        expect(page.locator("#live-verdict dl")).to_contain_text(f"{newest} · selected")
+    cells.first.click()
+    chunk(3)
+    assert page.evaluate(selected) == 0
+    cells.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(selected) == 1
+    expect(cells.nth(1)).to_be_focused()
+    assert (
+        page.evaluate("document.querySelectorAll('#live-filmstrip [tabindex=\"0\"]').length") == 1
+    )
+    cells.nth(1).evaluate("cell => (window.probe = cell)")
+    set_slider(page, "live-k", 2.5, of="")
+    until(page, "studio.live.k === 2.5")
+    assert page.evaluate("document.contains(window.probe)")  # the strip stays as it is
+    set_slider(page, "live-k", 1, of="")
+    cells.nth(1).click()  # once more: nothing is chosen
+    chunk(4)
+    until(page, f"{selected} === 3")
+
+
 def test_a_reload_finds_the_same_episode(page, ready):
     page.click("#live-chunk")
     until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")

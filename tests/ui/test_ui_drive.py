@@ -76,6 +76,27 @@ def test_a_window_that_loses_the_keys_lets_go(driven):
     driven.keyboard.up("w")
 
 
+def test_a_key_that_goes_up_unheard_beside_command_is_let_go(driven):
+    held = driven.locator("[data-code=KeyD]")
+    driven.keyboard.down("d")
+    expect(held).to_have_class("held")
+    driven.keyboard.down("Meta")
+    driven.keyboard.up("Meta")
+    expect(held).not_to_have_class("held")
+    driven.keyboard.up("d")
+
+
+def test_the_page_says_how_to_drive_on(driven):
+    hint = driven.locator("#live-drive-hint")
+    expect(hint).to_contain_text("Hold a key")
+    driven.click("#live-reset")
+    until(driven, f"{STATE}.status === 'paused' && {STATE}.step === 0")
+    expect(hint).to_have_text("Paused: press space to drive.")
+    driven.keyboard.press(" ")
+    until(driven, f"{STATE}.status === 'running' && {STATE}.resting")
+    expect(hint).to_contain_text("Hold a key")
+
+
 def test_typing_never_moves_the_robot(driven):
     step, sent = state(driven, "step"), driven.evaluate("studio.inputs().sent")
     box = driven.locator("#live-instruction textarea, #live-instruction input").first
@@ -174,6 +195,24 @@ def test_the_guard_asks_for_help_and_takes_an_answer(page):
     page.uncheck("#live-guard-on")
     until(page, f"!{STATE}.guard.on")
     give_back(page)
+
+
+def test_a_number_is_typed_while_the_scene_runs(page):
+    box = page.locator("#live-guard-plans")
+    before = box.input_value()
+    page.click("#live-run")
+    until(page, f"{STATE}.status === 'running' && {STATE}.step > 0")
+    box.press("Control+a")
+    box.press("7")
+    step = state(page, "step")
+    until(page, f"{STATE}.step > {step + 4}")
+    expect(box).to_have_value("7")
+    box.press("Enter")
+    until(page, f"{STATE}.guard.plans === 7")
+    box.fill(before)
+    box.press("Enter")
+    until(page, f"{STATE}.guard.plans === {before}")
+    page.click("#live-run")
 
 
 def test_instructions_in_sequence(page):

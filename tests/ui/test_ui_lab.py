@@ -166,6 +166,28 @@ def test_a_study_is_kept_as_csv_and_report(tab: Page):
     assert Path(download.value.path()).read_text().startswith("<svg")
 
 
+def test_a_calibration_is_replaced_after_a_question(tab: Page):
+    level = {"mu": -2.5, "sigma": 1.5, "episodes": 3}
+    answer = {**level, "checkpoint": "x", "before": {**level, "episodes": 150}}
+    sent = []
+
+    def told(route):
+        sent.append(route.request.post_data_json["replace"])
+        route.fulfill(json=answer if not sent[-1] else {**level, "checkpoint": "x", "used": True})
+
+    open_lab(tab)
+    tab.route("**/lab/calibrate", told)
+    runs = tab.locator("#lab-runs")
+    runs.locator("[data-action=calibrate]").click()
+    expect(runs).to_contain_text("Replace μ −2.50, σ 1.50 of 150 episodes by μ −2.50")
+    runs.locator("[data-action=spare]").click()
+    expect(runs.locator("[data-action=replace]")).to_have_count(0)
+    runs.locator("[data-action=calibrate]").click()
+    runs.locator("[data-action=replace]").click()
+    expect(tab.locator("#live-toasts")).to_contain_text("x is calibrated over 3 episodes")
+    assert sent == [False, False, True]
+
+
 def test_the_tour_needs_one_key(tab: Page):
     wait_until_ready(tab)
     tab.click("#live-tour")
@@ -174,7 +196,9 @@ def test_the_tour_needs_one_key(tab: Page):
     tab.wait_for_function("studio.live.plans.length > 0", timeout=SLOW)
     tab.keyboard.press("ArrowRight")
     expect(card).to_contain_text("The camera moves")
-    tab.wait_for_function("studio.live.state.camera.orbit_horizontal > 30", timeout=SLOW)
+    tab.wait_for_function("studio.live.state.camera.orbit_horizontal === 45", timeout=SLOW)
+    orbit = tab.locator("#live-camera-orbit_horizontal input[type=range]")
+    expect(orbit).to_have_value("45")  # the widgets say what the tour did
     tab.keyboard.press("PageDown")
     expect(card).to_contain_text("Inside one plan")
     tab.wait_for_function("studio.live.state.status === 'paused'", timeout=SLOW)

@@ -66,6 +66,7 @@ def visit_drowsy(chromium, debug_checkpoint, tmp_path):
 def test_an_unused_page_rests_until_it_is_asked_again(visit_drowsy):
     tab = visit_drowsy()
     until(tab, DRIVES)
+    tab.check("#live-record")
     tab.keyboard.press(" ")
     overlay = tab.locator("#live-overlay")
     expect(overlay).to_contain_text("Resting", timeout=90_000)
@@ -74,6 +75,8 @@ def test_an_unused_page_rests_until_it_is_asked_again(visit_drowsy):
     tab.click("#live-wake")
     until(tab, DRIVES)
     expect(overlay).to_be_hidden()
+    expect(tab.locator("#live-toasts")).to_contain_text("The earlier session has ended")
+    expect(tab.locator("#live-record")).to_be_checked()  # what it was told to do, it goes on doing
 
 
 def test_after_the_end_the_next_state_is_one_click_away(visit):

@@ -136,6 +136,7 @@ def test_two_collections_never_share_a_folder(tmp_path, capsys):
 
 def test_ranges():
     assert parse_range("40-42,7, 41-43") == [40, 41, 42, 7, 43]
+    assert len(parse_range("0-9999," * 1000 + "1")) == 10_000
 
 
 @pytest.mark.parametrize("text", ["a-b", "5-3", "3-", "-3", "1-2-3", "", "0,", "0-99999999999"])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -128,6 +129,49 @@ def test_resume_adds_flags_to_the_same_argv(jobs):
     job = ended(jobs)
     assert job.log() == ["[]", "['--resume']"]
     assert "--resume" not in job.argv
+
+
+def test_of_two_who_resume_at_once_one_does(jobs):
+    code = "import sys, time; sys.argv[1:] or sys.exit(3); time.sleep(600)"
+    jobs.launch("train", "a", python(code), {})
+    ended(jobs)
+    refusals = []
+
+    def resume() -> None:
+        try:
+            jobs.resume("a", ["on"])
+        except ValueError as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=resume, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert len(refusals) == 3 and all("another run" in text for text in refusals)
+    assert jobs.get("a").state is JobState.RUNNING
+
+
+def test_no_more_run_than_may(jobs, monkeypatch):
+    monkeypatch.setattr("studio.jobs.MAX_RUNNING", 1)
+    jobs.launch("train", "a", python("raise SystemExit(3)"), {})
+    ended(jobs)
+    start(jobs, SLEEP, "b")
+    for again in (lambda: jobs.resume("a"), lambda: start(jobs, SLEEP, "c")):
+        with pytest.raises(ValueError, match="1 jobs run already"):
+            again()
+    assert not jobs.folder("c").exists()
+
+
+def test_one_that_is_only_starting_is_not_stopped_in_another_s_place(jobs):
+    start(jobs, SLEEP)
+    file = jobs.folder("a") / "job.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"supervisor": None, "pid": None}))
+    with pytest.raises(ValueError, match="only just starting"):
+        Jobs(jobs.workspace).stop("a")
+    file.write_text(json.dumps(record))
 
 
 def test_a_failed_job_tells_why(jobs):

@@ -204,6 +204,23 @@ def running(loop):
     assert not thread.is_alive()
 
 
+def test_what_still_waits_when_it_closes_is_left(point_mass, listener):
+    loop = ControlLoop(point_mass, None, [listener], hz=0)
+    for task in range(5):
+        loop.submit(LoadScene(SceneSpec(task=task)))
+    loop.close()
+    loop.run()
+    assert not listener.of("on_episode")
+
+
+def test_too_many_requests_are_refused(loop, monkeypatch):
+    monkeypatch.setattr("studio.inbox.MOST", 3)
+    for _ in range(3):
+        loop.submit(Run())
+    with pytest.raises(ValueError, match="too many requests"):
+        loop.submit(Run())
+
+
 def test_a_crash_is_an_error_and_the_next_run_works(running, point_mass):
     point_mass.crash_at = 5
     running.submit(Run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -221,6 +222,21 @@ def test_contents_and_pictures_of_a_lerobot_dataset(client, workshop):
     assert rows[1]["instruction"] == "theirs" and "is missing" in rows[1]["error"]
 
 
+def test_a_dataset_in_the_copying_is_read_again_when_it_is_whole(client, workshop):
+    folder = workshop.workspace.data
+    lerobot.export(folder / "milk", folder.parent / "whole")
+
+    def tasks() -> list[dict]:
+        asked = {"folder": str(folder / "theirs")}
+        return client.get("/jobs/contents", params=asked).json()["tasks"]
+
+    shutil.copytree(folder.parent / "whole", folder / "theirs")
+    shutil.rmtree(folder / "theirs/meta/episodes")
+    assert "names no episodes" in tasks()[0]["error"]
+    shutil.copytree(folder.parent / "whole/meta/episodes", folder / "theirs/meta/episodes")
+    assert tasks()[0]["demos"] == 2
+
+
 def test_a_broken_file_is_listed_with_its_error(client, workshop):
     (Path(milk(workshop)) / "bad_demo.hdf5").write_bytes(b"nonsense")
     rows = client.get("/jobs/contents", params={"folder": milk(workshop)}).json()["tasks"]
@@ -252,6 +268,26 @@ def test_a_number_that_json_does_not_know_spoils_no_page(client, workshop):
     (run / "metrics.jsonl").write_text('{"step": 1, "l1": 0.5}\n{"step": 2, "l1": NaN}\n')
     (job,) = (job for job in client.get("/jobs").json()["jobs"] if job["name"] == "nan")
     assert job["summary"] == {"step": 2, "l1": 0.5}
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[1]"])
+def test_what_json_can_t_carry_on_is_no_form(client, workshop, value):
+    body = '{"kind": "train", "values": {"x": ' + value + "}}"
+    assert client.post("/jobs/launch", content=body).status_code == 422
+    assert client.get("/jobs").json() == {"jobs": []}
+
+
+def test_a_number_beyond_every_float_is_told(client, workshop):
+    told = preview(client, "train", data=milk(workshop), steps=10**400)
+    assert "steps: a number is needed" in told["error"] and len(told["error"]) < 100
+
+
+def test_a_spoilt_record_spoils_no_list(client, workshop):
+    run = workshop.workspace.runs / "old"
+    run.mkdir(parents=True)
+    (run / "job.json").write_text('{"kind": "train", "values": {"x": NaN}, "ended": 1}')
+    (job,) = client.get("/jobs").json()["jobs"]
+    assert job["values"] == {"x": None}
 
 
 def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
