@@ -170,6 +170,17 @@ def test_no_policy_server(capsys, port, url, says):
     assert says in complaint(capsys)
 
 
+def test_no_request_fills_memory_or_disk(debug_checkpoint, tmp_path):
+    options = ["--checkpoint", str(debug_checkpoint), "--workspace", str(tmp_path)]
+    application = app.build(parse_args([*options, "--device", "cpu"]))
+    with TestClient(application, base_url="http://127.0.0.1") as page:
+        assert page.post("/jobs/preview", content=b" " * 2**21).status_code == 413
+        assert page.get("/").status_code == 200
+        for size in (100, 2**21):
+            answer = page.post("/gradio_api/upload", files={"files": ("a.txt", b"x" * size)})
+            assert answer.status_code == 413
+
+
 def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
     debug_checkpoint, tmp_path, port
 ):
