@@ -66,8 +66,8 @@ def visit_drowsy(chromium, debug_checkpoint, tmp_path):
 def test_an_unused_page_rests_until_it_is_asked_again(visit_drowsy):
     tab = visit_drowsy()
     until(tab, DRIVES)
-    tab.check("#live-record")
     tab.keyboard.press(" ")
+    tab.check("#live-record")
     overlay = tab.locator("#live-overlay")
     expect(overlay).to_contain_text("Resting", timeout=90_000)
     expect(tab.locator("#live-link")).to_have_text("resting")
