@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from models.ranges import parse_range
 from studio.events import SceneSpec
+from studio.intervals import wilson
 from studio.sim import catalog
-from studio.success import wilson
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ AUTO_PRECISIONS = ("auto", *PRECISIONS[::-1])  # auto: bfloat16 where the device
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Numbers of a run; α, K and the sampler default to the paper's (Table V).
+    """Numbers of a run; α, K and the sampler default to the paper's (Table V), but that the first
+    `warm_fraction` of a run takes fewer MCMC steps, which the paper has not.
 
     The run ends after `steps` optimiser steps or `minutes` of training, whichever comes first;
     the schedules follow max(step/steps, elapsed/minutes), so a run always ends annealed.

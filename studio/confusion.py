@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from studio.intervals import wilson
+
 BOOTSTRAPS = 500
 
 
@@ -185,7 +187,14 @@ class Pairs:
         return float(self.wins.sum() / (self.negatives.sum() * self.positives.sum()))
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
-        """95% bootstrap interval of the AUROC; scenes are drawn, each with all its episodes."""
+        """95% bootstrap interval of the AUROC; scenes are drawn, each with all its episodes.
+
+        Of sides that are wholly apart every draw says the same: then the interval is Wilson's, of
+        as many trials as the smaller side has scenes.
+        """
+        if self.auroc in (0.0, 1.0):
+            fewest = min(len(set(s)) for s in (self.negative_scenes, self.positive_scenes))
+            return wilson(round(self.auroc) * fewest, fewest)
         scenes, where = np.unique(
             np.concatenate([self.negative_scenes, self.positive_scenes]), return_inverse=True
         )

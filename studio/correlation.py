@@ -13,7 +13,7 @@ import pandas as pd
 
 from studio.events import Outcome
 from studio.markdown import markdown
-from studio.measures import MEAN, UNITS, Scored, task_of
+from studio.measures import MEAN, UNITS, Scored, asked
 from studio.scores import SCORES
 
 METHODS = ("spearman", "pearson")
@@ -25,7 +25,7 @@ def correlations(rows: Iterable[Mapping], score: str) -> dict[str, float] | None
     scored = Scored.of(rows, score)
     tasks = pd.DataFrame(
         {
-            "task": [str(task_of(row)) for row in scored.rows],
+            "task": [str(asked(row)) for row in scored.rows],
             "score": UNITS[MEAN](scored.plans)[:, 0],
             "success": [float(row["outcome"] == Outcome.SUCCESS) for row in scored.rows],
         }

@@ -355,7 +355,7 @@ def table(vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = 
 def _figures(group: Group | None, multiplier: float | None) -> tuple[str, str]:
     if group is None:
         return "–", "–"
-    area = f"{group.auroc:.2f} ({group.low:.2f} – {group.high:.2f})"
+    area = f"{group.auroc:.3f} ({group.low:.3f} – {group.high:.3f})"
     if group.held_out is None:
         return area, "–"
     return area, f"{group.held_out.balanced_accuracy:.1%} (k = {multiplier:g})"

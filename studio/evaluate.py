@@ -159,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     if args.calibrate and args.perturb != trials.NOMINAL:
         raise ValueError("--calibrate needs nominal episodes: leave --perturb out")
+    if args.calibrate and args.chains > 1:
+        raise ValueError("--calibrate is for plans of one chain, as Live makes them")
     if args.policy and (args.calibrate or args.ray):
         raise ValueError("--calibrate and --ray need a checkpoint's folder: leave --policy out")
     wanted = make_trials(args)
@@ -167,7 +169,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         return 0
     policy = open_policy(args)
     _check_settings(args, policy)
-    vanilla = _nominal(args.against, policy.checkpoint.sha256) if args.against else []
+    vanilla = _nominal(args, policy.checkpoint.sha256) if args.against else []
     fleet = make_fleet(args, policy)
     _write_settings(args, policy, len(wanted))
     with StopSignal() as stop:
@@ -188,12 +190,20 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _nominal(folder: Path, sha256: str) -> list[dict[str, Any]]:
-    """The episodes that others are told from. Raises ValueError without any of this checkpoint."""
-    own = results.of_checkpoint(results.read_rows(folder), sha256)
+def _nominal(args: argparse.Namespace, sha256: str) -> list[dict[str, Any]]:
+    """The episodes that others are told from.
+
+    Raises ValueError without any of this checkpoint, and when others than these chains made them.
+    """
+    own = results.of_checkpoint(results.read_rows(args.against), sha256)
     rows = [row for row in own if row["kind"] == trials.NOMINAL]
     if len(rows) < 2:
-        raise ValueError(f"--against {folder}: holds no nominal episodes of this checkpoint")
+        raise ValueError(f"--against {args.against}: holds no nominal episodes of this checkpoint")
+    chains = results.read_settings(args.against).get("chains", 1)
+    if chains != args.chains:  # the least of N energies falls as N grows
+        raise ValueError(
+            f"--against {args.against}: made with --chains {chains}, not {args.chains}"
+        )
     return rows
 
 

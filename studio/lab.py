@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from studio import detection, failure, published, results, success
 from studio.detection import DEFAULT_K, Sides, Study, TooFew, camera_move
 from studio.events import CameraPerturbation, LightPerturbation, Outcome, SensorNoise
-from studio.measures import MEAN, finished
+from studio.measures import MEAN, PLAN, finished
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trial import NOMINAL, key_of
@@ -128,7 +128,7 @@ def answer(question: Question) -> dict[str, Any]:
                 (confusion.false_positive_rate, confusion.true_positive_rate),
                 f"AUROC {everything.auroc:.3f} ({everything.low:.3f} – {everything.high:.3f})",
             ),
-            "episodes": figures.episodes_figure(_columns(measured), label, threshold),
+            "episodes": _episodes_figure(question, measured, threshold),
         },
     }
 
@@ -152,9 +152,16 @@ def _study(rows: _Rows, score: str, unit: str, scaled: bool) -> tuple[Sides, Stu
 
 def axis_label(question: Question) -> str:
     """What the scores' axis is called."""
-    unit = "each plan" if question.unit == "plan" else f"{question.unit} of a rollout"
+    unit = "each plan" if question.unit == PLAN else f"{question.unit} of a rollout"
     scale = ", in σ of its task" if question.scaled else ""
     return f"{SCORES[question.score].label}, {unit}{scale}"
+
+
+def _episodes_figure(question: Question, measured: Sides, threshold: float) -> figures.Figure:
+    """A mark per episode; what judges single plans is no line for their means."""
+    of_plans = question.unit == PLAN
+    label = axis_label(replace(question, unit=MEAN) if of_plans else question)
+    return figures.episodes_figure(_columns(measured), label, None if of_plans else threshold)
 
 
 def _columns(measured: Sides) -> dict[str, list[dict[str, Any]]]:

@@ -97,6 +97,8 @@ def router(workshop: Workshop, live: Planning) -> APIRouter:
             paths = {settings(job).get("checkpoint") for job in jobs if job.kind == KIND}
             if len(paths) != 1:
                 raise ValueError("choose nominal runs of one checkpoint")
+            if any(settings(job).get("chains", 1) != 1 for job in jobs):
+                raise ValueError("a calibration is of plans of one chain, as Live makes them")
             nominal, _ = lab.sides(Selection(tuple(job.folder for job in jobs)).rows())
             path = workshop.workspace.checkpoint(paths.pop())
             found = calibrate(nominal)

@@ -28,6 +28,11 @@ def task_of(row: Mapping) -> tuple[str, int]:
     return row["suite"], row["task"]
 
 
+def asked(row: Mapping) -> tuple[str, int]:
+    """Suite and number of the task that an episode was asked for: its scene's, or another's."""
+    return row["suite"], row["task"] if row.get("goal") is None else row["goal"]
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Finished episodes and what one score says of their plans."""

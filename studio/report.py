@@ -36,12 +36,15 @@ def report(question: Question) -> str:
         raise ValueError(problem)
     study = detection.study(nominal, perturbed, question.score, question.unit, question.scaled)
     suites = ", ".join(sorted({row["suite"] for row in rows}))
+    chosen = question.selection
+    only = {"task": chosen.task, "difficulty": chosen.difficulty, "move": chosen.move}
+    narrowed = "".join(f"; {name} {value} only" for name, value in only.items() if value)
     names = {name: f"figure-{name}" for name in found["figures"]}
     return Template(TEMPLATE.read_text()).substitute(
         title="Out-of-distribution study",
         subtitle=html.escape(
-            f"{len(nominal)} nominal and {len(perturbed)} perturbed episodes of {suites}; "
-            f"checkpoint {rows[0]['checkpoint'][:12]}; {lab.axis_label(question)}; "
+            f"{len(nominal)} nominal and {len(perturbed)} perturbed episodes of {suites}"
+            f"{narrowed}; checkpoint {rows[0]['checkpoint'][:12]}; {lab.axis_label(question)}; "
             f"k = {question.k:g}"
         ),
         tiles=_tiles(found, study),
@@ -79,8 +82,8 @@ def _sections(
     yield _section("Every score", detection.table(nominal, perturbed, question.unit))
     yield _section("Success, nominal", success.table(nominal))
     yield _section("Success, perturbed", success.table(perturbed))
-    rates = {r.suite: f"{100 * r.successes / r.episodes:.1f}" for r in success.suites(nominal)}
-    yield _section("Success, published", published.success_table(rates), published.SUCCESS.caption)
+    rates = published.success_table(success.whole_suites(nominal))
+    yield _section("Success, published", rates, published.SUCCESS.caption)
     yield from _failure_sections(nominal, perturbed)
     yield _section("As published", published.FAILURE.table, published.FAILURE.caption)
     if against := correlation.table([*nominal, *perturbed]):

@@ -39,11 +39,6 @@ def final_energy(plan: Plan) -> float | None:
     return plan.final_energy
 
 
-def drop(plan: Plan) -> float | None:
-    """E(a^(0), C) - E(a^(K), C) of the chosen chain."""
-    return plan.initial_energy - plan.final_energy if plan.trace else None
-
-
 def grad_norm(plan: Plan) -> float | None:
     """L2 norm of the last gradient of the chosen chain, before clipping."""
     return float(plan.trace.grad_norms[-1, plan.chain]) if plan.trace else None
@@ -102,7 +97,6 @@ SCORES: dict[str, Score] = {
         Score(
             "initial_energy", "initial energy", "energy of the noise it began in", initial_energy
         ),
-        Score("drop", "energy drop", "how far the descent came down", drop),
         Score("grad_norm", "final gradient", "slope of the energy at the last update", grad_norm),
         Score(
             "max_timestep_energy",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from studio.events import Outcome
+from studio.intervals import wilson
 from studio.markdown import markdown
-from studio.measures import finished
+from studio.measures import asked, finished
 from studio.sim import catalog
-
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +30,12 @@ class Rate:
         return wilson(self.successes, self.episodes)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95% Wilson score interval of a success rate (Wilson 1927)."""
-    if trials == 0:
-        return 0.0, 1.0
-    p, z2 = successes / trials, Z95**2
-    centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z95 / (1 + z2 / trials) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def rates(rows: Iterable[Mapping[str, Any]]) -> list[Rate]:
     """Per suite: each of its tasks, then the suite. Errors and stopped episodes are no trials."""
     wins: dict[str, dict[int, list[bool]]] = {}
     for row in finished(rows):
-        tasks = wins.setdefault(row["suite"], {})
-        tasks.setdefault(row["task"], []).append(row["outcome"] == Outcome.SUCCESS)
+        suite, task = asked(row)
+        wins.setdefault(suite, {}).setdefault(task, []).append(row["outcome"] == Outcome.SUCCESS)
     found = []
     for suite, tasks in wins.items():
         names = catalog.tasks(suite)
@@ -56,9 +45,15 @@ def rates(rows: Iterable[Mapping[str, Any]]) -> list[Rate]:
     return found
 
 
-def suites(rows: Iterable[Mapping[str, Any]]) -> list[Rate]:
-    """The suites of `rates` alone."""
-    return [rate for rate in rates(rows) if rate.task is None]
+def whole_suites(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Percent and counts by suite, of those of which every task was tried."""
+    known = rates(rows)
+    tried = Counter(rate.suite for rate in known if rate.task is not None)
+    return {
+        r.suite: f"{100 * r.successes / r.episodes:.1f} ({r.successes}/{r.episodes})"
+        for r in known
+        if r.task is None and tried[r.suite] == len(catalog.tasks(r.suite))
+    }
 
 
 def _rate(suite: str, task: int | None, name: str, wins: Sequence[bool]) -> Rate:

@@ -109,14 +109,17 @@ function successHtml({ success, published }) {
   return rowsHtml(["task", "episodes", "solved", "success", "95 % interval"], rows) + printed(published.success);
 }
 
+const both = (c) => c.true_positives + c.false_negatives > 0 && c.true_negatives + c.false_positives > 0;
+
 // The step that one half prefers, of each predictor; all of its steps below it, folded.
 function failureHtml({ failure, published }) {
   if (!failure) return "";
   const rates = (s) => [
     percent(s.held_out.balanced_accuracy), percent(s.held_out.accuracy), percent(s.held_out.true_positive_rate),
-    percent(s.held_out.specificity), percent(s.in_sample.confusion.balanced_accuracy), s.warning_s === null ? "–" : `${s.warning_s.toFixed(1)} s`,
+    percent(s.held_out.specificity), both(s.running) ? percent(s.running.balanced_accuracy) : "–",
+    percent(s.in_sample.confusion.balanced_accuracy), s.warning_s === null ? "–" : `${s.warning_s.toFixed(1)} s`,
   ];
-  const head = ["plan", "window", "k", "balanced", "accuracy", "TPR", "specificity", "in sample", "warning"];
+  const head = ["plan", "window", "k", "balanced", "accuracy", "TPR", "specificity", "still running", "in sample", "warning"];
   const line = (s) => [s.step, s.chosen.window, s.chosen.multiplier, ...rates(s)];
   const known = Object.entries(failure).filter(([, told]) => !told.problem);
   const missing = Object.entries(failure).filter(([, told]) => told.problem);

@@ -22,7 +22,7 @@ const STEPS = [
   },
   {
     title: "The camera moves, and the energy answers",
-    text: "The same scene, seen from further and further round. Nobody trained a detector: the energy itself tells whether the view is known.",
+    text: "The same scene, seen from further and further round. No moved camera was ever shown in training: the energy itself tells whether the view is known.",
     play() {
       scene(0);
       show("live-stage");

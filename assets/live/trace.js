@@ -93,7 +93,7 @@ const isPaper = () => scoreName() === "final_energy";
 
 // The scores that the checkpoint is calibrated for; their list is left out where there is one.
 function drawScores() {
-  const names = Object.keys(live.calibration?.levels ?? {});
+  const names = Object.keys(live.calibration?.levels ?? {}).filter((name) => name in live.config.scores);
   const list = $("#live-trace-score");
   list.hidden = names.length < 2;
   list.innerHTML = names

@@ -131,9 +131,11 @@ def roc_figure(
 
 
 def episodes_figure(
-    groups: Mapping[str, Sequence[Mapping[str, Any]]], label: str, threshold: float
+    groups: Mapping[str, Sequence[Mapping[str, Any]]], label: str, threshold: float | None
 ) -> Figure:
     """Every episode as a mark: a column per group, its score upwards, its outcome as the symbol.
+
+    The `threshold` is a line across, None no line.
 
     An episode is {"score", "text", "success", "perturbed", "id"}; `id` comes back on a click.
     """
@@ -167,7 +169,7 @@ def episodes_figure(
                 "", tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4]
             ),
             yaxis=style.axis(label),
-            shapes=[line],
+            shapes=[] if threshold is None else [line],
             annotations=[SYMBOLS],
             height=400,
         ),

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics
 
 from studio.confusion import Confusion, Curve, Pairs, operating_point
+from studio.intervals import wilson
 
 
 @pytest.fixture(params=["continuous", "ties"])
@@ -123,5 +124,14 @@ def test_more_views_of_the_same_scenes_do_not_narrow_the_interval():
 
 
 def test_a_draw_may_miss_a_side():
-    low, high = Pairs.of([[0.0], [1.0]], [[2.0]], ["a", "b", "a"]).interval()
-    assert low == high == 1.0
+    apart = [[0.0], [3.0], [1.0]], [[2.0]], ["a", "b", "a", "b"]
+    low, high = Pairs.of(*apart).interval()
+    assert 0 <= low <= Pairs.of(*apart).auroc < high <= 1
+
+
+def test_perfect_order_of_a_few_is_no_certainty():
+    for count in (2, 5, 50):
+        nominal, perturbed = [[0.0]] * count, [[1.0]] * 60
+        low, high = Pairs.of(nominal, perturbed).interval()
+        assert (low, high) == pytest.approx(wilson(count, count))
+        assert Pairs.of(perturbed, nominal).interval() == pytest.approx((1 - high, 1 - low))

@@ -107,11 +107,11 @@ def test_the_table_holds_what_the_journal_does(tmp_path):
 def test_a_score_that_came_later_is_none_in_older_results(tmp_path):
     row = row_of(TRIALS[0])
     table = results.write_table(tmp_path, [row])
-    pq.write_table(pq.read_table(table).drop_columns("drop"), table)
+    pq.write_table(pq.read_table(table).drop_columns("grad_norm"), table)
     with results.Journal(tmp_path / "journal") as journal:
-        journal.write({name: value for name, value in row.items() if name != "drop"})
+        journal.write({name: value for name, value in row.items() if name != "grad_norm"})
     for rows in (results.read_table(table), results.read_rows(tmp_path / "journal")):
-        assert rows[0]["drop"] == [None, None] and rows[0]["final_energy"] == [1.0, 2.0]
+        assert rows[0]["grad_norm"] == [None, None] and rows[0]["final_energy"] == [1.0, 2.0]
 
 
 def test_broken_tables_are_told(tmp_path):

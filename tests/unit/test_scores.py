@@ -37,7 +37,6 @@ def test_scores_of_several_chains():
         {
             "final_energy": trace.energies[-1, chosen],
             "initial_energy": trace.energies[0, chosen],
-            "drop": trace.energies[0, chosen] - trace.energies[-1, chosen],
             "grad_norm": trace.grad_norms[-1, chosen],
             "max_timestep_energy": max(trace.timestep_energies[-1, chosen]),
             "chain_energy_spread": np.std(trace.energies[-1], ddof=1),

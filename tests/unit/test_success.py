@@ -2,7 +2,8 @@
 
 import pytest
 
-from studio.success import rates, table, wilson
+from studio.intervals import wilson
+from studio.success import rates, table
 
 
 @pytest.mark.parametrize(
