@@ -6,6 +6,7 @@ results, a line per episode in `journal.jsonl`. Training waits meanwhile.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from models.ranges import parse_range
 
 ROOT = Path(__file__).parents[1]
 POLL_S = 0.5
@@ -64,7 +67,23 @@ class Evaluation:
                 raise ValueError(f"evaluation refused: {last}; --resume with other --eval options")
             print(f"evaluation at step {step} failed: {last}", file=sys.stderr, flush=True)
             return {}
-        return success(folder / "journal.jsonl")
+        return self.success(folder / "journal.jsonl")
+
+    def success(self, journal: Path) -> dict[str, float]:
+        """Rate and counts of what was asked for, each episode's last try; errors are none."""
+        rows = [json.loads(line) for line in journal.read_text().splitlines()]
+        tries = {(row["suite"], row["task"], row["init"]): row["outcome"] for row in rows}
+        tasks, inits = parse_range(self.tasks), parse_range(self.inits)
+        asked = itertools.product(self.suite.split(","), tasks, inits)
+        finished = [o for o in map(tries.get, asked) if o not in (None, "error")]
+        if not finished:
+            return {}
+        wins = finished.count("success")
+        return {
+            "success_rate": round(wins / len(finished), 4),
+            "successes": wins,
+            "episodes": len(finished),
+        }
 
 
 def _last(output: str) -> str:
@@ -87,17 +106,3 @@ def _wait(command: list[str], log: int, stop: Callable[[], bool]) -> int | None:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-
-
-def success(episodes: Path) -> dict[str, float]:
-    """Rate and counts of finished episodes; errors are none. {} without any."""
-    outcomes = [json.loads(line)["outcome"] for line in episodes.read_text().splitlines()]
-    finished = [outcome for outcome in outcomes if outcome != "error"]
-    if not finished:
-        return {}
-    wins = sum(outcome == "success" for outcome in finished)
-    return {
-        "success_rate": round(wins / len(finished), 4),
-        "successes": wins,
-        "episodes": len(finished),
-    }

@@ -364,7 +364,9 @@ class Trainer:
     def _log(self, rate: float) -> None:
         """A line of the window's means, which it empties."""
         window, self.window = self.window, []
-        means = {key: round(float(np.mean([w[key] for w in window])), 6) for key in window[0]}
+        # what a resumed run was told anew may not be among the older ones
+        told = {key: [w[key] for w in window if key in w] for key in window[-1]}
+        means = {key: round(float(np.mean(values)), 6) for key, values in told.items()}
         progress = self.schedule.progress(self.step, self.elapsed)
         eta = self.elapsed * max(0.0, 1 - progress) / max(progress, 1e-9)
         line = {

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,8 @@ class Episode:
         for attempt in range(c.attempts):
             turn = self.index + attempt
             init = c.inits[(self.index + attempt * apart) % len(c.inits)]
-            place, seed = places[turn % len(places)], turn % c.scene_seeds
+            seed = (turn + self.index // len(c.inits)) % c.scene_seeds  # another one each round
+            place = places[turn % len(places)]
             scene = SceneSpec(c.suite, place, init, seed, goal=self.task)
             yield scene, (c.seed, self.task, self.index, attempt)
 
@@ -160,6 +162,9 @@ def _note_recipe(config: CollectConfig) -> None:
         known, before = {}, config.recipe
     except (ValueError, AttributeError):
         raise ValueError(f"{file}: not a collection's settings; choose another --out") from None
+    there = [f for f in map(partial(demo_file, config), config.tasks) if f.is_file()]
+    if config.suite not in known and there:
+        raise ValueError(f"{there[0]}: nothing says how it was made; choose another --out")
     if before != config.recipe:
         name = next(n for n, value in config.recipe.items() if value != before.get(n))
         option = f"--{name.replace('_', '-')}"

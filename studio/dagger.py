@@ -20,6 +20,7 @@ import numpy as np
 from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
 from models.policy import Policy
+from studio.demos import COLLECTED
 from studio.sim.expert import Expert
 from studio.sim.libero_sim import SETTLE_ACTION, LiberoSim
 from studio.sim.successor import successor
@@ -38,10 +39,16 @@ class Dagger:
 
     @classmethod
     def of(cls, checkpoint: Path, beta: float = 0.0) -> Dagger:
-        """Raises CheckpointError when the folder can't be used, ValueError for `beta`."""
+        """Raises CheckpointError when the folder can't be used, ValueError for `beta` and for a
+        policy that knows other pictures than are collected."""
         if not 0 <= beta < 1:
             raise ValueError("--beta must lie in [0, 1)")
-        return cls(str(checkpoint), load_checkpoint(checkpoint).info.sha256, beta)
+        info = load_checkpoint(checkpoint).info
+        if info.pixels != COLLECTED:
+            raise ValueError(
+                f"{checkpoint}: it knows {info.pixels} pictures, and {COLLECTED} ones are collected"
+            )
+        return cls(str(checkpoint), info.sha256, beta)
 
 
 @lru_cache(maxsize=1)
@@ -58,9 +65,12 @@ def lead(
 ) -> tuple[Expert, int]:
     """Drive the loaded scene with the policy; returns the expert at its turn, and the steps so far.
 
-    The expert is `done` at once when nothing is left to do.
+    The expert is `done` at once when nothing is left to do. Raises ValueError when the folder's
+    weights are no longer those that the collection began with.
     """
     policy = load_policy(dagger.checkpoint)
+    if policy.checkpoint.sha256 != dagger.sha256:
+        raise ValueError(f"{dagger.checkpoint}: its weights have changed meanwhile; use a copy")
     plans = int(rng.integers(1, int(LEAD * max_steps) // PLAN_STEPS + 1))
     last, steps = SETTLE_ACTION, 0
     for _ in range(plans):

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from models.checkpoint import Calibration, write_calibration
 from models.config import SamplerConfig
 from models.evaluation import SOME_ERRORS
+from models.hold import hold
 from models.policy import Policy
 from models.ranges import parse_range
 from models.run import StopSignal
@@ -130,7 +131,7 @@ def make_trials(args: argparse.Namespace) -> list[Trial]:
     found = trials.perturbed(args.perturb, scenes, difficulties, args.views)
     if args.episodes is not None and args.episodes < 1:
         raise ValueError("--episodes must be at least 1")
-    return found[: args.episodes]
+    return list({trial.key: trial for trial in found}.values())[: args.episodes]
 
 
 def make_fleet(args: argparse.Namespace, policy: Policy) -> Fleet:
@@ -168,11 +169,11 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(f"{len(wanted)} episodes")
         return 0
     policy = open_policy(args)
-    _check_settings(args, policy)
     vanilla = _nominal(args, policy.checkpoint.sha256) if args.against else []
     fleet = make_fleet(args, policy)
-    _write_settings(args, policy, len(wanted))
-    with StopSignal() as stop:
+    with hold(args.out), StopSignal() as stop:
+        _check_settings(args, policy)
+        _write_settings(args, policy, len(wanted))
         rows = run(fleet, policy.checkpoint.sha256, wanted, args.out, stop)
     print(success.table(rows))
     if stop() and len(rows) < len(wanted):
@@ -207,23 +208,28 @@ def _nominal(args: argparse.Namespace, sha256: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _samplers(folder: Path) -> dict[str, dict[str, Any]]:
+    """Chains and precision by the checkpoints whose episodes a folder holds."""
+    told = results.read_settings(folder)
+    newest = {name: told[name] for name in ("chains", "precision") if name in told}
+    return told.get("samplers", {}) | ({told["sha256"]: newest} if "sha256" in told else {})
+
+
 def _check_settings(args: argparse.Namespace, policy: Policy) -> None:
     """Raises ValueError where what is there was made with another sampler or precision."""
-    before = results.read_settings(args.out)
-    if before.get("sha256") != policy.checkpoint.sha256:
-        return
-    for name in ("chains", "precision"):
-        now = getattr(args, name)
-        if before.get(name, now) != now:
+    for name, before in _samplers(args.out).get(policy.checkpoint.sha256, {}).items():
+        if before != getattr(args, name):
             raise ValueError(
-                f"{args.out}: holds episodes with --{name} {before[name]}; choose another --out"
+                f"{args.out}: holds episodes with --{name} {before}; choose another --out"
             )
 
 
 def _write_settings(args: argparse.Namespace, policy: Policy, total: int) -> None:
     """What this run is, for whoever reads its folder."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    own = {policy.checkpoint.sha256: {"chains": args.chains, "precision": args.precision}}
     asked |= {"sha256": policy.checkpoint.sha256, "total": total}
+    asked["samplers"] = _samplers(args.out) | own
     with whole_file(args.out / results.SETTINGS) as temporary:
         temporary.write_text(json.dumps(asked, indent=2) + "\n")
 

@@ -225,9 +225,10 @@ class LiberoSim:
         return self.env.sim.get_state().flatten()
 
     def snapshot(self) -> np.ndarray:
-        """float64 [...]: all that `restore` needs to go on bit for bit.
+        """float64 [...]: all that `restore` needs to go on bit for bit with actions that turn.
 
-        Beside `get_state`: the solver's warm start and the gripper's speed-limited command.
+        Beside `get_state`: the solver's warm start and the gripper's speed-limited command. The
+        controller's goal of orientation, which actions without a rotation keep, is not in it.
         """
         import mujoco
 

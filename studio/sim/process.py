@@ -2,7 +2,7 @@
 
 The child is a fresh interpreter (never a fork: EGL and CUDA in one process abort), started with
 `python -m studio.sim.process` so that the caller's main module is not imported a second time. It
-ends when its connection does, however its parent went, and leaves Ctrl-C to its parent.
+ends when its connection does, however its parent went, and leaves Ctrl-C and SIGTERM to its parent.
 """
 
 from __future__ import annotations
@@ -270,7 +270,8 @@ class _Server:
 
 def main(descriptor: str, pixels: str, render_size: str, cache_dir: str) -> None:
     """Serve requests from the connection on file `descriptor` until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: its parent decides
+        signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(descriptor))
     os.register_at_fork(after_in_child=connection.close)  # its end must show when this one ends
     from studio.sim.libero_sim import LiberoSim

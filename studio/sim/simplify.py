@@ -51,10 +51,15 @@ def _small_copy(file: str, folder: Path) -> str:
         return file
     scale = TEXTURE_SIDE / max(picture.shape)
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = small.with_name(f"{small.stem}.{os.getpid()}.png")
-    cv2.imwrite(str(temporary), picture)
-    temporary.replace(small)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = small.with_name(f"{small.stem}.{os.getpid()}.png")
+        if not cv2.imwrite(str(temporary), picture):
+            temporary.unlink(missing_ok=True)
+            return file
+        temporary.replace(small)
+    except OSError:  # a full or read-only disk costs time, not the scene
+        return file
     return str(small)
 
 

@@ -83,7 +83,7 @@ class PointMass:
         )
 
     def ask(self, instruction):
-        return 3 if instruction == "reach the other goal" else None
+        return {"reach the goal": 0, "reach the other goal": 3}.get(instruction)
 
     def restart(self):
         self.alive, self.crash_at = True, None

@@ -30,6 +30,21 @@ def test_two_thirds_of_the_episodes_are_noisy(tmp_path):
     assert not any(noises[i] == noises[i + 1] == 0.0 for i in range(23))  # spread evenly
 
 
+def test_no_demonstration_comes_twice(tmp_path):
+    config = CollectConfig(out=tmp_path, per_task=200, noise=0.0)
+    scenes = [next(Episode(config, 2, i).scenes())[0] for i in range(200)]
+    assert len({(scene.init, scene.seed) for scene in scenes}) == 200 == 40 * config.scene_seeds
+
+
+def test_a_file_of_unknown_making_is_not_added_to(tmp_path, capsys):
+    config = collect.parse(["--out", str(tmp_path), "--tasks", "0"])
+    file = collect.demo_file(config, 0)
+    file.write_bytes(b"LIBERO's own")
+    assert collect.main(["--out", str(tmp_path), "--tasks", "0"]) == 2
+    assert "nothing says how it was made" in capsys.readouterr().err
+    assert file.read_bytes() == b"LIBERO's own"
+
+
 def test_attempts_differ_in_scene_and_noise(tmp_path):
     config = CollectConfig(out=tmp_path, scene_seeds=5)
     attempts = list(Episode(config, 2, 7).scenes())

@@ -59,6 +59,18 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, data):
         assert torch.equal(a, b)
 
 
+def test_a_term_that_is_given_up_on_resuming_spoils_no_line(tmp_path, data):
+    config = replace(CONFIG, contrast=0.1, log_every=4, val_every=100)
+    first = Trainer(preset("debug"), config, data, tmp_path / "run")
+    first.train_step(0.0)
+    first.window.append({"l1": 1.0, "contrast": 1.0})
+    first.save()
+    second = Trainer(preset("debug"), replace(config, contrast=0.0), data, tmp_path / "run")
+    second.resume()
+    second.run()
+    assert not any("contrast" in line for line in lines(tmp_path / "run"))
+
+
 def test_a_run_leaves_metrics_and_checkpoints_that_plan(tmp_path, data):
     trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
     trainer.run()
@@ -284,8 +296,10 @@ def test_best_is_the_most_successful(tmp_path, data, monkeypatch):
         "import sys, json, pathlib\n"
         "out = pathlib.Path(sys.argv[1])\n"
         "wins = {'step_2': 1, 'step_4': 2, 'step_6': 0}[out.name]\n"
-        "rows = [{'outcome': 'success' if i < wins else 'timeout'} for i in range(2)]\n"
-        "rows.append({'outcome': 'error'})\n"
+        "asked = {'suite': 'libero_object', 'init': 40}\n"
+        "ends = ['success' if i < wins else 'timeout' for i in range(2)] + ['error']\n"
+        "rows = [{**asked, 'task': i, 'outcome': end} for i, end in enumerate(ends)]\n"
+        "rows = [{**rows[0], 'outcome': 'error'}, *rows, {**rows[1], 'init': 7}]\n"
         "(out / 'journal.jsonl').write_text(''.join(json.dumps(r) + chr(10) for r in rows))\n"
         "sys.exit(3)\n"
     )

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.hold import hold
 from studio import evaluate, results
 from studio.evaluate import calibrate
 from studio.scores import SCORES
@@ -176,6 +177,28 @@ def test_another_sampler_is_another_run(evaluated, capsys):
     assert "holds episodes with --chains 2; choose another --out" in capsys.readouterr().err
 
 
+def test_another_checkpoint_between_hides_no_sampler(evaluated, monkeypatch, capsys):
+    assert evaluated("success", "--chains", "2") == 0
+    abc = Policy.checkpoint
+    monkeypatch.setattr(Policy, "checkpoint", SimpleNamespace(sha256="def", pixels="fast"))
+    assert evaluated("success") == 0
+    monkeypatch.setattr(Policy, "checkpoint", abc)
+    assert evaluated("success") == 2
+    assert "--chains 2; choose another --out" in capsys.readouterr().err
+
+
+def test_two_never_write_one_folder(evaluated, tmp_path, capsys):
+    with hold(tmp_path / "run"):
+        assert evaluated("success") == 2
+    assert "another run writes here" in capsys.readouterr().err
+
+
+def test_an_episode_that_is_drawn_twice_counts_once():
+    argv = ["--out", "x", "--inits", "40-44", "--perturb", "sensor", "--difficulty", "3"]
+    trials = evaluate.make_trials(evaluate.parse_args([*argv, "--views", "200"]))
+    assert len({trial.key for trial in trials}) == len(trials) == 100
+
+
 def test_errors_are_no_quiet_end(evaluated, capsys):
     assert evaluated("error") == 3
     assert "10 episodes ended in an error" in capsys.readouterr().out
@@ -187,3 +210,5 @@ def test_nothing_is_told_from_another_checkpoint_or_another_kind(evaluated, tmp_
     assert evaluated("success", *told) == 2
     assert "holds no nominal episodes of this checkpoint" in capsys.readouterr().err
     assert evaluated("success") == 0 and evaluated("success", *told) == 0
+    assert evaluated("success", *told[2:], "--out", str(tmp_path / "other"), "--chains", "2") == 2
+    assert "made with --chains 1, not 2" in capsys.readouterr().err
