@@ -32,7 +32,8 @@ WAIT_S = 300
 def evaluation(out: Path, *options: str) -> subprocess.Popen:
     argv = [sys.executable, "-m", "studio.evaluate", "--tasks", "0-2", "--inits", "40"]
     argv += ["--workers", "1", "--out", str(out), *options]
-    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(argv, cwd=ROOT, start_new_session=True, **pipes)
 
 
 def wait_for(condition, what: str):
@@ -71,7 +72,7 @@ def test_a_killed_run_loses_and_repeats_nothing_and_leaves_no_process(tmp_path):
 def test_a_stopped_run_ends_after_the_episode_under_way(tmp_path):
     run = evaluation(tmp_path)
     wait_for(lambda: journal(tmp_path), "the first episode")
-    run.send_signal(signal.SIGTERM)
+    os.killpg(run.pid, signal.SIGTERM)  # as a job's supervisor does: the simulators hear it, too
     said = run.communicate(timeout=WAIT_S)[0].decode()
     assert run.returncode == 128 + signal.SIGTERM and "the same command goes on" in said
     assert len(results.read_table(tmp_path / results.TABLE)) == len(journal(tmp_path)) < 3
