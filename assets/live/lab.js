@@ -189,8 +189,9 @@ const save = (what) => fetched(study.address(what), what);
 // A calibration that is there already is replaced only by who has seen the numbers of both.
 async function calibrate(replace) {
   const nominal = chosen().filter((job) => kind(job) === "nominal").map((job) => job.name);
-  const found = await answerOf("lab/calibrate", { runs: nominal, replace }).catch((error) => toast(error.message));
-  asked = found?.before ? found : null;
+  const runs = replace ? asked.runs : nominal; // those that the question was about
+  const found = await answerOf("lab/calibrate", { runs, replace }).catch((error) => toast(error.message));
+  asked = found?.before ? { ...found, runs } : null;
   if (!found || asked) return;
   const used = found.used ? "Live uses it from its next episode on" : `Live still plans with ${live.checkpoint?.name ?? "another"}`;
   toast(`${found.checkpoint} is calibrated over ${found.episodes} episodes: μ ${number(found.mu)}, σ ${number(found.sigma)}. ${used}.`, "note");
