@@ -40,6 +40,7 @@ export const live = {
   marks: [],
   comparisons: [], // of what a person did with what the policy would have done
   selected: null, // index of the plan that the panels below explain
+  byHand: false, // whether a person chose it
   k: Number(recall("studio-k") ?? 1),
   score: recall("studio-score"), // null: the one that the checkpoint was calibrated for
 };
@@ -98,8 +99,8 @@ export function setK(k) {
   emit("k", k);
 }
 
-export function select(index) {
-  live.selected = index;
+export function select(index, byHand = true) {
+  Object.assign(live, { selected: index, byHand });
   emit("select", index);
 }
 

@@ -32,7 +32,6 @@ const panes = {}; // kind -> {root, stamp, visible, stale, figure}
 let query = { timestep: 0, dims: [0, 1], span: 1.5, grid: 50, mode: "contour" };
 let chains = 1;
 let follow = false;
-let own = null; // index of the plan that was selected here and not by a person
 let timer = null;
 let delay = null;
 
@@ -80,20 +79,15 @@ export function setFollow(value) {
 function followNewest() {
   const newest = latestPlan();
   const busy = Object.values(panes).some((pane) => pane.stamp !== null);
-  if (follow && newest && !busy && newest.index !== live.selected) choose(newest.index);
+  if (follow && newest && !busy && newest.index !== live.selected) select(newest.index, false);
 }
 
 // At rest the newest plan is looked at, unless a person chose one; on the move none is chosen.
 function selectWhenResting({ status }) {
-  if (live.selected !== null && live.selected !== own) return;
+  if (live.selected !== null && live.byHand) return;
   const newest = latestPlan()?.index ?? null;
-  if (["paused", "ended"].includes(status) && newest !== live.selected) choose(newest);
-  else if (status === "running" && !follow && live.selected !== null) choose(null);
-}
-
-function choose(index) {
-  own = index;
-  select(index);
+  if (["paused", "ended"].includes(status) && newest !== live.selected) select(newest, false);
+  else if (status === "running" && !follow && live.selected !== null) select(null, false);
 }
 
 function refresh(kind) {

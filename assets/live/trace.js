@@ -307,7 +307,8 @@ function walk(event) {
   cell.focus({ preventScroll: true });
 }
 
-const toggle = (index) => select(index === live.selected ? null : index);
+// A second click lets go what the first one chose.
+const toggle = (index) => select(index === live.selected && live.byHand ? null : index);
 
 function markCells() {
   const strip = $("#live-filmstrip");
