@@ -136,7 +136,6 @@ def load_demonstrations(
     instructions: list[str] = []
     suites: set[str] = set()
     owners: list[int] = []
-    steps: list[np.ndarray] = []
     pixels: set[str] = set()
     for demo in read_demonstrations(folder, stride, action_dim):
         whole = len(demo.actions) - (0 if demo.finished else horizon - 1)
@@ -157,11 +156,10 @@ def load_demonstrations(
         images = grown(images, seen)
         first = hashlib.blake2b(seen[0].tobytes()).digest()
         start.append(beginnings.setdefault(first, len(beginnings)))
-        parts.append((demo.proprio[starts], targets, whose))
-        steps.append(starts)
+        parts.append((demo.proprio[starts], targets, whose, starts))
     if not parts:
         raise ValueError(f"{folder}: none of these recordings holds a chunk of {horizon} steps")
-    proprio, actions, source = map(np.concatenate, zip(*parts, strict=True))
+    proprio, actions, source, step = map(np.concatenate, zip(*parts, strict=True))
     lengths = [len(part[0]) for part in parts]
     return Demonstrations(
         images=images,
@@ -169,7 +167,7 @@ def load_demonstrations(
         actions=actions,
         task=np.repeat(np.array(owners), lengths),
         demo=np.repeat(np.arange(len(parts)), lengths),
-        step=np.concatenate(steps),
+        step=step,
         start=np.array(start),
         source=source,
         instructions=tuple(instructions),

@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,7 +161,7 @@ def _note_recipe(config: CollectConfig) -> None:
         known, before = {}, config.recipe
     except (ValueError, AttributeError):
         raise ValueError(f"{file}: not a collection's settings; choose another --out") from None
-    there = [f for f in map(partial(demo_file, config), config.tasks) if f.is_file()]
+    there = [f for task in config.tasks if (f := demo_file(config, task)).is_file()]
     if config.suite not in known and there:
         raise ValueError(f"{there[0]}: nothing says how it was made; choose another --out")
     if before != config.recipe:

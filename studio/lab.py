@@ -20,7 +20,7 @@ import numpy as np
 from studio import detection, failure, published, results, success
 from studio.detection import DEFAULT_K, Sides, Study, TooFew, camera_move
 from studio.events import CameraPerturbation, LightPerturbation, Outcome, SensorNoise
-from studio.measures import MEAN, PLAN, finished
+from studio.measures import MEAN, PLAN, asked, finished
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trial import NOMINAL, key_of
@@ -204,8 +204,7 @@ def scene_of(row: Row) -> dict[str, Any]:
 
 def _words(row: Row) -> str:
     """What the robot was asked for."""
-    task = row["task"] if row["goal"] is None else row["goal"]
-    return row["instruction"] or catalog.task(row["suite"], task).instruction
+    return row["instruction"] or catalog.task(*asked(row)).instruction
 
 
 def tables(question: Question) -> dict[str, Any]:

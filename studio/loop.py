@@ -355,7 +355,7 @@ class ControlLoop(Telling):
     def _look_round(self, reply: StepReply) -> None:
         """After a step: is the episode over, or the instruction?"""
         state, sequence = self.state, self.state.sequence
-        over = reply.success and (sequence.tested if sequence.items else True) and not sequence.more
+        over = sequence.done(reply.success)
         if over or state.step in (state.max_steps, self._until):
             self._catch_up()
         if sequence.over(state.step, reply.success):

@@ -62,6 +62,10 @@ class Sequence:
         late = 0 < self.after <= step - self.began
         return self.more and (reached or late)
 
+    def done(self, success: bool) -> bool:
+        """Whether reaching the goal ends the episode: the last item must have one of its own."""
+        return success and not self.more and (self.tested or not self.items)
+
     def reworded(self, text: str) -> Sequence:
         """With another text for the present item."""
         if not self.items:
