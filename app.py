@@ -12,16 +12,16 @@ from argparse import Namespace
 
 from studio.arguments import open_policy, parse_args, trusted_hosts
 from studio.openpi import API_KEY
-from studio.ports import check_port
+from studio.ports import check_port, web_address
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything that runs is installed already
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle torch threads leave the cores to scenes
 
 
 def build(args: Namespace):
     """The FastAPI application with the page mounted on it. Raises ValueError on bad arguments."""
     import gradio as gr
+    from huggingface_hub import constants
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from studio import lab_routes, recording_routes
@@ -33,13 +33,15 @@ def build(args: Namespace):
     from studio.workshop import Workshop, router
     from studio.workspace import STUDIES
 
+    constants.HF_HUB_OFFLINE = True  # here all is at hand; a training launched here may download
     scene = SceneSpec(args.suite, args.task, args.init)
     check_scene(scene)
     policy = open_policy(args)
     served = None
-    if args.serve:
+    if args.serve is not None:
         server = PolicyServer(policy, api_key=os.environ.get(API_KEY))
         served = ServerThread(server, args.host, args.serve)
+        print(f"EB-VLA policy: ws://{web_address(args.host, served.port)}", flush=True)
     workshop = Workshop(args.workspace, STUDIES.glob("*/"))
     studio = Studio(
         policy,
@@ -65,13 +67,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         check_port(args.host, args.port)
+        if args.serve is not None:
+            check_port(args.host, args.serve, "--serve")
         application = build(args)
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     import uvicorn
 
-    print(f"EB-VLA Studio: http://{args.host}:{args.port}", flush=True)
+    print(f"EB-VLA Studio: http://{web_address(args.host, args.port)}", flush=True)
     uvicorn.run(application, host=args.host, port=args.port, log_level="warning", ws_max_size=2**20)
     return 0
 

@@ -18,7 +18,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -180,6 +181,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
     record = _read_json(folder / CONFIG)
+    if "model" not in record and (folder / "last" / CONFIG).exists():
+        raise CheckpointError(f"{folder}: a run's folder; choose {folder / 'last'} in it, or best")
     try:
         config = ModelConfig(**record["model"])
         known = {f.name for f in fields(TrainingRecord)}
@@ -194,19 +197,38 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder}: {CONFIG} or {STATISTICS} is malformed ({error})"
         ) from None
-    if len(statistics.action_centre) != config.action_dim:
-        raise CheckpointError(
-            f"{folder}: statistics of {len(statistics.action_centre)} action dimensions, "
-            f"the model has {config.action_dim}"
-        )
-    model = EBVLA(config)
-    _load_weights(model, folder / WEIGHTS)
-    info = CheckpointInfo(str(folder), sha256(folder / WEIGHTS), config.preset, training)
+    for what, size in (("action", config.action_dim), ("proprio", config.proprio_dim)):
+        for part in ("centre", "scale"):
+            if (found := len(getattr(statistics, f"{what}_{part}"))) != size:
+                raise CheckpointError(
+                    f"{folder}: statistics of {found} {what} dimensions, the model has {size}"
+                )
+    model, weights = EBVLA(config), folder / WEIGHTS
+    with _unchanged(weights):
+        _load_weights(model, weights)
+        info = CheckpointInfo(str(folder), sha256(weights), config.preset, training)
     try:
         known = contexts.read(folder, config.hidden_size)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     return Checkpoint(model, statistics, info, read_calibration(folder), known)
+
+
+@contextmanager
+def _unchanged(file: Path) -> Iterator[None]:
+    """Raises CheckpointError when a training wrote a newer `file` meanwhile."""
+    before = _version(file)
+    yield
+    if _version(file) != before:
+        raise CheckpointError(f"{file}: was written anew while it was read; try again")
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _load_weights(model: EBVLA, file: Path) -> None:
@@ -243,6 +265,12 @@ def read_calibration(folder: str | Path) -> Calibration | None:
         return Calibration(**_read_json(file))
     except TypeError as error:
         raise CheckpointError(f"{file}: malformed ({error}); calibrate again") from None
+
+
+def check_weights(folder: str | Path, wanted: str) -> None:
+    """Raises ValueError when the weights there are not those of this sha256 any more."""
+    if sha256(Path(folder) / WEIGHTS) != wanted:
+        raise ValueError(f"{folder} has changed since these episodes; evaluate it again")
 
 
 def write_calibration(folder: str | Path, calibration: Calibration) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from models.action_head import Context
 
 FILE = "context_statistics.safetensors"
+AGAIN = "delete it, then fit it again: python -m models.fit_contexts CHECKPOINT --data DIR"
 SHRINKAGE = 1e-3  # of the mean variance, added to each: few samples leave directions unseen
 
 
@@ -64,9 +65,9 @@ def read(folder: Path, size: int) -> ContextStatistics | None:
     try:
         found = ContextStatistics(**load_file(file))
     except (SafetensorError, OSError, TypeError) as error:
-        raise ValueError(f"{file}: truncated or malformed ({error}); fit it again") from None
+        raise ValueError(f"{file}: truncated or malformed ({error}); {AGAIN}") from None
     if found.mean.shape != (size,) or found.precision.shape != (size, size):
-        raise ValueError(f"{file}: of another model than the weights; fit it again")
+        raise ValueError(f"{file}: of another model than the weights; {AGAIN}")
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,9 @@ class Demonstrations:
         sample of a task with n samples counts (n_max / n)^balance, n_max being the largest task's.
         `opening`: how much the first H steps of a demonstration count. Only there does the goal
         have to be found by the instruction: soon the way that the hand has come tells it, too
-        (the copycat problem of imitation, de Haan et al. 2019, Wen et al. 2020).
+        (the copycat problem of imitation, de Haan et al. 2019, Wen et al. 2020). Where another
+        policy led the hand first (DAgger), or a grasp missed, its place tells nothing, or the
+        wrong goal: the expert's first steps there count alike.
         At a weight of 2.3 a row comes twice and, by chance, once more.
         """
         weight = np.array([1.0, human, policy])[self.source[rows]]
@@ -177,16 +180,21 @@ def load_demonstrations(
 
 
 def check_memory(folder: str | Path, stride: int, sample: int) -> None:
-    """Raises MemoryError when pictures of `sample` bytes a step will not find room."""
+    """Raises MemoryError when pictures of `sample` bytes a step will not find room.
+
+    Each process that `torchrun` starts on this machine reads its own.
+    """
     samples = sum(
         math.ceil(steps / stride)
         for file in demonstration_files(Path(folder))
         for steps in lengths(file)
     )
-    needed, free = samples * sample, psutil.virtual_memory().available
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed, free = processes * samples * sample, psutil.virtual_memory().available
     if needed > free:
+        times = f"{processes} times " if processes > 1 else ""
         raise MemoryError(
-            f"the pictures of {samples:,} samples take {needed / 1e9:.1f} GB, "
+            f"{times}the pictures of {samples:,} samples take {needed / 1e9:.1f} GB, "
             f"{free / 1e9:.1f} GB are free"
         )
 

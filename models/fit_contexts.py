@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from models import contexts
+from models.checkpoint import write_calibration
 from models.contexts import ContextStatistics
 from models.data import Demonstrations, load_demonstrations, training_rows
 from models.policy import Policy
@@ -22,6 +24,7 @@ from models.types import CAMERAS, Observation
 
 SAMPLES = 2000  # encoded at most, spread evenly over the data
 BATCH = 64
+SCORE = "context_distance"  # of a plan, by these statistics
 
 
 def fit(
@@ -29,8 +32,8 @@ def fit(
 ) -> None:
     """Write the statistics of the samples `train_rows` of `data` into the folder.
 
+    A calibration there loses its level of the distance that was measured with earlier ones.
     Raises CheckpointError, ValueError, OSError.
-    The calibration stays: it tells of scores, not of these.
     """
     policy = Policy.from_pretrained(checkpoint, device)
     used = np.unique(train_rows)
@@ -38,6 +41,10 @@ def fit(
     parts = np.array_split(rows, -(-len(rows) // BATCH))
     found = [policy.summarize([_observation(data, row) for row in part]) for part in parts]
     contexts.write(checkpoint, ContextStatistics.fit(torch.from_numpy(np.concatenate(found))))
+    before = policy.calibration
+    if before and SCORE in before.levels:
+        levels = {name: level for name, level in before.levels.items() if name != SCORE}
+        write_calibration(checkpoint, replace(before, levels=levels))
 
 
 def _observation(data: Demonstrations, row: int) -> Observation:

@@ -18,6 +18,7 @@ from models.mcmc import score
 from models.types import LandscapeSlice
 
 NODES = (13, 25)  # Chebyshev nodes a side, tried in turn
+MAX_GRID = 120  # points along a side
 CHECKS = 40  # grid points that are evaluated to judge the interpolation
 TOLERANCE = 1e-3  # largest difference accepted there, in units of the slice's range
 ROUNDING = 1e-5  # and in units of E itself: what float32 scatters

@@ -43,9 +43,12 @@ class _Product(torch.autograd.Function):
 def pack(module: nn.Module) -> None:
     """Replace the large linear layers below `module`, which is frozen and on the CPU, in place.
 
-    Does nothing where PyTorch comes without oneDNN.
+    Does nothing where PyTorch comes without oneDNN, or the processor can't do bfloat16 there.
     """
     if not torch.backends.mkldnn.is_available():
+        return
+    half = any(weight.dtype == torch.bfloat16 for weight in module.parameters())
+    if half and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return
     for parent in list(module.modules()):
         for name, child in parent.named_children():

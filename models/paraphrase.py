@@ -24,6 +24,7 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("inside", "in", "into"),
     ("next to", "beside", "by", "near"),
 )
+TOWARDS = {"onto", "into"}  # said of where to, never of where from
 LEFT_OUT = 0.4  # the chance, of each superfluous word
 FROM, POSSESSIVE = 0.5, 0.25  # the chances, where an instruction allows it
 _TAKEN_FROM = re.compile(r"^(pick up (?:(?! and ).)*?) (?:on|in) (?=the )", re.IGNORECASE)
@@ -49,7 +50,9 @@ def paraphrases(instruction: str, count: int, seed: int = 0) -> tuple[str, ...]:
 
 def _reworded(instruction: str, rng: np.random.Generator) -> str:
     def other(match: re.Match[str]) -> str:
-        return str(rng.choice(_GROUP[match[0].lower()]))
+        group = _GROUP[match[0].lower()]
+        told_from = match.start() < taken  # "pick up the bowl on the stove": there it is
+        return str(rng.choice([w for w in group if w not in TOWARDS] if told_from else group))
 
     def maybe_nothing(match: re.Match[str]) -> str:
         return "" if rng.random() < LEFT_OUT else match[0]
@@ -59,4 +62,5 @@ def _reworded(instruction: str, rng: np.random.Generator) -> str:
     if rng.random() < POSSESSIVE:
         instruction = _PART_OF.sub(r"the \2's \1", instruction)
     shorter = _SUPERFLUOUS.sub(maybe_nothing, instruction)
+    taken = shorter.find(" and ") if shorter.lower().startswith("pick up") else 0
     return " ".join(_WORDS.sub(other, shorter).split())

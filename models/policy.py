@@ -25,7 +25,7 @@ from models.checkpoint import Calibration, Checkpoint, CheckpointInfo, load_chec
 from models.config import ModelConfig, Precision, SamplerConfig
 from models.contexts import summary
 from models.denoising_head import denoise
-from models.landscape import slice_2d
+from models.landscape import MAX_GRID, slice_2d
 from models.mcmc import Descent, Energy, descend, draw_noise, heed, score
 from models.normalize import Scaled, Statistics
 from models.packed import pack
@@ -33,9 +33,9 @@ from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
 FAR = 1e6  # standard deviations of a state: no robot is there, and the octaves would overflow
-MANY_CHAINS = (
-    4  # fewer chains are so little work on a CPU that splitting it costs more than it saves
-)
+# On a CPU fewer chains of a smaller model are so little work that splitting it costs more than it
+# saves.
+MANY_CHAINS, LARGE = 4, 20_000_000
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -85,6 +85,7 @@ class Policy(Scaled):
         checkpoint.model.backbone.merge_adapters()
         model = checkpoint.model.to_precision(getattr(torch, precision))
         self._model = model.to(self.device).eval().requires_grad_(False)
+        self._large = sum(weight.numel() for weight in model.parameters()) >= LARGE
         # Landscapes ask for energies next to each other, whose differences bfloat16 would drown.
         head, rounded = self._model.head, precision != "float32" and self.config.head == "energy"
         self._exact_head = copy.deepcopy(head).float() if rounded else head
@@ -139,7 +140,7 @@ class Policy(Scaled):
         `latency_s` of each plan is the time of the whole batch.
         """
         started = time.perf_counter()
-        few = len(observations) * sampler.chains < MANY_CHAINS
+        few = len(observations) * sampler.chains < MANY_CHAINS and not self._large
         with self._lock, _threads(1 if few else torch.get_num_threads()), torch.no_grad():
             context = self._encode(observations)
             trained = self.checkpoint.training.readout
@@ -221,8 +222,8 @@ class Policy(Scaled):
         Raises ValueError for numbers out of range.
         """
         spans = (span, span) if isinstance(span, int | float) else tuple(span)
-        if not 2 <= grid <= 400 or len(spans) != 2 or not all(s > 0 for s in spans):
-            raise ValueError("landscape: grid must lie in [2, 400] and span be positive")
+        if not 2 <= grid <= MAX_GRID or len(spans) != 2 or not all(s > 0 for s in spans):
+            raise ValueError(f"landscape: grid must lie in [2, {MAX_GRID}] and span be positive")
         if centre.shape != (self.config.horizon, self.config.action_dim):
             raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
         axes = [

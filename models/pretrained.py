@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from httpx import HTTPError
+from huggingface_hub import HfApi, try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+REACH_S = 10.0  # for the hub to answer
 T = TypeVar("T")
 
 
@@ -51,8 +54,9 @@ def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **opti
     try:
         if local:
             return load(local, local_files_only=True, **options)
+        _reach(part)
         return load(part.repo, revision=part.revision, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HTTPError) as error:
         reason = " ".join(str(error).split())[:200]
         if local:
             raise ValueError(f"{local}: not {part.repo}, or not whole ({reason})") from None
@@ -60,6 +64,16 @@ def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **opti
             f"{part.repo} is neither in reach nor in the hub's cache ({reason}); where there is a "
             f"network, `hf download {part.repo} --revision {part.revision}` fetches it"
         ) from None
+
+
+def _reach(part: Part) -> None:
+    """Raises what the hub's client does when a part that is not in its cache can't be had.
+
+    Asked once: a download would be tried again and again, for the better part of a minute.
+    """
+    cached = try_to_load_from_cache(part.repo, "config.json", revision=part.revision)
+    if not isinstance(cached, str):
+        HfApi().model_info(part.repo, revision=part.revision, timeout=REACH_S)
 
 
 def load_pretrained(backbone: nn.Module, folder: Path | None = None) -> None:

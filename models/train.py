@@ -29,6 +29,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.checkpoint import sweep, write_json
@@ -166,7 +167,8 @@ def train(args: argparse.Namespace, config: TrainConfig, device: str) -> int:
     trainer = build(args, config, device)
     print(
         f"{args.preset}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, "
-        f"{len(trainer.train_rows):,} samples of {len(trainer.data.instructions)} tasks, "
+        f"{len(np.unique(trainer.train_rows)):,} samples "
+        f"of {len(trainer.data.instructions)} tasks, "
         f"{len(trainer.val_rows):,} held out, on {trainer.ranks.count} x {trainer.device}, "
         f"{trainer.precision}",
         flush=True,

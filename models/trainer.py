@@ -291,7 +291,7 @@ class Trainer:
         record = TrainingRecord(
             suites=self.data.suites,
             instructions=self.data.instructions,
-            samples=len(self.train_rows),
+            samples=len(np.unique(self.train_rows)),
             train_steps=self.step,
             train_minutes=round(self.elapsed / 60, 1),
             pixels=self.pixels,

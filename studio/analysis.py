@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.landscape import MAX_GRID
 from models.policy import Policy
 from models.types import LandscapeSlice, Observation
 from studio.advice import Adviser
@@ -25,7 +26,7 @@ from studio.viz.landscape import Reference, reading, slice_figure
 
 log = logging.getLogger(__name__)
 
-MAX_GRID, MAX_SPAN = 120, 20.0
+MAX_SPAN = 20.0
 
 
 @dataclass(frozen=True, slots=True)

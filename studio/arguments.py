@@ -49,14 +49,27 @@ def open_policy(args: argparse.Namespace) -> Policy | RemotePolicy:
     return Policy.from_pretrained(args.checkpoint, args.device, args.precision)
 
 
-def workers(text: str) -> int:
-    """The number of processes that `--workers` says: auto is what this process may use."""
+def workers(text: str) -> int | None:
+    """The number of processes that `--workers` says; None for auto."""
     if text == "auto":
-        import joblib
+        return None
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
 
-        return joblib.cpu_count()  # looks at the affinity and the container's share, too
+
+def cores() -> int:
+    """How many of this machine's this process may use."""
+    import joblib
+
+    return joblib.cpu_count()  # looks at the affinity and the container's share, too
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, not {text!r}")
     return int(text)
 
 
@@ -77,7 +90,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="another name that browsers may call a studio on localhost by, as behind a proxy",
     )  # fmt: skip
     parser.add_argument("--workspace", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--sessions", type=int, default=4, help="simulators at the same time")
+    parser.add_argument("--sessions", type=positive, default=4, help="simulators at the same time")
     parser.add_argument("--idle", type=float, default=30, help="minutes until an unused page rests")
     parser.add_argument("--linger", type=float, default=60, help="seconds a closed page is kept")
     parser.add_argument("--paused", action="store_true", help="new pages wait for Run")

@@ -20,7 +20,7 @@ from models.config import SamplerConfig
 from models.policy import Policy
 from models.types import Observation, Plan
 
-MAX_BATCH = 16  # plans made together
+MAX_BATCH = 16  # plans of one chain made together; of several chains, fewer
 
 
 @dataclass(slots=True, eq=False)
@@ -89,8 +89,11 @@ class Batcher:
         """The oldest request and those that fit it; empty once closed and nothing is left."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or not self._open)
-            fitting = [a for a in self._waiting if a.batch == self._waiting[0].batch]
-            batch = fitting[: self._max_batch]
+            if not self._waiting:
+                return []
+            first = self._waiting[0]
+            fitting = [a for a in self._waiting if a.batch == first.batch]
+            batch = fitting[: max(1, self._max_batch // first.sampler.chains)]
             self._waiting = deque(asked for asked in self._waiting if asked not in batch)
             return batch
 

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from models.hold import hold
 from models.ranges import parse_range
 from studio import demos
-from studio.arguments import workers
+from studio.arguments import cores, workers
 from studio.events import SceneSpec
 from studio.sim import catalog
 from studio.whole import whole_file
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 RECIPES = "collect.json"  # in OUT: by suite, what its episodes have in common
 PARTS = ".parts"  # in OUT: finished episodes of tasks that are not complete yet
 INITS = range(50)  # LIBERO's initial states
-HELD_OUT = range(40, 50)  # of them: 40-44 evaluation, 45-49 acceptance
+HELD_OUT = range(40, 50)  # of them: 40-44 evaluation, 45-49 kept untouched
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +287,7 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
                    help="its policy drives first, the expert takes over")  # fmt: skip
     p.add_argument("--beta", type=float, default=0.0, help="the expert's share of the plans before")
     arguments = vars(p.parse_args(argv))
+    arguments["workers"] = arguments["workers"] or cores()
     checkpoint, beta = arguments.pop("dagger"), arguments.pop("beta")
     try:
         if arguments["tasks"] is None:

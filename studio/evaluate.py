@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from models.checkpoint import Calibration, write_calibration
+from models.checkpoint import Calibration, check_weights, write_calibration
 from models.config import SamplerConfig
 from models.evaluation import SOME_ERRORS
 from models.hold import hold
@@ -32,7 +32,7 @@ from models.policy import Policy
 from models.ranges import parse_range
 from models.run import StopSignal
 from studio import detection, measures, results, success, trials
-from studio.arguments import add_policy, open_policy, workers
+from studio.arguments import add_policy, cores, open_policy, workers
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
 from studio.scores import PAPER, SCORES
@@ -120,6 +120,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_trials(args: argparse.Namespace) -> list[Trial]:
     """The episodes that the command line asks for. Raises ValueError."""
+    for name in ("episodes", "views", "chains"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1")
+    if args.views and args.perturb == trials.NOMINAL:
+        raise ValueError("--views counts perturbations: say of which kind with --perturb")
     suites, inits = args.suite.split(","), parse_range(args.inits)
     known = {suite: range(len(catalog.tasks(suite))) for suite in suites}
     tasks = {s: parse_range(args.tasks) if args.tasks else known[s] for s in suites}
@@ -129,8 +134,6 @@ def make_trials(args: argparse.Namespace) -> list[Trial]:
     ]
     difficulties = parse_range(args.difficulty)
     found = trials.perturbed(args.perturb, scenes, difficulties, args.views)
-    if args.episodes is not None and args.episodes < 1:
-        raise ValueError("--episodes must be at least 1")
     return list({trial.key: trial for trial in found}.values())[: args.episodes]
 
 
@@ -141,7 +144,7 @@ def make_fleet(args: argparse.Namespace, policy: Policy) -> Fleet:
         address = None if args.ray == "local" else args.ray
         checkpoint = (args.checkpoint, args.device)
         return RayFleet(address, *checkpoint, sampler, args.workers, args.precision)
-    return LocalFleet(policy, sampler, args.workers)
+    return LocalFleet(policy, sampler, args.workers or cores())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -186,6 +189,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         return SOME_ERRORS
     if args.calibrate:
         calibration = calibrate(rows)
+        check_weights(args.checkpoint, policy.checkpoint.sha256)
         write_calibration(args.checkpoint, calibration)
         print(f"calibration: μ_v = {calibration.mu:.4f}, σ_v = {calibration.sigma:.4f}")
     return 0

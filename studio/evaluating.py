@@ -65,7 +65,8 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     form = fill(EvaluateForm, values)
     argv = [sys.executable, "-m", "studio.evaluate", "--out", shown(workspace.runs / name)]
     argv += ["--checkpoint", shown(workspace.checkpoint(form.checkpoint))]
-    return argv + options(form, OPTIONS)
+    unasked = {"views", "difficulty"} if form.perturb == NOMINAL else set()
+    return argv + options(form, OPTIONS - unasked)
 
 
 def resume_flags(job: Job) -> list[str]:

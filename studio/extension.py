@@ -24,6 +24,7 @@ from studio.openpi import KEYS, STATE_SIZE, BadRequest, numbers, to_observation
 from studio.policies import calibration, describe
 
 EXTENSION = "eb_vla"
+MAX_CHUNKS = 4096  # whose energies are asked for at once
 FIELDS = {  # of each kind
     "plan": {"seed", "sampler", "trace"},
     "explore": {"seed", "sampler"},
@@ -112,6 +113,8 @@ def answer(policy: Policy, query: Query, stop: Callable[[], bool]) -> dict[str, 
         found = {"trace": fields_of(policy.explore(obs, query.sampler, query.seed, stop))}
     elif query.kind == "energies":
         actions = numbers("actions", asked.get("actions"), (None, *shape))
+        if len(actions) > MAX_CHUNKS:
+            raise BadRequest(f"'actions' must hold at most {MAX_CHUNKS} chunks, not {len(actions)}")
         found = dict(
             zip(("energies", "timestep_energies"), policy.energies(obs, actions, stop), strict=True)
         )

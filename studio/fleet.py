@@ -23,6 +23,7 @@ from models.config import Precision, SamplerConfig
 from models.policy import Policy
 from studio.batching import Batcher
 from studio.helm import Controller
+from studio.recorder import Episode
 from studio.results import episode_row, error_row
 from studio.rollout import run_episode
 from studio.sim.process import SimCrashed, SimError, SimProcess
@@ -46,21 +47,23 @@ class Worker:
         self.provenance = provenance
         self._sim: SimProcess | None = None
 
-    def run(self, trial: Trial) -> dict[str, Any]:
-        """The row of one episode."""
+    def run(self, trial: Trial, stop: Stop = lambda: False) -> dict[str, Any] | None:
+        """The row of one episode; None when stopped while the policy was away."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                episode = self._episode(trial)
+                episode = self._episode(trial, stop)
                 if episode.problem:  # plans are missing: it would count as a shorter one
                     return error_row(trial, episode.problem)
                 return episode_row(trial, episode)
+            except InterruptedError:
+                return None
             except (SimError, SimCrashed) as error:
                 message = str(error)
                 log.warning("%s, attempt %d: %s", trial.scene, attempt, message)
                 self.close()
         return error_row(trial, message)
 
-    def _episode(self, trial: Trial):
+    def _episode(self, trial: Trial, stop: Stop) -> Episode:
         self._sim = self._sim or SimProcess(self.pixels)
         return run_episode(
             self._sim,
@@ -70,6 +73,7 @@ class Worker:
             instruction=trial.instruction,
             sampler=self.sampler,
             provenance=self.provenance,
+            stop=stop,
         )
 
     def close(self) -> None:
@@ -107,15 +111,15 @@ class LocalFleet:
             try:
                 while True:
                     while not stop() and len(running) < self._count and (t := next(waiting, None)):
-                        running.add(pool.submit(self._run, batcher, t))
+                        running.add(pool.submit(self._run, batcher, t, stop))
                     if not running:
                         return
                     done, running = wait(running, POLL_S, FIRST_COMPLETED)
                     if broken := next((f for f in done if f.exception()), None):
                         ended = done | wait(running).done  # nothing that was finished is lost
-                        yield from (f.result() for f in ended if not f.exception())
+                        yield from filter(None, (f.result() for f in ended if not f.exception()))
                         raise broken.exception()
-                    yield from (future.result() for future in done)
+                    yield from filter(None, (future.result() for future in done))
             finally:
                 pool.shutdown(cancel_futures=True)
                 if batcher:
@@ -123,7 +127,7 @@ class LocalFleet:
                 for worker in self._workers:
                     worker.close()
 
-    def _run(self, batcher: Batcher | None, trial: Trial) -> dict[str, Any]:
+    def _run(self, batcher: Batcher | None, trial: Trial, stop: Stop) -> dict[str, Any] | None:
         if not hasattr(self._own, "worker"):
             policy = self._policy
             self._own.worker = Worker(
@@ -133,11 +137,13 @@ class LocalFleet:
                 provenance(policy),
             )
             self._workers.append(self._own.worker)
-        return self._own.worker.run(trial)
+        return self._own.worker.run(trial, stop)
 
 
 class RayFleet:
-    """Workers on a Ray cluster. The checkpoint's folder must be at the same path everywhere.
+    """Workers on a Ray cluster, as many as it has cores unless told.
+
+    The checkpoint's folder must be at the same path everywhere.
 
     Raises ValueError when Ray is not installed or the cluster can't be reached.
     """
@@ -148,7 +154,7 @@ class RayFleet:
         checkpoint: Path,
         device: str,
         sampler: SamplerConfig,
-        workers: int,
+        workers: int | None,
         precision: Precision = "float32",
     ) -> None:
         try:
@@ -161,8 +167,9 @@ class RayFleet:
             ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
         except Exception as error:  # Ray raises it bare when a machine of its own does not start
             raise ValueError(f"--ray {address or 'local'}: no cluster there ({error})") from None
-        self._ray = ray
-        gpus = 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+        self._ray, cluster = ray, ray.cluster_resources()
+        workers = workers or max(1, int(cluster.get("CPU", 1)))
+        gpus = 0 if device == "cpu" else int(cluster.get("GPU", 0))
         share = 1 / math.ceil(workers / gpus) if gpus else 0  # of one; Ray hides what isn't asked
         remote = ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1)(_RayWorker)
         self._make = lambda: remote.remote(str(checkpoint.resolve()), device, sampler, precision)

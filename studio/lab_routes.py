@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from models.checkpoint import WEIGHTS, Calibration, read_calibration, sha256, write_calibration
+from models.checkpoint import Calibration, check_weights, read_calibration, write_calibration
 from studio import lab
 from studio.detection import DEFAULT_K
 from studio.evaluate import calibrate
@@ -102,9 +102,8 @@ def router(workshop: Workshop, live: Planning) -> APIRouter:
             nominal, _ = lab.sides(Selection(tuple(job.folder for job in jobs)).rows())
             path = workshop.workspace.checkpoint(paths.pop())
             found = calibrate(nominal)
-            weights = sha256(path / WEIGHTS)
-            if nominal[0]["checkpoint"] != weights:
-                raise ValueError(f"{shown(path)} has changed since these runs; evaluate it again")
+            weights = nominal[0]["checkpoint"]
+            check_weights(path, weights)
             told = {**_told(found), "checkpoint": shown(path)}
             before = read_calibration(path)
             if before and _told(before) != _told(found) and not which.replace:

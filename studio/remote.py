@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from websockets import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
@@ -31,10 +32,16 @@ from studio.openpi import API_KEY
 
 BACKOFF_S = (0.5, 1, 2, 4)  # between attempts to reach a server
 OPEN_S = 3.0  # for a connection to open
-PING_S = 4.0  # between two pings, and for each to come back: a server plans beside them
+PING_S = 4.0  # between two pings: a server plans beside them
+PONG_S = 15.0  # for each to come back, behind the pictures that a slow line still sends
 REPLY_S = 60.0  # for a reply to come
 POLL_S = 0.05  # between looks at `stop()`
 MAX_REPLY = 2**28  # bytes
+MAX_AT_ONCE = 16  # plans asked for together
+
+
+class ServerBusy(PolicyAway):
+    """The server is there and has too much to do."""
 
 
 class RemotePolicy(Scaled):
@@ -51,7 +58,7 @@ class RemotePolicy(Scaled):
         if not url.startswith(("ws://", "wss://")):
             raise ValueError(f"a policy server's address begins with ws:// or wss://, not {url!r}")
         key = api_key or os.environ.get(API_KEY)
-        self.url = url
+        self.url, self._address = without_secrets(url), url
         self._headers = {"Authorization": f"Api-Key {key}"} if key else None
         self._pool: list[ClientConnection] = []
         self._lock = threading.Lock()
@@ -90,8 +97,19 @@ class RemotePolicy(Scaled):
         self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
     ) -> list[Plan]:
         """As `Policy.plan_batch`: asked for at once, the server makes batches of them."""
-        with ThreadPoolExecutor(max(1, len(observations))) as threads:
-            return list(threads.map(lambda o, s: self.plan(o, sampler, s), observations, seeds))
+        with ThreadPoolExecutor(min(max(1, len(observations)), MAX_AT_ONCE)) as threads:
+            return list(threads.map(lambda o, s: self._in_turn(o, sampler, s), observations, seeds))
+
+    def _in_turn(self, obs: Observation, sampler: SamplerConfig, seed: int) -> Plan:
+        """One of several plans: those before it may be what the server is busy with."""
+        deadline = time.monotonic() + REPLY_S
+        while True:
+            try:
+                return self.plan(obs, sampler, seed)
+            except ServerBusy as busy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(busy.retry_s)
 
     def explore(
         self,
@@ -167,9 +185,9 @@ class RemotePolicy(Scaled):
                 raise PolicyAway(self._reason, wait)
         try:
             connection = connect(
-                self.url, legacy=True, compression=None, max_size=MAX_REPLY,
+                self._address, legacy=True, compression=None, max_size=MAX_REPLY,
                 additional_headers=self._headers, open_timeout=OPEN_S, close_timeout=1,
-                ping_interval=PING_S, ping_timeout=PING_S,
+                ping_interval=PING_S, ping_timeout=PONG_S,
             )  # fmt: skip
             _give_up_sending(connection.socket)
             self._greet(connection)
@@ -215,10 +233,16 @@ class RemotePolicy(Scaled):
         return PolicyAway(text, wait)
 
 
+def without_secrets(url: str) -> str:
+    """An address as it may be shown: no user, no password, no query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def _give_up_sending(channel: socket.socket) -> None:
     """End a connection whose other side takes no data any more: pings wait behind what is sent."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2e3 * PING_S))
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1e3 * PONG_S))
 
 
 def _receive(connection: ClientConnection, stop: Callable[[], bool] | None) -> str | bytes:
@@ -235,10 +259,10 @@ def _receive(connection: ClientConnection, stop: Callable[[], bool] | None) -> s
 
 
 def _reply(reply: str | bytes) -> dict[str, Any]:
-    """The map in a reply. Raises what a text frame says: PolicyAway when busy, or ValueError."""
+    """The map in a reply. Raises what a text frame says: ServerBusy or ValueError."""
     if isinstance(reply, bytes):
         return openpi.unpack(reply)
     kind, _, text = reply.partition(": ")
     if kind == "Busy":
-        raise PolicyAway(f"The policy server is busy: {text}.", BACKOFF_S[0])
+        raise ServerBusy(f"The policy server is busy: {text}.", BACKOFF_S[0])
     raise ValueError(f"the policy server says: {text or reply}")

@@ -9,9 +9,12 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
+
+from tqdm import tqdm
 
 from models.config import SamplerConfig
 from models.policy import Policy
@@ -56,10 +59,13 @@ def run_episode(
     sampler: SamplerConfig | None = None,
     provenance: dict[str, object] | None = None,
     frames: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Episode:
     """Drive `scene` with `policy` until success or timeout, as fast as the machine can.
 
-    Raises ValueError on a bad scene, SimError or SimCrashed when the simulator fails.
+    A policy that is away is waited for, and stderr says so, until `stop()`.
+    Raises ValueError on a bad scene, SimError or SimCrashed when the simulator fails,
+    InterruptedError when stopped while the policy was away.
     """
     seen = perturbation or Perturbation()
     recorder = Recorder(provenance or {})
@@ -71,8 +77,14 @@ def run_episode(
     if instruction:
         loop.apply(SetInstruction(instruction))
     loop.apply(Run())
+    told = ""
     while loop.state.status is Status.RUNNING:
-        time.sleep(loop.tick())  # only a policy that is away makes it wait
+        if wait_s := loop.tick():  # only a policy that is away makes it wait
+            if loop.state.message != told:
+                tqdm.write(told := loop.state.message, file=sys.stderr)
+            if stop():
+                raise InterruptedError(told)
+            time.sleep(wait_s)
     return recorder.episode()
 
 
@@ -139,7 +151,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--task", type=int, default=0)
     parser.add_argument("--init", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--camera", help="20,0,100,0,0: orbit h,v; distance %%; turn h,v [; fov]")
+    parser.add_argument(
+        "--camera",
+        help="20,0,100,0,0: orbit h,v; distance %%; turn h,v [; fov]; --camera=-20,… where the "
+        "first is negative",
+    )
     parser.add_argument("--light", help="50,0,0,30,20: intensity %%; azimuth, elevation; hue, %%")
     parser.add_argument("--sensor", help=f"fog,3: {', '.join(SENSOR_KINDS)}; severity 1 to 10")
     parser.add_argument("--robot", help="0.1,7: the arm's start moved, rad; direction 1 to 500")

@@ -45,7 +45,7 @@ from models.policy import Policy
 from studio.arguments import add_checkpoint
 from studio.batching import MAX_BATCH
 from studio.openpi import API_KEY
-from studio.ports import check_port
+from studio.ports import check_port, web_address
 from studio.serving import MAX_QUEUE, PolicyServer
 
 
@@ -71,7 +71,10 @@ async def run(server: PolicyServer, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.run(
-        host, port, stop, lambda port: print(f"EB-VLA policy: ws://{host}:{port}", flush=True)
+        host,
+        port,
+        stop,
+        lambda port: print(f"EB-VLA policy: ws://{web_address(host, port)}", flush=True),
     )
 
 

@@ -42,6 +42,7 @@ MAX_MESSAGE = 16 * 2**20  # bytes from a client
 MAX_QUEUE = 64  # requests in the house
 MAX_TEXT = 500  # characters of an error: it may quote what a client sent
 SEND_S = 20.0  # a client that doesn't take its reply for so long is dropped
+SICK = 3  # failures in a row, after which /healthz says so
 GRACE_S = 30.0  # what is in flight may take so long when the server stops
 CONTROL = "__ctrl__"  # openpi's clients may tell when an episode begins and ends
 
@@ -99,7 +100,7 @@ class PolicyServer:
         self._policy, self._api_key = policy, api_key
         self._max_queue, self._max_batch = max_queue, max_batch
         self._hello = openpi.pack(extension.metadata(policy))
-        self._in_house, self._stopping = 0, False
+        self._in_house, self._failed, self._stopping = 0, 0, False
 
     async def run(
         self, host: str, port: int, stop: asyncio.Event, ready: Callable[[int], None]
@@ -109,7 +110,7 @@ class PolicyServer:
         `ready` is told the port, a free one if `port` is 0. Raises OSError if it can't be used.
         """
         self._batcher = Batcher(self._policy, self._max_batch, self.metrics.batch.observe)
-        self._beside = ThreadPoolExecutor(1, "analyses")
+        self._beside, self._turn = ThreadPoolExecutor(1, "analyses"), asyncio.Lock()
         self._empty = asyncio.Event()
         self._empty.set()
         try:
@@ -139,6 +140,9 @@ class PolicyServer:
         """Health and metrics, and who may come in: None lets a WebSocket open."""
         path = request.path.split("?")[0]
         if path == "/healthz":
+            if self._failed >= SICK:
+                text = f"The last {self._failed} requests failed; the log says why.\n"
+                return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
             return connection.respond(HTTPStatus.OK, "OK\n")
         shown = request.headers.get("Authorization", "")
         wanted = f"Api-Key {self._api_key}"
@@ -187,6 +191,7 @@ class PolicyServer:
                     query = extension.parse(request)
                     kind = query.kind
                     reply = await self._while_there(gone, self._answer(query, timing))
+                    self._failed = 0 if reply else self._failed  # who left has none
                 await _send(connection, openpi.pack(reply))
         except ConnectionClosed:
             outcome = "left"
@@ -199,7 +204,7 @@ class PolicyServer:
             log.info("client %s: %s", connection.remote_address, text)
             await _send(connection, f"BadRequest: {text}")
         except Exception as error:
-            outcome = "error"
+            outcome, self._failed = "error", self._failed + 1
             log.exception("client %s: %s", connection.remote_address, kind)
             await _send(connection, f"{type(error).__name__}: {error}"[:MAX_TEXT])
             await connection.close(CloseCode.INTERNAL_ERROR, "the reason was sent before")
@@ -245,9 +250,10 @@ class PolicyServer:
         started, left = time.monotonic(), False
         loop = asyncio.get_running_loop()
         try:
-            reply = await loop.run_in_executor(
-                self._beside, extension.answer, self._policy, query, lambda: left
-            )
+            async with self._turn:  # who leaves before takes the pictures along
+                reply = await loop.run_in_executor(
+                    self._beside, extension.answer, self._policy, query, lambda: left
+                )
         finally:
             left = True
         took = {"infer_ms": 1e3 * (time.monotonic() - started)}

@@ -96,7 +96,7 @@ class Session:
         if asked and level(self.policy.current, command.guard.score) is None:
             raise ValueError(
                 f"guard: this checkpoint has no calibration for {command.guard.score}; "
-                "make one with python -m studio.evaluate --calibrate"
+                "make one in the OOD lab: evaluate it there, then Save as calibration"
             )
         self.last_active = time.monotonic()
         self.loop.submit(command)

@@ -170,6 +170,8 @@ def _key(row: dict[str, Any]) -> str:
 def make_points(args: argparse.Namespace) -> list[Point]:
     """What the command line asks to look at. Raises ValueError."""
     check_scene(SceneSpec(args.suite, args.task, args.init, args.seed))
+    if args.plans < 1:
+        raise ValueError("--plans must be at least 1")
     if args.over == "words":
         return word_points(args.suite, args.task)
     if args.size < 2:

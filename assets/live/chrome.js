@@ -35,7 +35,7 @@ const OVERLAYS = `
       <dt><kbd>→</kbd> <kbd>←</kbd></dt><dd>walk the guided tour, <kbd>esc</kbd> ends it</dd>
       <dt><kbd>?</kbd></dt><dd>this legend</dd>
     </dl>
-    <p>While a person drives, the keys shown under the cameras move the arm, and of the others only space, ? and these two count.</p>
+    <p>While a person drives, the keys shown under the cameras move the arm, and of the others only space, ?, t and m count.</p>
     <h2>Reading the energy</h2>
     <p>Every plan starts from noise a⁽⁰⁾ and descends to a⁽ᴷ⁾. A low final energy means that the action looks like
       the demonstrations. Above μ<sub>v</sub> + kσ<sub>v</sub>, the band of calibration episodes, the plan counts as out of

@@ -58,6 +58,18 @@ def test_those_who_wait_together_get_what_each_alone_would(policy):
         assert plan.final_energy == pytest.approx(alone.final_energy, abs=1e-3)
 
 
+def test_plans_of_many_chains_are_a_smaller_batch(policy):
+    """A batch can't be interrupted: what else waits would wait for all its chains."""
+    batcher, many = Batcher(policy, 8, (sizes := []).append), SamplerConfig(steps=2, chains=4)
+    first = batcher.submit(observation(0), SamplerConfig(steps=2), 0)
+    wait_for(lambda: sizes)
+    asked = [batcher.submit(observation(seed), many, seed) for seed in range(5)]
+    policy.gate.set()
+    for future in [first, *asked]:
+        future.result(30)
+    assert sizes == [1, 2, 2, 1]
+
+
 def test_who_leaves_takes_the_pictures_along(policy):
     batcher = Batcher(policy)
     for seed in range(4):

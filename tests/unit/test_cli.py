@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import WebSocketDenialResponse
 
 import app
-from studio import evaluate, rollout
+from studio import evaluate, rollout, sweep
 from studio.arguments import parse_args, trusted_hosts
+from studio.ports import check_port, web_address
 from tests.unit.openpi_client import Client, element
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +64,32 @@ def test_a_port_in_use(capsys):
         other.listen()
         assert app.main(["--port", str(other.getsockname()[1])]) == 2
     assert "--port" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("host", "number", "says"),
+    [("127.0.0.1", 99_999, "0 to 65535"), ("nowhere.invalid", 80, "--host nowhere.invalid")],
+)
+def test_where_nobody_can_listen(host, number, says):
+    with pytest.raises(OSError, match=says):
+        check_port(host, number)
+
+
+def test_ipv6_can_be_listened_on(port):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    check_port("::1", int(port))
+    assert web_address("::1", 7860) == "[::1]:7860"
+
+
+def test_a_training_that_is_launched_may_download():
+    """Only this process keeps away from the hub: what it starts inherits the environment."""
+    told = "import os, app; print(os.environ.get('HF_HUB_OFFLINE'))"
+    bare = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    ended = subprocess.run([sys.executable, "-c", told], cwd=ROOT, env=bare, capture_output=True)
+    assert ended.stdout.decode().strip() == "None", ended.stderr
 
 
 def test_a_policy_server_has_no_folder_to_calibrate_and_must_answer(capsys, port, tmp_path):
@@ -157,9 +187,32 @@ def test_rollout(capsys, tmp_path, debug_checkpoint, arguments, says):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluate(capsys, tmp_path):
-    assert evaluate.main(["--out", str(tmp_path), "--inits", "forty"]) == 2
-    assert "0-9" in complaint(capsys)
+def test_a_camera_that_turns_the_other_way():
+    args = rollout.parse_args(["--out", "x", "--camera=-20,0,100,0,0"])
+    assert rollout.perturbation_of(args).camera.orbit_horizontal == -20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--inits", "forty"], "0-9"),
+        (["--chains", "0"], "--chains must be at least 1"),
+        (["--episodes", "0"], "--episodes must be at least 1"),
+        (["--perturb", "camera", "--views", "-1"], "--views must be at least 1"),
+        (["--views", "7"], "--perturb"),
+    ],
+)
+def test_evaluate(capsys, tmp_path, arguments, says):
+    assert evaluate.main(["--out", str(tmp_path), "--dry-run", *arguments]) == 2
+    assert says in complaint(capsys)
+
+
+def test_sweep(capsys, tmp_path):
+    assert sweep.main(["--out", str(tmp_path), "--plans", "0"]) == 2
+    assert "--plans must be at least 1" in complaint(capsys)
+    with pytest.raises(SystemExit):
+        parse_args(["--sessions", "0"])
+    assert "from 1 on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

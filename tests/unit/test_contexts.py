@@ -10,7 +10,13 @@ import torch
 from scipy.spatial.distance import mahalanobis
 
 from models import contexts
-from models.checkpoint import CheckpointError, load_checkpoint
+from models.checkpoint import (
+    Calibration,
+    CheckpointError,
+    load_checkpoint,
+    read_calibration,
+    write_calibration,
+)
 from models.contexts import ContextStatistics
 from models.data import Demonstrations
 from models.fit_contexts import fit
@@ -71,6 +77,18 @@ def test_a_plan_says_how_unfamiliar_what_it_sees_is(fitted, debug_checkpoint):
     blank = np.zeros((128, 128, 3), np.uint8)
     obs = Observation({"agentview": blank, "wrist": blank}, np.zeros(8, np.float32), TASKS[0])
     assert unfitted.plan(obs).context_distance is None
+
+
+def test_a_level_of_earlier_statistics_goes_with_them(fitted):
+    folder, images = fitted
+    levels = {"context_distance": (1.0, 0.1), "energy_gap": (2.0, 0.2)}
+    write_calibration(folder, Calibration(5.0, 0.5, levels=levels))
+    data = Demonstrations(
+        images, *(np.zeros((80, *shape), np.float32) for shape in ((8,), (8, 7))),
+        *(np.zeros(80, np.int64) for _ in range(5)), TASKS, ("libero_object",),
+    )  # fmt: skip
+    fit(folder, data, np.arange(80), "cpu")
+    assert read_calibration(folder).levels == {"energy_gap": [2.0, 0.2]}
 
 
 def test_statistics_that_do_not_fit_are_named(fitted):

@@ -267,9 +267,14 @@ def test_a_bad_file_is_one_clear_line(tmp_path, path, value, words):
 def test_more_pictures_than_memory_are_told_before_they_are_read(tmp_path, monkeypatch):
     write_demos(tmp_path / "a_demo.hdf5", steps=11)
     sample = 2 * 32 * 32 * 3  # bytes; 6 samples of each of the two demonstrations
-    for free, fits in ((12 * sample, True), (12 * sample - 1, False)):
+    for free, processes, fits in (
+        (12 * sample, 1, True),
+        (12 * sample - 1, 1, False),
+        (24 * sample - 1, 2, False),
+    ):
         told = SimpleNamespace(available=free)
         monkeypatch.setattr("psutil.virtual_memory", lambda told=told: told)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         if fits:
             assert len(load_demonstrations(tmp_path, H, stride=2)) == 12
         else:

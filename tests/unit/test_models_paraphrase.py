@@ -47,6 +47,14 @@ def test_where_it_goes_and_what_it_is_stay():
         assert "between" in words and "plate and" in words
 
 
+@pytest.mark.parametrize("place", ["on the stove", "in the top drawer of the wooden cabinet"])
+def test_where_it_is_taken_from_is_no_place_to_put_it(place):
+    for words in paraphrases(f"pick up the black bowl {place} and place it on the plate", 400):
+        origin, _, goal = words.partition(" and ")
+        assert not {"onto", "into"} & set(origin.split()), words
+        assert goal.endswith("plate")
+
+
 def test_paraphrases_lie_nearer_to_their_own_instruction_than_to_others():
     tasks = [SENTENCE, SENTENCE.replace("alphabet soup", "milk"), "put the bowl on the stove"]
     original = MiniLMText()(tasks)[0][:, 0]

@@ -103,6 +103,20 @@ def _edit_config(folder, **changes):
     (folder / "config.json").write_text(json.dumps(data))
 
 
+def _cut_statistics(folder, of, part):
+    file = folder / "dataset_statistics.json"
+    data = json.loads(file.read_text())
+    data[of][part] = data[of][part][: 3 if of == "proprio" else 1]
+    file.write_text(json.dumps(data))
+
+
+def _as_a_run(folder):
+    """The folder of a run, which holds its checkpoints and a config.json of its own."""
+    (folder / "last").mkdir()
+    (folder / "config.json").rename(folder / "last" / "config.json")
+    (folder / "config.json").write_text('{"preset": "tiny"}')
+
+
 BREAKAGES = {
     "no such": lambda f: f.rename(f.with_name("moved")),
     "config.json: missing": lambda f: (f / "config.json").unlink(),
@@ -117,6 +131,9 @@ BREAKAGES = {
     "malformed": lambda f: _edit_config(f, colour="red"),
     "no multiple": lambda f: _edit_config(f, heads=5),
     "action dimensions": lambda f: _edit_config(f, action_dim=6),
+    "3 proprio dimensions": lambda f: _cut_statistics(f, "proprio", "scale"),
+    "1 action dimensions": lambda f: _cut_statistics(f, "action", "centre"),
+    "choose .*/last in it": lambda f: _as_a_run(f),
 }
 
 

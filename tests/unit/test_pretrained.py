@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import httpx
 import huggingface_hub.constants
 import numpy as np
 import pytest
@@ -103,6 +104,23 @@ def test_parts_come_from_the_hubs_cache_at_their_revisions(parts, tmp_path, monk
     places[SIGLIP].rename(places[SIGLIP].with_name("0" * 40))  # another revision is another model
     with pytest.raises(ValueError, match=f"--revision {SIGLIP.revision}"):
         load_pretrained(Backbone(MINI))
+
+
+def test_a_hub_out_of_reach_is_asked_once(tmp_path, monkeypatch):
+    """Not five times a file, with a wait before each."""
+    hub = huggingface_hub.constants
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    asked = []
+
+    def model_info(self, repo_id, **options):
+        asked.append(repo_id)
+        raise httpx.ConnectError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    with pytest.raises(ValueError, match=r"neither in reach.*no route.*hf download"):
+        load_pretrained(Backbone(MINI))
+    assert asked == [LANGUAGE.repo]
 
 
 def test_the_fused_features_are_those_of_the_parts(parts):

@@ -109,6 +109,26 @@ def test_a_batch_and_many_threads(remote, policy):
         np.testing.assert_allclose(plan.actions, policy.plan(obs, SAMPLER, seed).actions, atol=1e-4)
 
 
+def test_a_batch_larger_than_the_servers_queue(policy, monkeypatch):
+    monkeypatch.setattr("studio.remote.BACKOFF_S", BACKOFF)
+    server = ServerThread(PolicyServer(policy, max_queue=1), "127.0.0.1", 0)
+    remote = RemotePolicy(f"ws://127.0.0.1:{server.port}")
+    plans = remote.plan_batch([observation(i) for i in range(5)], SAMPLER, range(5))
+    assert [plan.seed for plan in plans] == list(range(5))
+    remote.close()
+    server.stop()
+
+
+def test_what_a_url_keeps_secret_is_shown_to_nobody(server):
+    remote = RemotePolicy(f"ws://me:secret@127.0.0.1:{server.port}/?token=secret")
+    assert remote.url == remote.checkpoint.server == f"ws://127.0.0.1:{server.port}/"
+    server.stop()
+    with pytest.raises(PolicyAway) as away:
+        remote.plan(observation(), SAMPLER)
+    assert "secret" not in str(away.value)
+    remote.close()
+
+
 def test_bad_requests_are_value_errors(remote):
     with pytest.raises(ValueError, match="policy server says: landscape: grid"):
         remote.slice_2d(observation(), np.zeros((8, 7), np.float32), grid=1000)
@@ -137,6 +157,7 @@ def test_a_server_that_freezes_is_away_soon(server, monkeypatch):
     thaw = threading.Event()
     with monkeypatch.context() as hasty:
         hasty.setattr("studio.remote.PING_S", 0.5)
+        hasty.setattr("studio.remote.PONG_S", 0.5)
         remote = RemotePolicy(f"ws://127.0.0.1:{server.port}")
         server._loop.call_soon_threadsafe(thaw.wait, 30)
         hasty.setattr("studio.remote.OPEN_S", 1)

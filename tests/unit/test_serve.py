@@ -174,6 +174,53 @@ def test_health_and_metrics(client, port):
         assert f"eb_vla_{name}" in text
 
 
+def test_health_tells_of_a_policy_that_only_fails(policy, monkeypatch):
+    """As after a GPU's fault, which no later plan survives: a supervisor starts the server anew."""
+    server = ServerThread(PolicyServer(policy), "127.0.0.1", 0)
+    with monkeypatch.context() as faulty:
+        faulty.setattr(policy, "plan_batch", lambda *_: 1 / 0, raising=False)
+        for failures in range(3):
+            assert get(server.port, "/healthz") == "OK\n", failures
+            with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+                Client(server.port).infer(element())
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        get(server.port, "/healthz")
+    Client(server.port).infer(element())
+    assert get(server.port, "/healthz") == "OK\n"
+    server.stop()
+
+
+def test_who_leaves_an_analysis_takes_the_pictures_along(policy, monkeypatch):
+    server = PolicyServer(policy)
+    thread, begun, go_on = (
+        ServerThread(server, "127.0.0.1", 0),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def slow(*_, **__):
+        begun.set()
+        assert go_on.wait(30)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(policy, "slice_2d", slow, raising=False)
+    asked = {"kind": "slice_2d", "centre": np.zeros((8, 7), np.float32)}
+    frame = msgpack.packb(element() | {"eb_vla": asked}, default=to_map)
+    clients = [Client(thread.port) for _ in range(5)]
+    for client in clients:
+        client.socket.send(frame)
+        assert begun.wait(10)
+    while "eb_vla_queue_length 5.0" not in get(thread.port, "/metrics"):
+        pass
+    for client in clients[1:]:
+        client.socket.close()
+    while "eb_vla_queue_length 1.0" not in get(thread.port, "/metrics"):
+        pass
+    assert server._beside._work_queue.qsize() == 0
+    go_on.set()
+    thread.stop()
+
+
 def test_openpis_clients_may_tell_of_their_episodes(client):
     assert client.infer({"__ctrl__": "episode_start", "__task__": "x"}) == {
         "__ack__": "episode_start"
@@ -215,6 +262,9 @@ BAD = {
         eb_vla={"kind": "energies", "actions": np.zeros((1, 7, 7))}
     ),
     "'centre' must be": broken(eb_vla={"kind": "slice_2d"}),
+    "at most 4096 chunks": broken(
+        eb_vla={"kind": "energies", "actions": np.zeros((4097, 8, 7), np.float32)}
+    ),
     "grid must lie": broken(eb_vla={"kind": "slice_2d", "centre": np.zeros((8, 7)), "grid": 10**6}),
 }
 
