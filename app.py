@@ -26,6 +26,7 @@ def build(args: Namespace):
 
     from studio import lab_routes, recording_routes
     from studio.events import SceneSpec
+    from studio.public import ForVisitors
     from studio.server import create_app
     from studio.serving import PolicyServer, ServerThread
     from studio.studio import Studio, check_scene
@@ -54,6 +55,8 @@ def build(args: Namespace):
     application = create_app(studio)
     for routes in (router, lab_routes.router, recording_routes.router):
         application.include_router(routes(workshop, studio))
+    if args.public:
+        application.add_middleware(ForVisitors)
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(args))
     options = {"root_path": args.root_path, **page.LAUNCH}
     return gr.mount_gradio_app(application, page.build(studio), path="/", **options)

@@ -89,6 +89,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--trust-host", action="append", default=[], metavar="NAME",
         help="another name that browsers may call a studio on localhost by, as behind a proxy",
     )  # fmt: skip
+    space = "1" if os.environ.get("SPACE_ID") else "0"
+    parser.add_argument(
+        "--public", action=argparse.BooleanOptionalAction,
+        default=os.environ.get("EB_VLA_PUBLIC", space) == "1",
+        help="open to everyone: jobs, calibrations and recordings are refused (default in a Space, "
+        "unless EB_VLA_PUBLIC=0)",
+    )  # fmt: skip
     parser.add_argument("--workspace", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--sessions", type=positive, default=4, help="simulators at the same time")
     parser.add_argument("--idle", type=float, default=30, help="minutes until an unused page rests")

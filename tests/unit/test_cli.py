@@ -234,6 +234,25 @@ def test_no_request_fills_memory_or_disk(debug_checkpoint, tmp_path):
             assert answer.status_code == 413
 
 
+def test_a_public_studio_keeps_what_is_shared_to_its_owner(debug_checkpoint, tmp_path, monkeypatch):
+    options = ["--checkpoint", str(debug_checkpoint), "--workspace", str(tmp_path)]
+    assert not parse_args(options).public
+    monkeypatch.setenv("SPACE_ID", "lab/studio")
+    assert not parse_args([*options, "--no-public"]).public
+    application = app.build(parse_args([*options, "--device", "cpu"]))
+    with TestClient(application, base_url="http://127.0.0.1") as page:
+        for path in ("/jobs/launch", "/jobs/use", "/lab/calibrate", "/recordings/discard"):
+            refused = page.post(path, json={})
+            assert refused.status_code == 403 and "its owner's" in refused.json()["error"], path
+        assert page.get("/recordings").status_code == 403
+        for path in ("/", "/jobs", "/recordings/live?token=abc"):
+            assert page.get(path).status_code == 200, path
+        asked = {"kind": "train", "values": {}}
+        assert page.post("/jobs/preview", json=asked).status_code == 200
+    monkeypatch.setenv("EB_VLA_PUBLIC", "0")
+    assert not parse_args(options).public
+
+
 def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
     debug_checkpoint, tmp_path, port
 ):
