@@ -26,9 +26,9 @@ from studio.remote import RemotePolicy
 
 
 def observation(seed: int) -> Observation:
-    """Random pixels of the size that LIBERO's scenes have here."""
+    """Random pixels of the size that a scene shows to a policy."""
     rng = np.random.default_rng(seed)
-    images = {name: rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for name in CAMERAS}
+    images = {name: rng.integers(0, 255, (128, 128, 3), dtype=np.uint8) for name in CAMERAS}
     return Observation(images, np.zeros(8, np.float32), "pick up the milk")
 
 

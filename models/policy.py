@@ -258,7 +258,7 @@ class Policy(Scaled):
         if self.config.head != "energy":
             raise ValueError(f"a {self.config.head} head has no energy; choose another checkpoint")
         with self._lock:
-            if self._looked_into is None or self._looked_into[0] is not obs:
+            if self._looked_into is None or not self._looked_into[0].same(obs):
                 with torch.no_grad():
                     bound = self._exact_head.bind(self._encode([obs]).float())
                     self._looked_into = obs, bound

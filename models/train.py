@@ -10,7 +10,8 @@ line every 20 steps, and one per validation), last/ and best/ (checkpoints of th
 replaced whole) and trainer_state.pt (for --resume). One run at a time writes into OUT.
 
 SIGTERM and SIGINT end the run after its step: it saves, says "stopped at step N; --resume goes on"
-and exits with 143 or 130. With --steps, --resume continues as if it had never stopped, on a CPU bit
+and exits with 143 or 130 (torchrun leaves it 30 seconds for that unless given --shutdown-timeout).
+With --steps, --resume continues as if it had never stopped, on a CPU bit
 for bit; with --minutes the clock decides what a step learns, and no two runs are the same. Bad
 input, a full disk or too little memory are one line and exit status 2.
 """

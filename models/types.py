@@ -28,6 +28,15 @@ class Observation:
     proprio: np.ndarray
     instruction: str
 
+    def same(self, other: Observation) -> bool:
+        """Shows and asks the same, as a request about it that comes again over a network does."""
+        return self is other or (
+            self.instruction == other.instruction
+            and np.array_equal(self.proprio, other.proprio)
+            and self.images.keys() == other.images.keys()
+            and all(np.array_equal(self.images[c], other.images[c]) for c in self.images)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DescentTrace:

@@ -75,7 +75,7 @@ def positive(text: str) -> int:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The options, from `argv` or the process's own."""
-    parser = argparse.ArgumentParser(description="EB-VLA Studio")
+    parser = argparse.ArgumentParser(prog="python app.py", description="EB-VLA Studio")
     add_policy(parser)
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
