@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from models.checkpoint import CALIBRATION, read_calibration
 from models.config import SamplerConfig
 from models.policy import Policy
 from studio import results, sweep
@@ -51,22 +54,30 @@ def journal(out: Path) -> list[str]:
 
 
 def test_a_killed_run_loses_and_repeats_nothing_and_leaves_no_process(tmp_path):
-    run = evaluation(tmp_path)
-    wait_for(lambda: journal(tmp_path), "the first episode")
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
+    shutil.copytree(CHECKPOINT, checkpoint)
+    (checkpoint / CALIBRATION).unlink()
+    options = ("--checkpoint", str(checkpoint), "--calibrate")
+    run = evaluation(out, *options)
+    wait_for(lambda: journal(out), "the first episode")
     children = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     wait_for(lambda: not any(c.is_running() for c in children), "the simulators' end")
-    before = journal(tmp_path)
+    before = journal(out)
     assert 0 < len(before) < 3
-    again = evaluation(tmp_path)
+    again = evaluation(out, *options)
     assert again.wait(WAIT_S) == 0
-    assert journal(tmp_path)[: len(before)] == before
-    rows = results.read_table(tmp_path / results.TABLE)
+    assert journal(out)[: len(before)] == before
+    rows = results.read_table(out / results.TABLE)
     assert sorted(row["task"] for row in rows) == [0, 1, 2]
     assert all(row["outcome"] in (Outcome.SUCCESS, Outcome.TIMEOUT) for row in rows)
-    settings = json.loads((tmp_path / results.SETTINGS).read_text())
+    settings = json.loads((out / results.SETTINGS).read_text())
     assert settings["total"] == 3 and settings["sha256"] == rows[0]["checkpoint"]
+    energies = [energy for row in rows for energy in row["final_energy"]]
+    found = read_calibration(checkpoint)
+    assert found.mu == pytest.approx(statistics.fmean(energies)) and found.episodes == 3
+    assert found.sigma == pytest.approx(statistics.stdev(energies))
 
 
 def test_a_stopped_run_ends_after_the_episode_under_way(tmp_path):

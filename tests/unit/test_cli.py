@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -21,6 +22,7 @@ import app
 from studio import evaluate, rollout, sweep
 from studio.arguments import parse_args, trusted_hosts
 from studio.ports import check_port, web_address
+from studio.server import same_origin
 from tests.unit.openpi_client import Client, element
 
 ROOT = Path(__file__).parents[2]
@@ -273,3 +275,23 @@ def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
         assert robot.infer(element(1))["actions"].shape[1] == 7
     with pytest.raises(OSError, match="refused"):
         Client(port)
+
+
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ({}, True),  # no browser
+        ({"origin": "http://127.0.0.1:7860", "host": "127.0.0.1:7860"}, True),
+        ({"origin": "https://evil.example", "host": "127.0.0.1:7860"}, False),
+        ({"origin": "https://lab-studio.hf.space", "host": "10.0.0.7:7860"}, True),  # a Space
+        ({"origin": "https://huggingface.co", "host": "10.0.0.7:7860"}, False),
+        (
+            {"origin": "https://x.example", "host": "a", "x-forwarded-host": "b, X.example"},
+            True,
+        ),
+        ({"origin": "null", "host": "127.0.0.1:7860"}, False),  # a sandboxed frame
+    ],
+)
+def test_whose_page_it_is(headers, own, monkeypatch):
+    monkeypatch.setenv("SPACE_HOST", "lab-studio.hf.space")
+    assert same_origin(SimpleNamespace(headers=headers)) is own
