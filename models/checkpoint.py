@@ -32,6 +32,7 @@ from models.contexts import ContextStatistics
 from models.model import EBVLA
 from models.normalize import Statistics
 from models.text import Text
+from models.types import View
 
 WEIGHTS, CONFIG, STATISTICS, CARD = (
     "model.safetensors", "config.json", "dataset_statistics.json", "README.md",
@@ -53,6 +54,7 @@ class TrainingRecord:
     train_steps: int = 0
     train_minutes: float = 0.0
     pixels: str = "fast"  # the renderer of the demonstrations: "fast" or "faithful"
+    side: int = 128  # of their pictures, in pixels
     val_l1: float | None = None  # held-out L1 of a^(K_inf), normalised
     readout_l1: float | None = None
     readout: bool = True  # the read-out was trained
@@ -78,6 +80,11 @@ class CheckpointInfo:
     def pixels(self) -> str:
         """Renderer of the demonstrations."""
         return self.training.pixels
+
+    @property
+    def view(self) -> View:
+        """How the demonstrations' pictures were made, and so those that it plans by."""
+        return View(self.training.pixels, self.training.side)
 
     @property
     def train_steps(self) -> int:

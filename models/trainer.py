@@ -295,6 +295,7 @@ class Trainer:
             train_steps=self.step,
             train_minutes=round(self.elapsed / 60, 1),
             pixels=self.pixels,
+            side=self.data.images.shape[2],
             val_l1=self.scores.get("val_l1"),
             readout_l1=self.scores.get("val_readout_l1"),
             contrast=self.config.contrast,
@@ -382,10 +383,8 @@ class Trainer:
             return
         self.metrics.write(line)
         losses = "  ".join(f"{text} {means[name]:.4f}" for name, text in SHOWN if name in means)
-        print(
-            f"step {self.step:6d}  {losses}  {rate:.1f} samples/s  {eta / 60:.1f} min left",
-            flush=True,
-        )
+        told = f"step {self.step:6d}  {losses}  {rate:.1f} samples/s"
+        print(f"{told}  {eta / 60:.1f} min left", flush=True)
 
 
 def choose_precision(name: str, device: str) -> str:

@@ -17,6 +17,14 @@ ACTION_NAMES = ("Δx", "Δy", "Δz", "Δroll", "Δpitch", "Δyaw", "gripper")
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """How a policy's pictures are made: the renderer, "fast" or "faithful", and their side S."""
+
+    pixels: str = "fast"
+    side: int = 128
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What the policy sees at one control step.
 

@@ -79,7 +79,8 @@ def lead(
             actions = (expert.act() for _ in range(PLAN_STEPS))  # each for the state then reached
         else:
             seed = int(rng.integers(2**31))
-            plan = policy.plan(sim.observe(), SamplerConfig(), seed)
+            side = min(policy.checkpoint.view.side, sim.render_size)
+            plan = policy.plan(sim.observe(size=side), SamplerConfig(), seed)
             actions = iter(plan.actions[:PLAN_STEPS])
         for last in actions:
             steps += 1

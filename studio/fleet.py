@@ -21,6 +21,7 @@ from typing import Any
 
 from models.config import Precision, SamplerConfig
 from models.policy import Policy
+from models.types import View
 from studio.batching import Batcher
 from studio.helm import Controller
 from studio.recorder import Episode
@@ -41,9 +42,9 @@ class Worker:
     """One simulator and a policy to drive it; runs one trial at a time."""
 
     def __init__(
-        self, policy: Controller, sampler: SamplerConfig, pixels: str, provenance: dict[str, Any]
+        self, policy: Controller, sampler: SamplerConfig, view: View, provenance: dict[str, Any]
     ) -> None:
-        self.policy, self.sampler, self.pixels = policy, sampler, pixels
+        self.policy, self.sampler, self.view = policy, sampler, view
         self.provenance = provenance
         self._sim: SimProcess | None = None
 
@@ -64,7 +65,7 @@ class Worker:
         return error_row(trial, message)
 
     def _episode(self, trial: Trial, stop: Stop) -> Episode:
-        self._sim = self._sim or SimProcess(self.pixels)
+        self._sim = self._sim or SimProcess(self.view)
         return run_episode(
             self._sim,
             self.policy,
@@ -133,7 +134,7 @@ class LocalFleet:
             self._own.worker = Worker(
                 batcher or policy.beside(),
                 self._sampler,
-                policy.checkpoint.pixels,
+                policy.checkpoint.view,
                 provenance(policy),
             )
             self._workers.append(self._own.worker)
@@ -209,7 +210,7 @@ class _RayWorker:
         self, checkpoint: str, device: str, sampler: SamplerConfig, precision: Precision
     ) -> None:
         policy = Policy.from_pretrained(checkpoint, device, precision)
-        self._worker = Worker(policy, sampler, policy.checkpoint.pixels, provenance(policy))
+        self._worker = Worker(policy, sampler, policy.checkpoint.view, provenance(policy))
 
     def run(self, trial: Trial) -> dict[str, Any]:
         return self._worker.run(trial)

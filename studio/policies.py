@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.policy import Policy
+from models.types import View
 from studio.detection import DEFAULT_K
 from studio.events import EpisodeEvent
 from studio.state import Subscriber
@@ -67,10 +68,10 @@ class EpisodePolicy(Subscriber):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.current, name)
 
-    def choose(self) -> str:
-        """The newest drives the episode whose scene loads now; returns the renderer it wants."""
+    def choose(self) -> View:
+        """The newest drives the episode whose scene loads now; returns how it wants to see it."""
         self._next = self._newest()
-        return self._next.checkpoint.pixels
+        return self._next.checkpoint.view
 
     def on_episode(self, event: EpisodeEvent) -> None:
         if event.outcome is None:

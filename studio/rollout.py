@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         perturbation, scene = perturbation_of(args), scene_of(args)
         instruction = SetInstruction(args.instruction).text if args.instruction else None
         policy = open_policy(args)
-        sim = SimProcess(policy.checkpoint.pixels)
+        sim = SimProcess(policy.checkpoint.view)
         provenance = {"checkpoint": describe(policy), "versions": versions()}
         episode = run_episode(
             sim,

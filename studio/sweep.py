@@ -129,7 +129,7 @@ def sweep(args: argparse.Namespace, policy: Policy, stop: StopSignal) -> int:
     known = _known(args.out, about)
     missing = [p for p in points if _key(asdict(p)) not in known]
     with (
-        SimProcess(policy.checkpoint.pixels) as sim,
+        SimProcess(policy.checkpoint.view) as sim,
         tqdm(total=len(points), initial=len(points) - len(missing), unit="point") as bar,
     ):
         sim.load(scene)

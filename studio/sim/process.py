@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.types import CAMERAS, Observation
+from models.types import CAMERAS, Observation, View
 from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.jpeg import encode_jpeg
 
@@ -61,17 +61,17 @@ class SimProcess:
 
     Each method raises SimError with the child's message when the request fails (the child goes
     on), SimCrashed when the child is gone. Calls from several threads are served one by one.
-    `pixels` may be a function, asked as each scene loads; another answer takes another child.
+    `view` may be a function, asked as each scene loads; another renderer takes another child.
     """
 
     def __init__(
         self,
-        pixels: str | Callable[[], str] = "fast",
+        view: View | Callable[[], View] | None = None,
         render_size: int = 256,
         cache_dir: Path | None = None,
     ) -> None:
-        self._choose = pixels if callable(pixels) else lambda: pixels
-        self._pixels = self._choose()
+        self._choose = view if callable(view) else lambda: view or View()
+        self._view = self._choose()
         self._render_size, self._cache_dir = render_size, cache_dir and Path(cache_dir).resolve()
         self._lock = threading.Lock()
         self._life, self._closed = threading.Lock(), False
@@ -84,9 +84,9 @@ class SimProcess:
 
     def load(self, scene: SceneSpec) -> SceneInfo:
         """Put a scene up, settled, camera and light nominal."""
-        if (pixels := self._choose()) != self._pixels:
+        before, self._view = self._view, self._choose()
+        if self._view.pixels != before.pixels:
             with self._lock:  # nobody is in the middle of a request
-                self._pixels = pixels
                 self.restart()
         return self._call("load", scene)
 
@@ -102,10 +102,9 @@ class SimProcess:
         """Both cameras now, as JPEG."""
         return self._call("frames")
 
-    def observe(
-        self, instruction: str | None = None, size: int = 128, noted: bool = True
-    ) -> Observation:
+    def observe(self, instruction: str | None = None, noted: bool = True) -> Observation:
         """What the policy sees now; a moment that is `noted` can be asked about (`ask_expert`)."""
+        size = min(self._view.side, self._render_size)
         return self._call("observe", instruction, size, noted)
 
     def proprio(self) -> np.ndarray:
@@ -184,7 +183,7 @@ class SimProcess:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        drawn = [self._pixels, str(self._render_size), str(self._cache_dir or "")]
+        drawn = [self._view.pixels, str(self._render_size), str(self._cache_dir or "")]
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._child = subprocess.Popen(

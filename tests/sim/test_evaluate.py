@@ -91,7 +91,7 @@ def test_a_stopped_run_ends_after_the_episode_under_way(tmp_path):
 
 def test_a_simulator_that_dies_costs_an_attempt_not_the_episode():
     policy = Policy.from_pretrained(CHECKPOINT)
-    worker = Worker(policy, SamplerConfig(), policy.checkpoint.pixels, provenance(policy))
+    worker = Worker(policy, SamplerConfig(), policy.checkpoint.view, provenance(policy))
 
     class KillsOnce:
         """The policy, but its first plan finds the simulator dead."""
@@ -118,7 +118,7 @@ def test_the_shipped_checkpoint_still_says_what_its_study_says():
     rows = results.read_rows(STUDIES / "eb-vla-tiny-nominal")
     studied = next(row for row in rows if key_of(row) == trial.key)
     assert studied["checkpoint"] == policy.checkpoint.sha256
-    worker = Worker(policy, SamplerConfig(), policy.checkpoint.pixels, provenance(policy))
+    worker = Worker(policy, SamplerConfig(), policy.checkpoint.view, provenance(policy))
     row = worker.run(trial)
     worker.close()
     for score in ("initial_energy", "final_energy", "energy_gap", "context_distance"):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from models.config import SamplerConfig
+from models.types import View
 from studio import fleet
 from studio.events import Outcome
 from studio.fleet import LocalFleet, RayFleet
@@ -17,7 +18,7 @@ TRIALS = nominal("libero_object", range(5), [40])
 POLICY = SimpleNamespace(
     device="cpu",
     beside=lambda: None,
-    checkpoint=SimpleNamespace(pixels="fast", sha256="abc"),
+    checkpoint=SimpleNamespace(view=View(), sha256="abc"),
 )
 
 
@@ -26,7 +27,7 @@ class Sim:
 
     made: list = []  # noqa: RUF012  (of all)
 
-    def __init__(self, pixels):
+    def __init__(self, view):
         self.closed = False
         self.made.append(self)
 

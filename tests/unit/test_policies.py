@@ -8,6 +8,7 @@ import pytest
 
 from models.checkpoint import Calibration, CheckpointInfo, TrainingRecord
 from models.config import preset
+from models.types import View
 from studio.events import LoadScene, Reset, Run, SceneSpec
 from studio.loop import ControlLoop
 from studio.policies import EpisodePolicy, calibration, describe, threshold
@@ -41,7 +42,7 @@ def test_an_episode_keeps_its_checkpoint_and_the_next_takes_the_newest(studio, d
     first = studio.policy
     studio.policy = policy(drifter, "runs/tiny-1/best")
     loop.tick()
-    assert driver.choose() == "fast"  # as the simulator does when it loads a scene
+    assert driver.choose() == View("fast", 128)  # as the simulator does when it loads a scene
     assert driver.current is first
     before = recorder.episode()
     assert before.provenance["checkpoint"]["name"] == "eb-vla-tiny"

@@ -22,6 +22,7 @@ from models.checkpoint import load_checkpoint, save_checkpoint
 from models.evaluation import Evaluation
 from models.run import STATE, claim, no_memory
 from models.train import main
+from models.types import View
 from tests.unit.conftest import room_for
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +159,9 @@ def test_pictures_of_two_renderers_need_a_word(tmp_path, capsys):
     assert main(argv) == 2
     assert "two renderers" in complaint(capsys)
     assert main([*argv, "--pixels", "fast"]) == 0
-    assert load_checkpoint(tmp_path / "run" / "last").info.pixels == "fast"
+    with h5py.File(tmp_path / "demos" / "b_demo.hdf5") as h5:
+        side = h5["data/demo_0/obs/agentview_rgb"].shape[1]
+    assert load_checkpoint(tmp_path / "run" / "last").info.view == View("fast", side)
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_told_at_once(tmp_path, capsys, monkeypatch):
