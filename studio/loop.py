@@ -212,8 +212,7 @@ class ControlLoop(Telling):
         text = " ".join(command.text.split())
         if text != self.state.instruction:
             tested = self._say(text)
-            sequence = self.state.sequence.reworded(text)
-            self._set(sequence=replace(sequence, tested=tested))
+            self._set(sequence=self.state.sequence.reworded(text, tested))
         if self.state.help:
             self._answer("retype")
             self._helm.drop()
@@ -331,7 +330,8 @@ class ControlLoop(Telling):
         self._pace.count(now, bool(reply.jpegs))
         step = state.step + 1
         frame = Frame(step, reply.jpegs, time.time()) if reply.jpegs else None
-        done = (move.action, reply.proprio, reply.success, move.plan, frame, move.driver)
+        reached = state.sequence.reached(reply.success)
+        done = (move.action, reply.proprio, reached, move.plan, frame, move.driver)
         self._tell("on_step", StepEvent(step, *done))
         self._set(
             step=step, max_steps=state.max_steps + (move.driver == "human"), message="",

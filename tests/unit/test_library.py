@@ -138,6 +138,12 @@ def test_an_episode_is_parted_where_other_words_were_said(library):
     ]
 
 
+def test_each_part_ends_as_its_own_words_did(library):
+    """The first instruction of a sequence was carried out, the second was not."""
+    name = record(library.path, "hhhhhh", words={3: "wave"}, won=(3,), outcome=Outcome.TIMEOUT)
+    assert [part.success for part in segments(library.path / name, 0, 6)] == [True, False]
+
+
 def test_what_begins_as_evaluations_do_is_counted(library):
     names = [record(library.path, "hhh") for _ in range(3)]
     for name, init in zip(names, (39, 40, 49), strict=True):
