@@ -177,6 +177,7 @@ class ControlLoop(Telling):
             message="",
             task_instruction=info.instruction,
             instruction=old.instruction if retyped and not items else info.instruction,
+            sequence=Sequence(),
             max_steps=info.max_steps,
             n_inits=info.n_inits,
             episode=old.episode + 1,
@@ -236,13 +237,12 @@ class ControlLoop(Telling):
     # -- instructions one after the other -----------------------------------------------------
     def _line_up(self, sequence: Sequence) -> None:
         """Carry out the present item of `sequence`, with the suite's steps for itself."""
-        step = self.state.step
+        step, tested = self.state.step, self.state.sequence.tested  # the last words stay
         if sequence.items:
             tested = self._say(" ".join(sequence.text.split()))
-            sequence = replace(sequence, began=step, tested=tested)
             self._helm.drop()
             self._set(max_steps=step + self._limit)
-        self._set(sequence=sequence)
+        self._set(sequence=replace(sequence, began=step, tested=tested))
 
     def _next_instruction(self) -> None:
         sequence = self.state.sequence
