@@ -159,15 +159,16 @@ class ControlLoop(Telling):
     # -- commands -----------------------------------------------------------------------------
     def _load(self, scene: SceneSpec) -> None:
         self._end(Outcome.STOPPED)
+        if (scene.suite, scene.task) != (self.state.scene.suite, self.state.scene.task):
+            self._set(instruction="", task_instruction="", sequence=Sequence())
         old = self.state
         building = {"status": Status.LOADING, "message": "Building the scene…"}
         self._set(**building, scene=scene, outcome=None, step=0)
         info = self._sim.load(scene)
         self._sim.set_camera(old.camera)
         self._sim.set_light(old.light)
-        same_task = (scene.suite, scene.task) == (old.scene.suite, old.scene.task)
-        items = old.sequence.items if same_task else ()
-        retyped = same_task and old.instruction and old.instruction != old.task_instruction
+        items = old.sequence.items
+        retyped = not items and old.instruction not in ("", old.task_instruction)
         proprio = self._sim.proprio()
         self._helm.begin(proprio, info.home)
         self._forget_help()
@@ -176,7 +177,7 @@ class ControlLoop(Telling):
             status=Status.PAUSED,
             message="",
             task_instruction=info.instruction,
-            instruction=old.instruction if retyped and not items else info.instruction,
+            instruction=old.instruction if retyped else info.instruction,
             sequence=Sequence(),
             max_steps=info.max_steps,
             n_inits=info.n_inits,
@@ -186,6 +187,8 @@ class ControlLoop(Telling):
             nominal_pose=Pose.of(*self._sim.nominal_camera_pose()),
             pose=Pose.of(*self._sim.camera_pose()),
         )
+        if retyped:
+            self._ask(old.instruction)
         self._tell_episode(versions=self._sim.versions())
         if old.driver != "policy":
             self._mark("driver", old.driver)
@@ -220,18 +223,20 @@ class ControlLoop(Telling):
             self._start()
 
     def _say(self, text: str) -> bool:
-        """The instruction from now on; True if its goal can be tested.
-
-        Another task's words ask for that task's goal, if the scene has what it needs.
-        """
-        state = self.state
-        loaded = state.status not in (Status.EMPTY, Status.ERROR)
-        goal = self._sim.ask(text) if loaded else None
-        if goal is not None:
-            self._set(scene=replace(state.scene, goal=goal), task_instruction=text)
-        if text != state.instruction:
+        """The instruction from now on; True if its goal can be tested."""
+        tested = self._ask(text)
+        if text != self.state.instruction:
             self._set(instruction=text)
             self._mark("instruction", text)
+        return tested
+
+    def _ask(self, text: str) -> bool:
+        """Another task's words ask for that task's goal, if the scene has what it needs."""
+        if self.state.status in (Status.EMPTY, Status.ERROR):
+            return False  # asked for when the scene is loaded
+        goal = self._sim.ask(text)
+        if goal is not None:
+            self._set(scene=replace(self.state.scene, goal=goal), task_instruction=text)
         return goal is not None
 
     # -- instructions one after the other -----------------------------------------------------
