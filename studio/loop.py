@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 
+from studio.asking import Asking
 from studio.describe import describe_camera, describe_light, describe_sampler, describe_sensor
 from studio.events import (
     Advance,
@@ -48,14 +48,14 @@ from studio.inbox import Inbox
 from studio.pace import CONTROL_HZ, MAX_HZ, Pace
 from studio.sequence import Sequence
 from studio.sim.process import SimCrashed, SimProcess, StepReply
-from studio.state import LoopState, Pose, Subscriber, Telling
+from studio.state import LoopState, Pose, Subscriber
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.25  # how long an idle loop sleeps between looks at its queue
 
 
-class ControlLoop(Telling):
+class ControlLoop(Asking):
     """Drives `sim` with `controller` and tells `subscribers` (see the module docstring)."""
 
     def __init__(
@@ -72,14 +72,12 @@ class ControlLoop(Telling):
     ) -> None:
         """`every_frame` renders a frame at each step, whatever it costs (for recordings);
         `pictures=False` renders none but what the controller looks at."""
-        super().__init__(LoopState(hz=hz), subscribers)
-        self._sim = sim
-        self._helm = Helm(controller, sim.observe, replan_every)
+        helm = Helm(controller, sim.observe, replan_every)
+        super().__init__(LoopState(hz=hz), subscribers, sim, helm)
         self._guard = guard
         self._every_frame, self._pictures = every_frame, pictures
         self._inbox = Inbox()
         self._helps = 0  # requests for help in this episode
-        self._limit = 0  # control steps that the suite gives an instruction
         self._until: int | None = None  # pause at this step (Advance)
         self._pace = Pace()
 
@@ -119,6 +117,8 @@ class ControlLoop(Telling):
         try:
             if self._helm.rests(self.state, time.monotonic()):
                 return self._rest()
+            if not self._plan():
+                return 0.0
             self._step()
         except PolicyAway as away:  # nothing has happened yet: the same step is tried again
             self._set(message=str(away))
@@ -222,38 +222,6 @@ class ControlLoop(Telling):
             self._helm.drop()
             self._start()
 
-    def _say(self, text: str) -> bool:
-        """The instruction from now on; True if its goal can be tested."""
-        tested = self._ask(text)
-        if text != self.state.instruction:
-            self._set(instruction=text)
-            self._mark("instruction", text)
-        return tested
-
-    def _ask(self, text: str) -> bool:
-        """Another task's words ask for that task's goal, if the scene has what it needs."""
-        if self.state.status in (Status.EMPTY, Status.ERROR):
-            return False  # asked for when the scene is loaded
-        goal = self._sim.ask(text)
-        if goal is not None:
-            self._set(scene=replace(self.state.scene, goal=goal), task_instruction=text)
-        return goal is not None
-
-    # -- instructions one after the other -----------------------------------------------------
-    def _line_up(self, sequence: Sequence) -> None:
-        """Carry out the present item of `sequence`, with the suite's steps for itself."""
-        step, tested = self.state.step, self.state.sequence.tested  # the last words stay
-        if sequence.items:
-            tested = self._say(" ".join(sequence.text.split()))
-            self._helm.drop()
-            self._set(max_steps=step + self._limit)
-        self._set(sequence=replace(sequence, began=step, tested=tested))
-
-    def _next_instruction(self) -> None:
-        sequence = self.state.sequence
-        if sequence.more:
-            self._line_up(replace(sequence, at=sequence.at + 1))
-
     # -- who drives ---------------------------------------------------------------------------
     def _hand_over(self, command: SetDriver) -> None:
         """Another driver, without a jump: see `studio.helm`."""
@@ -321,13 +289,19 @@ class ControlLoop(Telling):
             self._look()
 
     # -- one control step ---------------------------------------------------------------------
+    def _plan(self) -> bool:
+        """The policy's next plan, when one is due; False when something comes before its step."""
+        plan = self._helm.plan(self.state)
+        if plan is None:
+            return True
+        self._tell("on_plan", self.state.step, plan)
+        if self._guard and (reason := self._guard.see(plan, self.state.guard)):
+            self._call_for_help(reason)
+            return False
+        return self._inbox.empty  # commands that came meanwhile count first; the chunk stays
+
     def _step(self) -> None:
-        state = self.state
-        if plan := self._helm.plan(state):
-            self._tell("on_plan", state.step, plan)
-            if self._guard and (reason := self._guard.see(plan, state.guard)):
-                return self._call_for_help(reason)
-        move = self._helm.move(state)
+        state, move = self.state, self._helm.move(self.state)
         now = time.monotonic()
         due = self._every_frame or self._pace.frame_is_due(now, state.hz)
         reply = self._sim.step(move.action, frames=self._pictures and due)

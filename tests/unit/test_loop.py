@@ -276,6 +276,24 @@ def test_pause_stops_at_once(running):
     assert running.state.step == step
 
 
+def test_a_pause_while_the_policy_plans_comes_before_its_step(running, drifter, listener):
+    plan = drifter.plan
+
+    def planning(*given):
+        if not drifter.seeds:
+            running.submit(Pause())
+        return plan(*given)
+
+    drifter.plan = planning
+    running.submit(Run())
+    wait_for(lambda: listener.of("on_plan") and running.state.status is Status.PAUSED)
+    assert running.state.step == 0
+    running.submit(Advance(1))
+    wait_for(lambda: running.state.step == 1)
+    (event,) = listener.of("on_step")[0]
+    assert event.plan is listener.of("on_plan")[0][1] and len(drifter.seeds) == 1
+
+
 def test_speed_paces_the_steps(point_mass, drifter):
     loop = ControlLoop(point_mass, drifter, hz=50)
     loop.apply(Run())
