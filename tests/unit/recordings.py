@@ -65,7 +65,7 @@ def record(folder: Path, drivers: str, *, developed: bool = True, **episode: obj
     """A recording in the library `folder`; its name."""
     tape = Tape(folder, Counter(), {"checkpoint": {"name": "tiny", "sha256": "abc"}})
     drive(tape, drivers, **episode)
-    name = tape.save()
+    name = tape.save(1)
     tape.close()
     if developed:
         develop(folder / name)
