@@ -47,7 +47,7 @@ MOST_ANSWERS = 100  # that wait for a page to read
 MOST_WORDS = 300  # letters, of what it sent, in an answer and in the log
 TOKEN = re.compile(r"[0-9a-f]{32}")
 NONE = -1  # episode of a page that has been sent nothing yet
-DRIVING = (SetDriver, Drive, SetAssists)  # what takes the wheel
+HELD = (Drive, SetAssists)  # what takes the wheel while a person drives
 
 
 def create_app(studio: Studio) -> FastAPI:
@@ -239,17 +239,20 @@ class PageLink:
 
     def _steer(self, command: Command) -> None:
         """Pass a command on. Raises ValueError while another page of this session drives."""
-        wheel = self._session.wheel
-        if isinstance(command, DRIVING):
+        session, wheel = self._session, self._session.wheel
+        by_hand = session.driver != "policy"  # a stick that is still held afterwards takes nothing
+        if isinstance(command, SetDriver) or (by_hand and isinstance(command, HELD)):
             free = wheel.take(self._page, time.monotonic())
         else:
             free = wheel.state.driver in (None, self._page)
         if not free:
             raise ValueError("another tab drives this arm; ask for the wheel first")
         self._studio.check(command)
-        self._session.submit(command)
-        if command == SetDriver("policy"):
-            wheel.let_go()
+        session.submit(command)
+        if isinstance(command, SetDriver):
+            session.driver = command.driver
+            if command.driver == "policy":
+                wheel.let_go()
 
     def _answer(self, message: dict) -> None:
         self._answers.put_nowait(message)

@@ -51,6 +51,7 @@ class Session:
     analyst: Analyst
     wheel: Wheel
     thread: threading.Thread  # of the loop
+    driver: str = "policy"  # as the pages asked for last; the loop follows
     name: str = field(default_factory=lambda: secrets.token_hex(4))  # tells it from later ones
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
