@@ -153,6 +153,25 @@ def test_another_version_is_refused_with_its_reason(tape, folder, change, words)
         recording.read(path.parent)
 
 
+def test_a_replay_that_is_ended_tidies_up(tmp_path, monkeypatch):
+    tidied = []
+
+    def develop(*_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            tidied.append(True)
+
+    monkeypatch.setattr(replay, "develop", develop)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="ended by SIGTERM"):
+            replay.main([str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert tidied
+
+
 def test_a_folder_without_a_tape_is_told_in_one_line(tmp_path, capsys):
     assert replay.main([str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
