@@ -116,7 +116,7 @@ async def serve_page(studio: Studio, socket: WebSocket, token: str) -> None:
         log.debug("page %s left: %s", token[:6], gone)
     finally:
         if session:
-            studio.sessions.detach(token)
+            studio.sessions.detach(session)
         else:
             studio.sessions.leave_queue(token)
 
