@@ -29,8 +29,8 @@ class Sequence:
     """`items` in their order, the one `at` is being carried out since step `began`.
 
     `after`: control steps that an item may take before the next one starts, 0 for any number.
-    `tested`: the goal that the simulator tests is that of the present words, as it is of any words
-    without a sequence. Raises ValueError for what can't be.
+    `tested`: the goal that the simulator tests is that of the present words. Without items it is,
+    unless a sequence ended with words that have none. Raises ValueError for what can't be.
     """
 
     items: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ async function post(path, fields = {}) {
 }
 
 // What is decided is decided of the episode that is shown; the server may be further.
-const decide = (what) => post(`/${what}`, { episode: tape.episode });
+const decide = (what) => post(`/${what}`, { episode: tape?.episode ?? 0 });
 
 async function keep() {
   const found = await decide("keep");
