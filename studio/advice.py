@@ -28,7 +28,7 @@ class Adviser:
         """`keep` is told each answer once, to store it with the episode."""
         self._sim, self._policy, self._feed, self._keep = sim, policy, feed, keep
         self._episode = -1
-        self._known: dict[int, Advice | str] = {}  # by the plan's first control step
+        self._known: dict[int, Advice | str] = {}  # by the plan's index
 
     def ask(self, record: PlanRecord) -> Answer:
         """Begin to find out. The function returned waits for the answer until its `stop()` is true.
@@ -39,10 +39,11 @@ class Adviser:
         episode = self._feed.snapshot().episode
         if episode != self._episode:
             self._episode, self._known = episode, {}
-        if record.step in self._known:
-            return lambda stop: self._known[record.step]
+        if record.index in self._known:
+            return lambda stop: self._known[record.index]
         try:
-            ticket = self._sim.ask_expert(record.step, len(record.plan.actions))
+            words, horizon = record.plan.observation.instruction, len(record.plan.actions)
+            ticket = self._sim.ask_expert(record.step, words, horizon)
         except (SimError, SimCrashed) as error:
             reason = str(error)
             return lambda stop: reason
@@ -57,13 +58,13 @@ class Adviser:
                     raise InterruptedError("stopped: a newer request waits")
                 time.sleep(POLL_S)
         except (SimError, SimCrashed) as error:
-            self._known[record.step] = str(error)
+            self._known[record.index] = str(error)
             return str(error)
         if self._feed.snapshot().episode != episode:
             return "the episode has ended"  # and the answer may be about the next one
         normalized = self._policy.normalize(chunk.actions)
         energies, _ = self._policy.energies(record.plan.observation, normalized[None])
         advice = Advice(chunk.actions, normalized, float(energies[0]), chunk.phase)
-        self._known[record.step] = advice
+        self._known[record.index] = advice
         self._keep(record, advice)
         return advice

@@ -96,7 +96,7 @@ def segments(folder: Path, first: int, last: int) -> Iterator[Segment]:
     for instruction, steps in groupby(range(len(words)), words.__getitem__):
         span = list(steps)
         begins, ends = first + span[0], first + span[-1] + 1
-        success = bool(ends == len(tape) and tape.success[-1])
+        success = bool(tape.success[ends - 1])
         yield Segment(folder, tape.scene, instruction, begins, ends, success, pixels_of(tape))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from io import FileIO
 from pathlib import Path
 
 import h5py
+
+from models.hold import is_held
 
 
 class Draft(h5py.File):
@@ -27,11 +31,18 @@ class Draft(h5py.File):
 
 @contextmanager
 def whole_hdf5(path: Path) -> Iterator[Draft]:
-    """A file that appears under `path` only once it is complete. Raises OSError on a full disk."""
+    """A file that appears under `path` only once it is complete. Raises OSError on a full disk.
+
+    What writers of it left when they were killed is swept away first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not is_held(left):
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _Patient(temporary, "w+") as content:
+            fcntl.flock(content, fcntl.LOCK_EX)  # goes with this process, however it ends
             with Draft(content, path) as file:
                 yield file
             file.check()

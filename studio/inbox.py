@@ -22,6 +22,11 @@ class Inbox:
             raise ValueError("too many requests wait already; give the scene a moment")
         self._waiting.put(command)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._waiting.empty()
+
     def close(self) -> None:
         """What still waits is not taken any more; whoever waits for a command wakes up."""
         self.closed = True

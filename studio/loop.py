@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 
+from studio.asking import Asking
 from studio.describe import describe_camera, describe_light, describe_sampler, describe_sensor
 from studio.events import (
     Advance,
@@ -48,14 +48,14 @@ from studio.inbox import Inbox
 from studio.pace import CONTROL_HZ, MAX_HZ, Pace
 from studio.sequence import Sequence
 from studio.sim.process import SimCrashed, SimProcess, StepReply
-from studio.state import LoopState, Pose, Subscriber, Telling
+from studio.state import LoopState, Pose, Subscriber
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.25  # how long an idle loop sleeps between looks at its queue
 
 
-class ControlLoop(Telling):
+class ControlLoop(Asking):
     """Drives `sim` with `controller` and tells `subscribers` (see the module docstring)."""
 
     def __init__(
@@ -72,14 +72,12 @@ class ControlLoop(Telling):
     ) -> None:
         """`every_frame` renders a frame at each step, whatever it costs (for recordings);
         `pictures=False` renders none but what the controller looks at."""
-        super().__init__(LoopState(hz=hz), subscribers)
-        self._sim = sim
-        self._helm = Helm(controller, sim.observe, replan_every)
+        helm = Helm(controller, sim.observe, replan_every)
+        super().__init__(LoopState(hz=hz), subscribers, sim, helm)
         self._guard = guard
         self._every_frame, self._pictures = every_frame, pictures
         self._inbox = Inbox()
         self._helps = 0  # requests for help in this episode
-        self._limit = 0  # control steps that the suite gives an instruction
         self._until: int | None = None  # pause at this step (Advance)
         self._pace = Pace()
 
@@ -119,6 +117,8 @@ class ControlLoop(Telling):
         try:
             if self._helm.rests(self.state, time.monotonic()):
                 return self._rest()
+            if not self._plan():
+                return 0.0
             self._step()
         except PolicyAway as away:  # nothing has happened yet: the same step is tried again
             self._set(message=str(away))
@@ -159,15 +159,16 @@ class ControlLoop(Telling):
     # -- commands -----------------------------------------------------------------------------
     def _load(self, scene: SceneSpec) -> None:
         self._end(Outcome.STOPPED)
+        if (scene.suite, scene.task) != (self.state.scene.suite, self.state.scene.task):
+            self._set(instruction="", task_instruction="", sequence=Sequence())
         old = self.state
         building = {"status": Status.LOADING, "message": "Building the scene…"}
         self._set(**building, scene=scene, outcome=None, step=0)
         info = self._sim.load(scene)
         self._sim.set_camera(old.camera)
         self._sim.set_light(old.light)
-        same_task = (scene.suite, scene.task) == (old.scene.suite, old.scene.task)
-        items = old.sequence.items if same_task else ()
-        retyped = same_task and old.instruction and old.instruction != old.task_instruction
+        items = old.sequence.items
+        retyped = not items and old.instruction not in ("", old.task_instruction)
         proprio = self._sim.proprio()
         self._helm.begin(proprio, info.home)
         self._forget_help()
@@ -176,7 +177,8 @@ class ControlLoop(Telling):
             status=Status.PAUSED,
             message="",
             task_instruction=info.instruction,
-            instruction=old.instruction if retyped and not items else info.instruction,
+            instruction=old.instruction if retyped else info.instruction,
+            sequence=Sequence(),
             max_steps=info.max_steps,
             n_inits=info.n_inits,
             episode=old.episode + 1,
@@ -185,6 +187,8 @@ class ControlLoop(Telling):
             nominal_pose=Pose.of(*self._sim.nominal_camera_pose()),
             pose=Pose.of(*self._sim.camera_pose()),
         )
+        if retyped:
+            self._ask(old.instruction)
         self._tell_episode(versions=self._sim.versions())
         if old.driver != "policy":
             self._mark("driver", old.driver)
@@ -212,43 +216,11 @@ class ControlLoop(Telling):
         text = " ".join(command.text.split())
         if text != self.state.instruction:
             tested = self._say(text)
-            sequence = self.state.sequence.reworded(text)
-            self._set(sequence=replace(sequence, tested=tested))
+            self._set(sequence=self.state.sequence.reworded(text, tested))
         if self.state.help:
             self._answer("retype")
             self._helm.drop()
             self._start()
-
-    def _say(self, text: str) -> bool:
-        """The instruction from now on; True if its goal can be tested.
-
-        Another task's words ask for that task's goal, if the scene has what it needs.
-        """
-        state = self.state
-        loaded = state.status not in (Status.EMPTY, Status.ERROR)
-        goal = self._sim.ask(text) if loaded else None
-        if goal is not None:
-            self._set(scene=replace(state.scene, goal=goal), task_instruction=text)
-        if text != state.instruction:
-            self._set(instruction=text)
-            self._mark("instruction", text)
-        return goal is not None
-
-    # -- instructions one after the other -----------------------------------------------------
-    def _line_up(self, sequence: Sequence) -> None:
-        """Carry out the present item of `sequence`, with the suite's steps for itself."""
-        step = self.state.step
-        if sequence.items:
-            tested = self._say(" ".join(sequence.text.split()))
-            sequence = replace(sequence, began=step, tested=tested)
-            self._helm.drop()
-            self._set(max_steps=step + self._limit)
-        self._set(sequence=sequence)
-
-    def _next_instruction(self) -> None:
-        sequence = self.state.sequence
-        if sequence.more:
-            self._line_up(replace(sequence, at=sequence.at + 1))
 
     # -- who drives ---------------------------------------------------------------------------
     def _hand_over(self, command: SetDriver) -> None:
@@ -317,13 +289,19 @@ class ControlLoop(Telling):
             self._look()
 
     # -- one control step ---------------------------------------------------------------------
+    def _plan(self) -> bool:
+        """The policy's next plan, when one is due; False when something comes before its step."""
+        plan = self._helm.plan(self.state)
+        if plan is None:
+            return True
+        self._tell("on_plan", self.state.step, plan)
+        if self._guard and (reason := self._guard.see(plan, self.state.guard)):
+            self._call_for_help(reason)
+            return False
+        return self._inbox.empty  # commands that came meanwhile count first; the chunk stays
+
     def _step(self) -> None:
-        state = self.state
-        if plan := self._helm.plan(state):
-            self._tell("on_plan", state.step, plan)
-            if self._guard and (reason := self._guard.see(plan, state.guard)):
-                return self._call_for_help(reason)
-        move = self._helm.move(state)
+        state, move = self.state, self._helm.move(self.state)
         now = time.monotonic()
         due = self._every_frame or self._pace.frame_is_due(now, state.hz)
         reply = self._sim.step(move.action, frames=self._pictures and due)
@@ -331,7 +309,8 @@ class ControlLoop(Telling):
         self._pace.count(now, bool(reply.jpegs))
         step = state.step + 1
         frame = Frame(step, reply.jpegs, time.time()) if reply.jpegs else None
-        done = (move.action, reply.proprio, reply.success, move.plan, frame, move.driver)
+        reached = state.sequence.reached(reply.success)
+        done = (move.action, reply.proprio, reached, move.plan, frame, move.driver)
         self._tell("on_step", StepEvent(step, *done))
         self._set(
             step=step, max_steps=state.max_steps + (move.driver == "human"), message="",

@@ -98,11 +98,15 @@ class Recorder:
 
     def on_mark(self, mark: Mark) -> None:
         with self._lock:
-            if self._episode:
+            if self._episode and not self._episode.end:
                 append_mark(self._episode.marks, mark)
 
     def on_frame(self, frame: Frame) -> None:
-        self._append("frames", frame)
+        """After the end the scene may still be looked at; only its last step may be missing."""
+        episode = self._episode
+        drawn = episode and episode.frames and episode.frames[-1].step == frame.step
+        if not (drawn and episode.end):
+            self._append("frames", frame)
 
     def on_state(self, state: LoopState) -> None:
         """The state is in the other events already."""

@@ -68,6 +68,13 @@ class Page(BaseModel):
     every: bool = False
 
 
+class LiveEpisode(BaseModel):
+    """The episode that a page of Live shows, as its tape counts them."""
+
+    token: str
+    episode: int
+
+
 class Archive:
     """The library as the pages see it."""
 
@@ -101,11 +108,10 @@ class Archive:
             if (work := self.darkroom.work().get(name)) and not work["problem"]:
                 raise ValueError(f"{name}: its {work['what']} is under way; wait for it")
 
-    def discard(self, tape: Tape) -> str:
+    def discard(self, which: LiveEpisode) -> str:
         """Throw away what a page records or has just recorded; returns its name."""
-        name = tape.status()["id"]
-        if name is None:
-            raise ValueError("nothing is recorded here")
+        tape = self.tape(which.token)
+        name = tape.recorded(which.episode)
         self._check_idle([name])
         tape.let_go(name)
         self.library.throw_away([name])
@@ -245,17 +251,17 @@ def _live(routes: APIRouter, archive: Archive) -> None:
         return answered(switch)
 
     @routes.post("/live/keep", dependencies=own)
-    def keep(page: Page) -> JSONResponse:
+    def keep(which: LiveEpisode) -> JSONResponse:
         def save() -> Mapping[str, Any]:
-            name = archive.tape(page.token).save()
+            name = archive.tape(which.token).save(which.episode)
             archive.keep([name])
             return {"id": name}
 
         return answered(save)
 
     @routes.post("/live/discard", dependencies=own)
-    def discard(page: Page) -> JSONResponse:
-        return answered(lambda: {"id": archive.discard(archive.tape(page.token))})
+    def discard(which: LiveEpisode) -> JSONResponse:
+        return answered(lambda: {"id": archive.discard(which)})
 
 
 def _jpeg(read: Callable[[], bytes]) -> Response:

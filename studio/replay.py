@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -183,6 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="of a recording: it holds tape.jsonl")
     parser.add_argument("--states", action="store_true", help="show the tape's states, no physics")
     arguments = parser.parse_args(argv)
+    ended = "replay: it was ended by SIGTERM; try again"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ended))  # what is half written goes away
     try:
         report = develop(arguments.folder, STATES if arguments.states else ACTIONS, _tell)
     except (ValueError, OSError) as error:

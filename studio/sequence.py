@@ -29,14 +29,15 @@ class Sequence:
     """`items` in their order, the one `at` is being carried out since step `began`.
 
     `after`: control steps that an item may take before the next one starts, 0 for any number.
-    `tested`: the present item has a goal of its own. Raises ValueError for what can't be.
+    `tested`: the goal that the simulator tests is that of the present words. Without items it is,
+    unless a sequence ended with words that have none. Raises ValueError for what can't be.
     """
 
     items: tuple[str, ...] = ()
     after: int = 0
     at: int = 0
     began: int = 0
-    tested: bool = False
+    tested: bool = True
 
     def __post_init__(self) -> None:
         for item in self.items:
@@ -56,18 +57,22 @@ class Sequence:
         """True while another instruction follows."""
         return self.at + 1 < len(self.items)
 
+    def reached(self, success: bool) -> bool:
+        """Whether the present words are carried out, when the simulator says `success`."""
+        return success and self.tested
+
     def over(self, step: int, success: bool) -> bool:
         """Whether the next instruction starts after control step `step`."""
-        reached = success and self.tested
         late = 0 < self.after <= step - self.began
-        return self.more and (reached or late)
+        return self.more and (self.reached(success) or late)
 
     def done(self, success: bool) -> bool:
-        """Whether reaching the goal ends the episode: the last item must have one of its own."""
-        return success and not self.more and (self.tested or not self.items)
+        """Whether the episode ends: the last of its words are carried out."""
+        return self.reached(success) and not self.more
 
-    def reworded(self, text: str) -> Sequence:
-        """With another text for the present item."""
-        if not self.items:
-            return self
-        return replace(self, items=(*self.items[: self.at], text, *self.items[self.at + 1 :]))
+    def reworded(self, text: str, tested: bool) -> Sequence:
+        """With another text for the present item, `tested` if it has a goal of its own."""
+        if not self.items:  # free words are other words for what counts already
+            return replace(self, tested=tested or self.tested)
+        items = (*self.items[: self.at], text, *self.items[self.at + 1 :])
+        return replace(self, items=items, tested=tested)

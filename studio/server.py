@@ -46,7 +46,8 @@ MAX_BODY = 2**20  # bytes of a request
 MOST_ANSWERS = 100  # that wait for a page to read
 MOST_WORDS = 300  # letters, of what it sent, in an answer and in the log
 TOKEN = re.compile(r"[0-9a-f]{32}")
-DRIVING = (SetDriver, Drive, SetAssists)  # what takes the wheel
+NONE = -1  # episode of a page that has been sent nothing yet
+HELD = (Drive, SetAssists)  # what takes the wheel while a person drives
 
 
 def create_app(studio: Studio) -> FastAPI:
@@ -115,7 +116,7 @@ async def serve_page(studio: Studio, socket: WebSocket, token: str) -> None:
         log.debug("page %s left: %s", token[:6], gone)
     finally:
         if session:
-            studio.sessions.detach(token)
+            studio.sessions.detach(session)
         else:
             studio.sessions.leave_queue(token)
 
@@ -136,7 +137,7 @@ async def _wait_for_place(studio: Studio, socket: WebSocket, token: str) -> Sess
 class Cursors:
     """What this page has been sent of the feed: how many plans and comparisons, which marks …"""
 
-    episode: int = -1
+    episode: int = NONE
     plans: int = 0
     marks: tuple[Mark, ...] = ()
     comparisons: int = 0
@@ -238,17 +239,20 @@ class PageLink:
 
     def _steer(self, command: Command) -> None:
         """Pass a command on. Raises ValueError while another page of this session drives."""
-        wheel = self._session.wheel
-        if isinstance(command, DRIVING):
+        session, wheel = self._session, self._session.wheel
+        by_hand = session.driver != "policy"  # a stick that is still held afterwards takes nothing
+        if isinstance(command, SetDriver) or (by_hand and isinstance(command, HELD)):
             free = wheel.take(self._page, time.monotonic())
         else:
             free = wheel.state.driver in (None, self._page)
         if not free:
             raise ValueError("another tab drives this arm; ask for the wheel first")
         self._studio.check(command)
-        self._session.submit(command)
-        if command == SetDriver("policy"):
-            wheel.let_go()
+        session.submit(command)
+        if isinstance(command, SetDriver):
+            session.driver = command.driver
+            if command.driver == "policy":
+                wheel.let_go()
 
     def _answer(self, message: dict) -> None:
         self._answers.put_nowait(message)
@@ -277,6 +281,8 @@ class PageLink:
     async def _hello(self) -> None:
         self._policy = self._session.policy.current
         snapshot = self._session.feed.snapshot()
+        if self._cursors.episode not in (NONE, snapshot.episode):
+            await self._text({"type": "episode", "episode": snapshot.episode})
         plans = [wire.plan_message(record) for record in snapshot.plans]
         await self._text(
             {

@@ -51,6 +51,7 @@ class Session:
     analyst: Analyst
     wheel: Wheel
     thread: threading.Thread  # of the loop
+    driver: str = "policy"  # as the pages asked for last; the loop follows
     name: str = field(default_factory=lambda: secrets.token_hex(4))  # tells it from later ones
     watchers: int = 0
     unwatched_since: float = field(default_factory=time.monotonic)
@@ -188,12 +189,11 @@ class SessionManager:
             if token in self._queue:
                 self._queue.remove(token)
 
-    def detach(self, token: str) -> None:
-        """A page of this session closed."""
+    def detach(self, session: Session) -> None:
+        """A page of `session` closed; its token may have another one by now."""
         with self._lock:
-            if session := self._sessions.get(token):
-                session.watchers -= 1
-                session.unwatched_since = time.monotonic()
+            session.watchers -= 1
+            session.unwatched_since = time.monotonic()
 
     def get(self, token: str) -> Session | None:
         """The running session of `token`, or None."""

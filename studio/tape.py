@@ -64,6 +64,7 @@ class Tape:
         self._folder, self._sim, self._provenance = folder, sim, provenance
         self._lock = threading.Lock()
         self._every = False
+        self._episode = 0
         self._state = LoopState()
         self._picture: bytes | None = None
         self._file: FileIO | None = None
@@ -71,11 +72,12 @@ class Tape:
 
     # -- what the page asks -------------------------------------------------------------------
     def status(self) -> Row:
-        """`id` (None: not recorded so far), `steps`, `human` steps, `ended`, `every`, `discarded`,
-        `problem`."""
+        """`id` (None: not recorded so far), the how manieth `episode` of this session it is,
+        `steps`, `human` steps, `ended`, `every`, `discarded`, `problem`."""
         with self._lock:
             return {
                 "id": self._path.name if self._path else None,
+                "episode": self._episode,
                 "steps": self._steps,
                 "human": self._human,
                 "ended": self._ended,
@@ -91,12 +93,13 @@ class Tape:
             if on and self._steps and not self._ended:
                 self._open()
 
-    def save(self) -> str:
-        """Record the present episode, or the one that has just ended; returns its id.
+    def save(self, episode: int) -> str:
+        """Record `episode`, the present one or the one that has just ended; returns its id.
 
-        Raises ValueError when there is nothing to record.
+        Raises ValueError when another has begun since, or there is nothing to record.
         """
         with self._lock:
+            self._check(episode)
             if not self._steps:
                 raise ValueError("Nothing has happened yet: run the scene first.")
             if self._path is None:
@@ -106,6 +109,14 @@ class Tape:
                 raise ValueError(self._problem)
             if self._ended:
                 self._close()
+            return self._path.name
+
+    def recorded(self, episode: int) -> str:
+        """The id of `episode`. Raises ValueError when another has begun since, or it has none."""
+        with self._lock:
+            self._check(episode)
+            if self._path is None:
+                raise ValueError("nothing is recorded here")
             return self._path.name
 
     def let_go(self, name: str) -> None:
@@ -170,6 +181,10 @@ class Tape:
         self._picture = frame.jpegs.get("agentview")
 
     # -- the tape, under the lock -------------------------------------------------------------
+    def _check(self, episode: int) -> None:
+        if episode != self._episode:
+            raise ValueError("another episode has begun; Recordings has the last, if it was kept")
+
     def _forget(self) -> None:
         self._close_file()
         self._rows: list[Row] = []  # until it is known whether the episode is recorded
@@ -182,6 +197,7 @@ class Tape:
         self._close()
         self._forget()
         self._begun = True
+        self._episode += 1
         about = dataclasses.asdict(event)
         self._write(
             {

@@ -128,7 +128,8 @@ class Pilot:
 
     def take(self, now: float) -> DriveInput:
         """What counts for the step that begins `now`: what is held, and what was tapped before."""
-        if now - self._heard > STALE_S:
+        holds = self._held.moves or self._held.go  # a tap that is over waits for its step
+        if holds and now - self._heard > STALE_S:
             self._since, self._held = None, DriveInput(self._held.number)
         taken, self._since = self._since or self._held, None
         return taken

@@ -118,7 +118,7 @@ function switchTheme() {
   remember("studio-theme", dark ? "dark" : "light", "localStorage");
 }
 
-const KEYS = { " ": "toggle", s: "step", c: "chunk", r: "reset", n: "next" };
+const KEYS = { " ": "run", s: "step", c: "chunk", r: "reset", n: "next" };
 
 const PRESSED = "button, summary, a, input:not([type=range]), [role=tab]";
 
@@ -131,7 +131,7 @@ function onKey(event) {
   if (event.key !== " " && document.body.dataset.driver !== "policy") return; // beside the driving keys
   if (event.key === " " && event.target.closest(PRESSED)) return; // it presses that
   event.preventDefault();
-  actions[action]();
+  if (!byId(`live-${action}`)?.disabled) actions[action]();
 }
 
 export function typingIn(target) {

@@ -12,6 +12,7 @@ let refill = () => {}; // triggers the hidden listener
 let due = new Set(); // groups of widgets that the next listener run fills
 const edited = {}; // group -> time of the last edit by hand
 let shown = null; // state that the widgets show
+let paused = false; // by a person, or was before the scene that loads now
 const draft = { scene: {}, camera: {}, light: {}, sensor: {}, robot: {}, sampler: {} };
 const FORMS = Object.keys(draft).slice(1);
 const timers = {};
@@ -31,6 +32,7 @@ const settled = (group) => performance.now() - (edited[group] ?? -Infinity) > SE
 
 function sync(state, all) {
   if (!state?.scene) return;
+  if (state.status !== "loading") paused = ["paused", "empty"].includes(state.status);
   const before = shown ?? {};
   const parts = {
     scene: [state.scene, state.n_inits],
@@ -135,7 +137,6 @@ export const layout = (name) => changeScene({ layout: name });
 
 // Another scene: it runs at once, unless a person had paused this one.
 export function drive(scene) {
-  const paused = ["paused", "empty"].includes(live.state?.status);
   send("load", scene);
   if (!paused) send("run");
 }

@@ -9,7 +9,7 @@ import { send, token } from "./socket.js";
 const POLL_MS = 2000;
 const ASK_MS = 250; // after an episode's end, until its tape is closed
 let root = null;
-let tape = null; // {id, steps, human, ended, every, problem}
+let tape = null; // {id, episode, steps, human, ended, every, problem}
 let kept = null; // id of the recording that was kept last
 let last = null;
 
@@ -50,8 +50,11 @@ async function post(path, fields = {}) {
   }
 }
 
+// What is decided is decided of the episode that is shown; the server may be further.
+const decide = (what) => post(`/${what}`, { episode: tape?.episode ?? 0 });
+
 async function keep() {
-  const found = await post("/keep");
+  const found = await decide("keep");
   if (!found) return;
   kept = found.id;
   toast("Kept: it is in Recordings.", "note");
@@ -59,11 +62,13 @@ async function keep() {
 }
 
 async function discard() {
-  if (await post("/discard")) toast("Discarded; the trash of Recordings has it.", "note");
+  const found = await decide("discard");
+  if (found) toast("Discarded; the trash of Recordings has it.", "note");
+  return Boolean(found);
 }
 
 async function redo() {
-  if (tape?.id) await discard();
+  if (tape?.id && !(await discard())) return;
   send("reset");
   goOn();
 }

@@ -53,10 +53,9 @@ const TEMPLATE = `
     <div class="st-progress"><span id="live-step-count">step –</span><i><b></b></i></div>
   </div>`;
 
-const SHORTCUTS = { live_run: "toggle", live_step: "step", live_chunk: "chunk", live_reset: "reset" };
-
+// Each has the button `live-<name>`, whose being disabled counts for the key, too.
 export const actions = {
-  toggle: () => send(live.state?.status === "running" ? "pause" : "run"),
+  run: () => send(live.state?.status === "running" ? "pause" : "run"),
   step: () => send("advance", { steps: 1, chunk: false }),
   chunk: () => send("advance", { steps: 1, chunk: true }),
   reset: () => send("reset"),
@@ -73,9 +72,7 @@ const $ = (selector) => root.querySelector(selector);
 export function mount(element) {
   root = element;
   root.innerHTML = TEMPLATE;
-  for (const [id, action] of Object.entries(SHORTCUTS)) {
-    $(`#${id.replace("_", "-")}`).addEventListener("click", actions[action]);
-  }
+  for (const [name, act] of Object.entries(actions)) $(`#live-${name}`)?.addEventListener("click", act);
   $("#live-speed").addEventListener("change", (e) => send("speed", { hz: Number(e.target.value) }));
   $("#live-policy-view").addEventListener("change", (e) => showPolicyView(e.target.checked));
   $("#live-k").value = live.k;

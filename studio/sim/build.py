@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -145,8 +145,12 @@ def ask(env: Any, bddl_file: Path) -> None:
     """Make the goal and the wording of `bddl_file` those of `env`: its success test follows."""
     from libero.libero.envs.bddl_utils import robosuite_parse_problem
 
-    problem = robosuite_parse_problem(str(bddl_file))
-    env.parsed_problem |= {key: problem[key] for key in ("goal_state", "language_instruction")}
+    env.parsed_problem |= goal_of(robosuite_parse_problem(str(bddl_file)))
+
+
+def goal_of(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """What a parsed problem asks for: its goal and its wording."""
+    return {key: problem[key] for key in ("goal_state", "language_instruction")}
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studio.sim.build import goal_of
 from studio.sim.expert import Expert
 from studio.sim.expert_motion import CLOSE, SLOW, Actions
 from studio.sim.expert_skills import HOVER, Manipulation
@@ -37,6 +38,15 @@ class ExpertChunk:
 
     actions: np.ndarray
     phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where the episode stood, the action [7] before it, and the goal that counted then."""
+
+    snapshot: np.ndarray
+    last_action: np.ndarray
+    goal: dict[str, Any]
 
 
 class Latecomer(Expert):
@@ -109,7 +119,7 @@ class Foresight:
 
     def __init__(self, sim: LiberoSim) -> None:
         self._sim = sim
-        self._moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._moments: dict[tuple[int, str], Moment] = {}  # by control step and instruction
         self._asked: tuple[int, Connection] | None = None  # the fork's process id, its answer
 
     def forget(self) -> None:
@@ -117,24 +127,26 @@ class Foresight:
         self._moments.clear()
         self._drop()
 
-    def note(self, step: int, last_action: np.ndarray) -> None:
-        """Remember the present moment under the number of its control step."""
-        self._moments[step] = self._sim.snapshot(), last_action
+    def note(self, step: int, instruction: str, last_action: np.ndarray) -> None:
+        """Remember the present moment: its control step, and what the policy was told there."""
+        goal = goal_of(self._sim.env.parsed_problem)
+        self._moments[step, instruction] = Moment(self._sim.snapshot(), last_action, goal)
         if len(self._moments) > MOMENTS:
             del self._moments[next(iter(self._moments))]
 
-    def ask(self, step: int, horizon: int) -> int:
+    def ask(self, step: int, instruction: str, horizon: int) -> int:
         """Begin to find out; returns a ticket. A question that is still open is given up.
 
-        Raises ValueError for a step that nobody noted.
+        Raises ValueError for a moment that nobody noted.
         """
-        if step not in self._moments:
+        moment = self._moments.get((step, instruction))
+        if moment is None:
             raise ValueError(f"the policy did not look at step {step} of this episode")
         self._drop()
         answers, ours = Pipe(duplex=False)
         ticket = os.fork()
         if ticket == 0:
-            _answer_and_end(self._sim, *self._moments[step], horizon, ours)
+            _answer_and_end(self._sim, moment, horizon, ours)
         ours.close()
         self._asked = ticket, answers
         return ticket
@@ -164,15 +176,14 @@ class Foresight:
             os.waitpid(ticket, 0)
 
 
-def _answer_and_end(
-    sim: LiberoSim, snapshot: np.ndarray, last_action: np.ndarray, horizon: int, reply: Connection
-) -> None:
+def _answer_and_end(sim: LiberoSim, moment: Moment, horizon: int, reply: Connection) -> None:
     """The fork's whole life. Nothing of the process that it copies may run at its end."""
     signal.alarm(LIMIT_S)
     os.nice(10)  # the scene comes first
     try:
-        sim.restore(snapshot)
-        reply.send((False, expert_chunk(sim, last_action, horizon)))
+        sim.env.parsed_problem |= moment.goal  # the copy's: another one may count by now
+        sim.restore(moment.snapshot)
+        reply.send((False, expert_chunk(sim, moment.last_action, horizon)))
     except Exception as error:
         reply.send((True, str(error) or type(error).__name__))
     finally:

@@ -111,13 +111,14 @@ class SimProcess:
         """float32 [8]: end-effector position (m), axis-angle (rad), two gripper joints (m)."""
         return self._call("proprio")
 
-    def ask_expert(self, step: int, horizon: int) -> int:
+    def ask_expert(self, step: int, instruction: str, horizon: int) -> int:
         """Begin to find out what the scripted expert would do at a control step of this episode.
 
-        `step` counts from the last `load`; the policy must have looked then (`observe`).
-        Returns a ticket for `expert_answer`; the scene goes on meanwhile, undisturbed.
+        `step` counts from the last `load`; the policy must have looked then, with `instruction`
+        (`observe`), and the goal of that time counts. Returns a ticket for `expert_answer`; the
+        scene goes on meanwhile, undisturbed.
         """
-        return self._call("ask_expert", step, horizon)
+        return self._call("ask_expert", step, instruction, horizon)
 
     def expert_answer(self, ticket: int) -> ExpertChunk | None:
         """The expert's next `horizon` actions, None until they are known.
@@ -239,11 +240,11 @@ class _Server:
     def observe(self, instruction: str | None, size: int, noted: bool) -> Observation:
         observation = self._sim.observe(instruction, size)
         if noted:
-            self._foresight.note(self._steps, self._last_action)
+            self._foresight.note(self._steps, observation.instruction, self._last_action)
         return observation
 
-    def ask_expert(self, step: int, horizon: int) -> int:
-        return self._foresight.ask(step, horizon)
+    def ask_expert(self, step: int, instruction: str, horizon: int) -> int:
+        return self._foresight.ask(step, instruction, horizon)
 
     def expert_answer(self, ticket: int) -> ExpertChunk | None:
         return self._foresight.answer(ticket)

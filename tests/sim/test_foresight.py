@@ -14,6 +14,8 @@ from studio.sim.process import SimError, SimProcess
 PICK = SceneSpec("libero_object", 0, 40)
 DRAWER = SceneSpec("libero_goal", 0, 40)
 HORIZON = 8
+SOUP = "pick up the alphabet soup and place it in the basket"
+BUTTER = "pick up the butter and place it in the basket"
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,8 @@ def episode(sim, scene):
             return np.array(actions[1:]), moments
 
 
-def answers(process, step):
-    ticket = process.ask_expert(step, HORIZON)
+def answers(process, step, instruction=SOUP):
+    ticket = process.ask_expert(step, instruction, HORIZON)
     deadline = time.monotonic() + 60
     while (chunk := process.expert_answer(ticket)) is None:
         assert time.monotonic() < deadline, "it never came"
@@ -83,7 +85,7 @@ def test_asking_leaves_the_episode_as_it_is():
             process.load(PICK)
             process.observe()
             for step in range(24):
-                ticket = process.ask_expert(0, HORIZON) if asked and step % 6 == 0 else None
+                ticket = process.ask_expert(0, SOUP, HORIZON) if asked and step % 6 == 0 else None
                 process.step(action)
                 if ticket is not None:
                     process.expert_answer(ticket)
@@ -93,7 +95,17 @@ def test_asking_leaves_the_episode_as_it_is():
         assert first.actions.shape == (HORIZON, 7) and first.phase.startswith("pick")
         np.testing.assert_array_equal(answers(process, 0).actions, first.actions)
         with pytest.raises(SimError, match="did not look at step 5"):
-            process.ask_expert(5, HORIZON)
+            process.ask_expert(5, SOUP, HORIZON)
         process.load(PICK)
         with pytest.raises(SimError, match="did not look at step 0"):
-            process.ask_expert(0, HORIZON)
+            process.ask_expert(0, SOUP, HORIZON)
+
+
+def test_it_goes_for_what_was_asked_at_the_time():
+    with SimProcess() as process:
+        process.load(PICK)
+        process.observe(SOUP)
+        process.ask(BUTTER)
+        process.observe(BUTTER)  # at the same control step
+        phases = [answers(process, 0, words).phase for words in (SOUP, BUTTER)]
+        assert phases == ["pick alphabet_soup_1", "pick butter_1"]

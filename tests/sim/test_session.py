@@ -70,7 +70,7 @@ def test_sessions_are_apart_queue_and_leave_nothing(manager):
     assert (other.state.step, other.plans, other.marks) == (0, (), ())
     assert other.state.camera.nominal
     pid = one.sim.pid
-    manager.detach("1" * 32)
+    manager.detach(one)
     wait_for(lambda: manager.get("1" * 32) is None)
     wait_for(lambda: gone(pid))
     assert isinstance(manager.attach("3" * 32), Session)

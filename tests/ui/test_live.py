@@ -362,6 +362,16 @@ def test_keyboard_runs_and_keeps_out_of_text(page):
     expect(page.locator("#live-legend")).to_be_visible()
 
 
+def test_a_paused_scene_stays_so_however_fast_others_are_asked_for(page):
+    init = state(page, "scene.init")
+    for _ in range(4):  # most of them while one loads
+        page.keyboard.press("n")
+    until(page, f"{STATE}.scene.init > {init}")
+    page.wait_for_timeout(3000)
+    until(page, f"{STATE}.status === 'paused'")
+    assert state(page, "step") == 0
+
+
 def test_policy_view_and_theme(page):
     page.click("#live-chunk")
     until(page, f"{STATE}.step > 0 && {STATE}.status === 'paused'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,12 @@ def drive(
     outcome: Outcome | None = Outcome.SUCCESS,
     scene: SceneSpec = SCENE,
     words: dict[int, str] | None = None,
+    won: Collection[int] = (),
 ) -> None:
-    """An episode; a letter of LETTERS per step. `words`: instructions by the step they begin at."""
+    """An episode; a letter of LETTERS per step.
+
+    `words`: instructions by the step they begin at; `won`: steps before the last that reached one.
+    """
     words = {0: WORDS} | (words or {})
     tape.on_state(LoopState(instruction=words[0]))
     tape.on_episode(EpisodeEvent(scene, words[0], versions=versions()))
@@ -49,9 +54,9 @@ def drive(
         if step - 1 in words:
             tape.on_state(LoopState(instruction=words[step - 1]))
         action = np.full(7, step / 300, np.float32)
-        won = step == len(drivers) and outcome is Outcome.SUCCESS
+        success = step in won or (step == len(drivers) and outcome is Outcome.SUCCESS)
         proprio = np.zeros(8, np.float32)
-        tape.on_step(StepEvent(step, action, proprio, won, driver=LETTERS[letter]))
+        tape.on_step(StepEvent(step, action, proprio, success, driver=LETTERS[letter]))
     if outcome:
         tape.on_episode(EpisodeEvent(scene, words[0], outcome, len(drivers)))
 
@@ -60,7 +65,7 @@ def record(folder: Path, drivers: str, *, developed: bool = True, **episode: obj
     """A recording in the library `folder`; its name."""
     tape = Tape(folder, Counter(), {"checkpoint": {"name": "tiny", "sha256": "abc"}})
     drive(tape, drivers, **episode)
-    name = tape.save()
+    name = tape.save(1)
     tape.close()
     if developed:
         develop(folder / name)

@@ -17,11 +17,11 @@ class Oracle:
     """A simulator that answers a question when it is asked for the third time."""
 
     def __init__(self):
-        self.asked: list[int] = []
+        self.asked: list[tuple[int, str]] = []
         self.refuses = False
 
-    def ask_expert(self, step, horizon):
-        self.asked.append(step)
+    def ask_expert(self, step, instruction, horizon):
+        self.asked.append((step, instruction))
         self.waited = 0
         return len(self.asked)
 
@@ -72,8 +72,17 @@ def test_an_answer_is_scored_kept_and_asked_for_once(adviser, oracle, feed, kept
     advice = adviser.ask(record)(go_on)
     assert (advice.energy, advice.phase, advice.actions[0, 0]) == (1.0, "pick", 0.5)
     assert adviser.ask(record)(go_on) is advice
-    assert oracle.asked == [8]
+    assert oracle.asked == [(8, "reach")]
     assert [(told is record, known is advice) for told, known in kept] == [(True, True)]
+
+
+def test_two_plans_of_one_step_have_answers_of_their_own(adviser, oracle, feed, drifter):
+    """The guard stopped the first, and a person typed other words."""
+    observation = Observation({}, np.zeros(8, np.float32), "push")
+    feed.on_plan(8, drifter.plan(observation, SamplerConfig(), 8))
+    _, first, second = feed.snapshot().plans
+    assert adviser.ask(first)(go_on) is not adviser.ask(second)(go_on)
+    assert oracle.asked == [(8, "reach"), (8, "push")]
 
 
 def test_no_answer_has_its_reason(adviser, oracle, feed, kept):
@@ -87,7 +96,7 @@ def test_an_overtaken_question_is_left_and_may_be_asked_again(adviser, oracle, f
     with pytest.raises(InterruptedError):
         adviser.ask(record)(lambda: True)
     assert adviser.ask(record)(go_on).phase == "pick"
-    assert oracle.asked == [0, 0]
+    assert oracle.asked == 2 * [(0, "reach")]
 
 
 def test_an_answer_that_comes_in_another_episode_does_not_count(adviser, oracle, feed, kept):

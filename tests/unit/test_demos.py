@@ -1,5 +1,6 @@
 """Demonstrations on disk, read back with plain h5py as LIBERO's tools would."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from studio import demos
+from studio.hdf5 import whole_hdf5
 
 ROOT = Path(__file__).parents[2]
 BDDL = """(define (problem LIBERO_Floor_Manipulation)
@@ -174,6 +176,18 @@ def test_pictures_may_come_step_by_step(tmp_path):
         writer.append({camera: images[0] for camera, images in whole.images.items()})
         writer.finish(replace(whole, images=None))
     assert not (tmp_path / "c_demo.hdf5").exists()
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    left, other = tmp_path / ".a.hdf5.7.tmp", tmp_path / ".b.hdf5.7.tmp"
+    held = tmp_path / ".a.hdf5.8.tmp"
+    for path in (left, other, held):
+        path.touch()
+    with held.open("rb+") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        with whole_hdf5(tmp_path / "a.hdf5") as file:
+            file["something"] = [1]
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.hdf5", other, held}
 
 
 def test_count_demos(task_file, tmp_path):

@@ -241,12 +241,26 @@ def test_take_over_and_the_outcome_is_told(guarded, point_mass, listener):
 # -- sequence ---------------------------------------------------------------------------------
 
 
-def test_words_without_a_goal_of_their_own_end_no_episode(driven, point_mass):
+def test_words_without_a_goal_of_their_own_end_no_episode(driven, point_mass, listener):
     driven.apply(SetSequence(Sequence(("reach the other goal", "wave"))))
     steps(driven, 2)
     point_mass.goal = 0.25  # the first's, which still holds when the second is asked for
-    steps(driven, 5)
+    steps(driven, 3)
     assert driven.state.sequence.at == 1 and driven.state.status is Status.RUNNING
+    success = [event.success for (event,) in listener.of("on_step")]
+    assert success == [False, False, True, False, False]
+
+
+def test_the_words_that_a_sequence_ended_with_still_have_no_goal(driven, point_mass):
+    driven.apply(SetSequence(Sequence(("wave", "reach the goal"))))
+    point_mass.goal = 0.0  # the scene's
+    driven.apply(SetSequence(Sequence()))
+    driven.apply(SetInstruction("wave with both fingers"))
+    steps(driven, 2)
+    assert driven.state.status is Status.RUNNING
+    driven.apply(SetInstruction("reach the goal"))
+    steps(driven, 1)
+    assert driven.state.outcome is Outcome.SUCCESS
 
 
 def test_instructions_follow_each_other(driven, point_mass, listener):

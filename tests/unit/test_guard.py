@@ -1,5 +1,6 @@
 """When the policy asks for help, and the instructions that follow each other."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,14 +59,15 @@ def test_bad_settings_are_refused(fields):
 
 
 def test_the_next_instruction_starts_on_success_or_after_its_steps():
-    first = Sequence(("open", "close"), after=10, began=5, tested=True)
+    first = Sequence(("open", "close"), after=10, began=5)
     assert first.more and first.text == "open"
     assert first.over(6, success=True) and first.over(15, success=False)
     assert not first.over(14, success=False)
-    assert not Sequence(("open", "close")).over(900, success=True)  # words without a goal
-    assert not Sequence(("open", "close"), at=1, tested=True).over(9, success=True)  # the last
-    assert Sequence(("open", "close"), at=1).reworded("shut").items == ("open", "shut")
-    assert Sequence().reworded("shut") == Sequence()
+    assert not replace(first, tested=False).over(14, success=True)  # words without a goal
+    assert not replace(first, at=1).over(15, success=True)  # the last
+    assert replace(first, at=1).reworded("shut", True).items == ("open", "shut")
+    assert not first.reworded("wave", tested=False).tested
+    assert Sequence().reworded("wave", tested=False) == Sequence()
 
 
 @pytest.mark.parametrize("bad", [{"items": ("a", " ")}, {"items": ("a",) * 21}, {"after": -1}])

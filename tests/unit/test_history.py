@@ -76,6 +76,24 @@ def test_each_is_sent_once_and_the_newest_when_a_page_is_slow(feed, point_mass, 
     asyncio.run(scenario())
 
 
+def test_an_episode_of_another_checkpoint_begins_as_any_other(feed, monkeypatch):
+    for name in ("describe", "calibration"):
+        monkeypatch.setattr(f"studio.server.{name}", lambda policy: None)
+    policy = SimpleNamespace(current=object())
+    session = SimpleNamespace(policy=policy, wheel=Wheel(), feed=feed, name="s")
+    socket = Socket()
+
+    async def scenario() -> None:
+        link = PageLink(SimpleNamespace(versions={}), session, socket)
+        await link._hello()
+        policy.current = object()
+        feed.on_episode(EpisodeEvent(SceneSpec(), "reach"))
+        await link._hello()
+
+    asyncio.run(scenario())
+    assert [message["type"] for message in socket.sent] == ["hello", "episode", "hello"]
+
+
 def test_a_page_that_does_not_acknowledge_gets_no_more_pictures_and_then_the_newest(feed):
     session = SimpleNamespace(policy=SimpleNamespace(current=object()), wheel=Wheel(), feed=feed)
     socket = Socket()

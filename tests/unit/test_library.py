@@ -138,6 +138,12 @@ def test_an_episode_is_parted_where_other_words_were_said(library):
     ]
 
 
+def test_each_part_ends_as_its_own_words_did(library):
+    """The first instruction of a sequence was carried out, the second was not."""
+    name = record(library.path, "hhhhhh", words={3: "wave"}, won=(3,), outcome=Outcome.TIMEOUT)
+    assert [part.success for part in segments(library.path / name, 0, 6)] == [True, False]
+
+
 def test_what_begins_as_evaluations_do_is_counted(library):
     names = [record(library.path, "hhh") for _ in range(3)]
     for name, init in zip(names, (39, 40, 49), strict=True):
@@ -264,15 +270,24 @@ def test_decisions_over_http_and_none_from_another_site(client, library):
 
 def test_live_asks_for_its_tape_keeps_and_discards(client, library, session):
     assert client.get("/recordings/live?token=other").json() == {}
-    assert "run the scene" in post(client, "/live/keep", token="t")["error"]
+    assert "run the scene" in post(client, "/live/keep", token="t", episode=0)["error"]
     drive(session.tape, "pp", outcome=None)
-    assert client.get("/recordings/live?token=t").json()["id"] is None
-    name = post(client, "/live/keep", token="t")["id"]
+    shown = client.get("/recordings/live?token=t").json()
+    assert (shown["id"], shown["episode"]) == (None, 1)
+    name = post(client, "/live/keep", token="t", episode=1)["id"]
     assert library.note(name).kept and library.all()[0]["writing"]
-    assert post(client, "/live/discard", token="t") == {"id": name}
+    assert post(client, "/live/discard", token="t", episode=1) == {"id": name}
     assert not library.all() and library.all(trash=True)
     assert post(client, "/live", token="t", every=True)["every"]
     assert "reload" in post(client, "/live", token="other")["error"]
+
+
+def test_what_is_decided_late_is_not_done_to_the_next_episode(client, library, session):
+    drive(session.tape, "hh")
+    drive(session.tape, "hh", outcome=None)
+    for path in ("/live/keep", "/live/discard"):
+        assert "another episode" in post(client, path, token="t", episode=1)["error"]
+    assert len(library.all()) == 2 and not library.all(trash=True)
 
 
 def test_gathering_over_http_makes_new_folders(client, library, tmp_path):

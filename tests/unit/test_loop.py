@@ -126,6 +126,15 @@ def test_another_tasks_words_ask_for_its_goal(loop):
     assert loop.state.scene.goal is None and loop.state.instruction == "reach the goal"
 
 
+def test_words_of_one_task_are_not_carried_to_another_that_failed_to_load(loop):
+    loop.apply(LoadScene(SceneSpec()))
+    loop.apply(SetInstruction("push the plate"))
+    with pytest.raises(ValueError, match="0-49"):
+        loop.apply(LoadScene(SceneSpec(task=1, init=50)))
+    loop.apply(LoadScene(SceneSpec(task=1)))
+    assert loop.state.instruction == "reach the goal"
+
+
 def test_camera_and_sampler_apply_and_leave_marks(loop, point_mass, drifter, listener):
     loop.apply(LoadScene(SceneSpec()))
     shown = len(listener.of("on_frame"))
@@ -231,6 +240,17 @@ def test_a_crash_is_an_error_and_the_next_run_works(running, point_mass):
     wait_for(lambda: running.state.outcome is Outcome.TIMEOUT)
 
 
+def test_words_typed_after_a_fault_ask_for_their_goal(running, point_mass):
+    point_mass.crash_at = 5
+    running.submit(Run())
+    wait_for(lambda: running.state.status is Status.ERROR)
+    running.submit(SetInstruction("reach the other goal"))
+    running.submit(Reset())
+    wait_for(lambda: running.state.status is Status.PAUSED)
+    assert running.state.scene.goal == 3
+    assert running.state.task_instruction == running.state.instruction == "reach the other goal"
+
+
 def test_a_bad_scene_is_a_message(running):
     running.submit(LoadScene(SceneSpec(init=50)))
     wait_for(lambda: running.state.status is Status.ERROR)
@@ -254,6 +274,24 @@ def test_pause_stops_at_once(running):
     step = running.state.step
     time.sleep(0.05)
     assert running.state.step == step
+
+
+def test_a_pause_while_the_policy_plans_comes_before_its_step(running, drifter, listener):
+    plan = drifter.plan
+
+    def planning(*given):
+        if not drifter.seeds:
+            running.submit(Pause())
+        return plan(*given)
+
+    drifter.plan = planning
+    running.submit(Run())
+    wait_for(lambda: listener.of("on_plan") and running.state.status is Status.PAUSED)
+    assert running.state.step == 0
+    running.submit(Advance(1))
+    wait_for(lambda: running.state.step == 1)
+    (event,) = listener.of("on_step")[0]
+    assert event.plan is listener.of("on_plan")[0][1] and len(drifter.seeds) == 1
 
 
 def test_speed_paces_the_steps(point_mass, drifter):

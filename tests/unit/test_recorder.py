@@ -16,6 +16,7 @@ from studio.events import (
     Advice,
     LightPerturbation,
     LoadScene,
+    Mark,
     RobotStart,
     Run,
     SceneSpec,
@@ -96,6 +97,17 @@ def test_what_the_expert_would_have_done_is_kept_with_its_plan(recorded, tmp_pat
     plans = np.load(io.BytesIO(archive.read("plans.npz")))
     np.testing.assert_array_equal(plans["plan_002/expert"], actions)
     assert "plan_001/expert" not in plans
+
+
+def test_what_is_done_to_a_finished_scene_is_no_part_of_its_episode(recorded):
+    recorder, _ = recorded
+    episode = recorder.episode()
+    recorder.on_mark(Mark(40, "camera", "distance 120%"))
+    recorder.on_frame(replace(episode.frames[-1], jpegs={}))
+    assert recorder.episode().marks == episode.marks
+    assert len(recorder.episode().frames) == len(episode.frames)
+    recorder.on_frame(replace(episode.frames[-1], step=41))  # had the last step's been missing
+    assert len(recorder.episode().frames) == len(episode.frames) + 1
 
 
 def test_film_has_a_frame_per_step(recorded, tmp_path):

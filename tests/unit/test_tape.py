@@ -88,7 +88,7 @@ def test_an_episode_that_a_person_touched_is_recorded_whole(tape, folder):
 def test_the_policys_own_episodes_are_recorded_when_asked_for(tape, folder):
     drive(tape, "ppp")
     assert not folder.exists() and tape.status()["id"] is None
-    assert len(recording.read(folder / tape.save())) == 3  # afterwards
+    assert len(recording.read(folder / tape.save(1))) == 3  # afterwards
     drive(tape, "pp", None)
     tape.record_every(True)  # in the middle
     drive(tape, "pppp")
@@ -98,7 +98,7 @@ def test_the_policys_own_episodes_are_recorded_when_asked_for(tape, folder):
 
 def test_nothing_to_record_says_so(tape):
     with pytest.raises(ValueError, match="run the scene"):
-        tape.save()
+        tape.save(0)
 
 
 def test_a_tape_is_held_while_it_is_written_and_marked_when_the_page_closes(tape, folder):
@@ -151,6 +151,25 @@ def test_another_version_is_refused_with_its_reason(tape, folder, change, words)
     path.write_text("\n".join([json.dumps(json.loads(first) | change), *rest]) + "\n")
     with pytest.raises(recording.Unreadable, match=words):
         recording.read(path.parent)
+
+
+def test_a_replay_that_is_ended_tidies_up(tmp_path, monkeypatch):
+    tidied = []
+
+    def develop(*_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            tidied.append(True)
+
+    monkeypatch.setattr(replay, "develop", develop)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="ended by SIGTERM"):
+            replay.main([str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert tidied
 
 
 def test_a_folder_without_a_tape_is_told_in_one_line(tmp_path, capsys):
@@ -220,10 +239,10 @@ def test_an_episode_that_found_no_room_is_still_at_hand(tape, folder):
     with room_for(3000):
         drive(tape, "p" * 40, None)
         with pytest.raises(ValueError, match="Make room, then press Keep"):
-            tape.save()
+            tape.save(1)
         assert tape.status()["id"] is None and not list(folder.iterdir())
         tape.on_step(StepEvent(41, np.zeros(7), np.zeros(8), False, driver="policy"))
-    assert tape.save() == only(folder).name
+    assert tape.save(1) == only(folder).name
     assert len(recording.read(only(folder))) == 41 and not tape.status()["problem"]
 
 

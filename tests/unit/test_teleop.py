@@ -122,6 +122,14 @@ def test_a_tap_between_two_steps_counts_once():
     assert pilot.inputs == 2
 
 
+def test_a_tap_between_two_slow_steps_counts_once():
+    pilot = Pilot()
+    pilot.receive(DriveInput(1, x=1.0), 0.0)
+    pilot.receive(DriveInput(2), 0.05)
+    assert pilot.take(0.05 + 1.1 * STALE_S).x == 1.0
+    assert not pilot.take(0.05 + 1.2 * STALE_S).moves
+
+
 def test_a_key_moves_until_it_is_released_or_silent():
     pilot = Pilot()
     pilot.receive(DriveInput(1, y=-1.0, gripper=1.0), 0.0)

@@ -1,5 +1,13 @@
 """Two pages, one arm: who drives."""
 
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from studio.events import Drive, Pause, SetDriver
+from studio.server import PageLink
+from studio.teleop import DriveInput
 from studio.wheel import ASKS_S, FREE_S, Wheel, WheelState
 
 
@@ -54,3 +62,22 @@ def test_a_page_that_leaves_drops_it():
     assert wheel.take(two, 0.1)
     wheel.let_go()
     assert wheel.state == WheelState()
+
+
+def test_a_stick_that_is_held_after_handing_over_does_not_keep_the_wheel():
+    sent, wheel = [], Wheel()
+    policy = SimpleNamespace(current=object())
+    session = SimpleNamespace(policy=policy, wheel=wheel, driver="policy", submit=sent.append)
+
+    async def scenario() -> None:
+        one, two = (PageLink(SimpleNamespace(check=id), session, None) for _ in range(2))
+        one._steer(SetDriver("human"))
+        one._steer(Drive(DriveInput(1, x=1.0)))
+        with pytest.raises(ValueError, match="another tab"):
+            two._steer(Pause())
+        one._steer(SetDriver("policy"))
+        one._steer(Drive(DriveInput(2, x=1.0)))  # the loop may not have heard it yet
+        two._steer(Pause())
+
+    asyncio.run(scenario())
+    assert sent[-1] == Pause() and wheel.state == WheelState()

@@ -1,0 +1,21 @@
+"""Which pages watch which session, without a simulator."""
+
+from types import SimpleNamespace
+
+from studio.session import Session, SessionManager
+
+TOKEN = "1" * 32
+
+
+def test_a_page_that_closes_late_leaves_the_next_session_of_its_tab_alone(monkeypatch):
+    def opened(token, *_):
+        return SimpleNamespace(token=token, watchers=0, close=lambda: None)
+
+    monkeypatch.setattr(Session, "open", opened)
+    manager = SessionManager(None, {})
+    old = manager.attach(TOKEN)
+    manager._drop(lambda session: True)  # it had rested for long
+    new = manager.attach(TOKEN)
+    manager.detach(old)
+    assert (old.watchers, new.watchers) == (0, 1)
+    manager.close()
