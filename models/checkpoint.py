@@ -18,8 +18,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -187,6 +186,23 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
+    before = _version(folder)
+    found = _read(folder)
+    if _version(folder) != before:
+        raise CheckpointError(f"{folder}: was written anew while it was read; try again")
+    return found
+
+
+def _version(folder: Path) -> tuple[int, int] | None:
+    """Tells a folder's weights from those that a training puts in their place."""
+    try:
+        stat = (folder / WEIGHTS).stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _read(folder: Path) -> Checkpoint:
     record = _read_json(folder / CONFIG)
     if "model" not in record and (folder / "last" / CONFIG).exists():
         raise CheckpointError(f"{folder}: a run's folder; choose {folder / 'last'} in it, or best")
@@ -211,31 +227,13 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                     f"{folder}: statistics of {found} {what} dimensions, the model has {size}"
                 )
     model, weights = EBVLA(config), folder / WEIGHTS
-    with _unchanged(weights):
-        _load_weights(model, weights)
-        info = CheckpointInfo(str(folder), sha256(weights), config.preset, training)
+    _load_weights(model, weights)
+    info = CheckpointInfo(str(folder), sha256(weights), config.preset, training)
     try:
         known = contexts.read(folder, config.hidden_size)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     return Checkpoint(model, statistics, info, read_calibration(folder), known)
-
-
-@contextmanager
-def _unchanged(file: Path) -> Iterator[None]:
-    """Raises CheckpointError when a training wrote a newer `file` meanwhile."""
-    before = _version(file)
-    yield
-    if _version(file) != before:
-        raise CheckpointError(f"{file}: was written anew while it was read; try again")
-
-
-def _version(file: Path) -> tuple[int, int] | None:
-    try:
-        stat = file.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def _load_weights(model: EBVLA, file: Path) -> None:

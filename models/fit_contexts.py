@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from models import contexts
-from models.checkpoint import write_calibration
+from models.checkpoint import CALIBRATION, write_calibration
 from models.contexts import ContextStatistics
 from models.data import Demonstrations, load_demonstrations, training_rows
 from models.policy import Policy
@@ -32,7 +32,7 @@ def fit(
 ) -> None:
     """Write the statistics of the samples `train_rows` of `data` into the folder.
 
-    A calibration there loses its level of the distance that was measured with earlier ones.
+    A calibration there loses what was measured with earlier ones.
     Raises CheckpointError, ValueError, OSError.
     """
     policy = Policy.from_pretrained(checkpoint, device)
@@ -42,7 +42,9 @@ def fit(
     found = [policy.summarize([_observation(data, row) for row in part]) for part in parts]
     contexts.write(checkpoint, ContextStatistics.fit(torch.from_numpy(np.concatenate(found))))
     before = policy.calibration
-    if before and SCORE in before.levels:
+    if before and before.score == SCORE:
+        (checkpoint / CALIBRATION).unlink()
+    elif before and SCORE in before.levels:
         levels = {name: level for name, level in before.levels.items() if name != SCORE}
         write_calibration(checkpoint, replace(before, levels=levels))
 

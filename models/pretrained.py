@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from httpx import HTTPError
 from huggingface_hub import HfApi, try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **opti
             return load(local, local_files_only=True, **options)
         _reach(part)
         return load(part.repo, revision=part.revision, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HTTPError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         if local:
             raise ValueError(f"{local}: not {part.repo}, or not whole ({reason})") from None
@@ -67,13 +66,16 @@ def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **opti
 
 
 def _reach(part: Part) -> None:
-    """Raises what the hub's client does when a part that is not in its cache can't be had.
+    """Raises OSError when a part that is not in the hub's cache can't be had.
 
     Asked once: a download would be tried again and again, for the better part of a minute.
     """
     cached = try_to_load_from_cache(part.repo, "config.json", revision=part.revision)
     if not isinstance(cached, str):
-        HfApi().model_info(part.repo, revision=part.revision, timeout=REACH_S)
+        try:
+            HfApi().model_info(part.repo, revision=part.revision, timeout=REACH_S)
+        except Exception as error:  # of whichever HTTP library the client has
+            raise OSError(f"{type(error).__name__}: {error}") from None
 
 
 def load_pretrained(backbone: nn.Module, folder: Path | None = None) -> None:

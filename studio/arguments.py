@@ -92,7 +92,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     space = "1" if os.environ.get("SPACE_ID") else "0"
     parser.add_argument(
         "--public", action=argparse.BooleanOptionalAction,
-        default=os.environ.get("EB_VLA_PUBLIC", space) == "1",
+        default=os.environ.get("EB_VLA_PUBLIC", space).lower() not in ("", "0", "false", "no"),
         help="open to everyone: jobs, calibrations and recordings are refused (default in a Space, "
         "unless EB_VLA_PUBLIC=0)",
     )  # fmt: skip

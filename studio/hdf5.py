@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
 import h5py
 
 from models.hold import is_held
+
+YOUNG_S = 10.0  # a file that is younger may not be held yet by its writer
 
 
 class Draft(h5py.File):
@@ -37,8 +40,9 @@ def whole_hdf5(path: Path) -> Iterator[Draft]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not is_held(left):
-            left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > YOUNG_S and not is_held(left):
+                left.unlink()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _Patient(temporary, "w+") as content:

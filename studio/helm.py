@@ -86,10 +86,10 @@ class Helm:
         return len(self._chunk) or self._replan_every
 
     def rests(self, state: LoopState, now: float) -> bool:
-        """Whether there is nothing to do until somebody holds a key; takes what is held `now`."""
+        """Whether there is nothing to do until somebody holds a key, by what is held `now`."""
         if state.driver == "policy":
             return False
-        self._held = held = self.pilot.take(now)
+        self._held = held = self.pilot.look(now)
         if state.driver == "shared":
             return state.assists.gate and not (held.go or held.moves)
         self._settle = SETTLE_STEPS if held.moves else self._settle - 1
@@ -122,6 +122,7 @@ class Helm:
     def moved(self, move: Move, proprio: np.ndarray) -> None:
         """What came of it: the hand's proprioception [8]."""
         self._proprio = proprio
+        self.pilot.stepped()
         self._grip = float(np.sign(move.action[6])) or self._grip
 
     def _by_hand(self, state: LoopState) -> np.ndarray:

@@ -11,9 +11,10 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
         raise OSError(f"{option} {port}: a port is a number from 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        probe = socket.socket(family)
     except (OSError, UnicodeError) as error:
         raise OSError(f"--host {host}: this machine has no such address ({error})") from None
-    with socket.socket(family) as probe:
+    with probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)

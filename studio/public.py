@@ -14,8 +14,8 @@ OWNERS = (
     "Run one of your own (the README has the two commands); its owner starts it with --no-public."
 )
 SHARED = ("/jobs/", "/lab/", "/recordings")  # where a POST changes what all visitors have
-ANYONES = ("/jobs/preview", "/recordings/live")
 RECORDINGS = "/recordings"  # other visitors' ones are not even shown
+ANYONES = (("POST", "/jobs/preview"), ("GET", "/recordings/live"))
 
 
 class ForVisitors:
@@ -34,6 +34,6 @@ class ForVisitors:
 
 def is_owners(method: str, path: str) -> bool:
     """A request that is not for visitors."""
-    if path.startswith(ANYONES):
+    if (method, path) in ANYONES:
         return False
     return path.startswith(RECORDINGS) or (method == "POST" and path.startswith(SHARED))

@@ -104,8 +104,8 @@ class Recorder:
     def on_frame(self, frame: Frame) -> None:
         """After the end the scene may still be looked at; only its last step may be missing."""
         episode = self._episode
-        drawn = episode and episode.frames and episode.frames[-1].step == frame.step
-        if not (drawn and episode.end):
+        over = episode and episode.end and episode.frames
+        if not (over and episode.frames[-1].step == frame.step):
             self._append("frames", frame)
 
     def on_state(self, state: LoopState) -> None:

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -97,19 +98,25 @@ class RemotePolicy(Scaled):
         self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
     ) -> list[Plan]:
         """As `Policy.plan_batch`: asked for at once, the server makes batches of them."""
-        with ThreadPoolExecutor(min(max(1, len(observations)), MAX_AT_ONCE)) as threads:
-            return list(threads.map(lambda o, s: self._in_turn(o, sampler, s), observations, seeds))
+        under_way = Counter()
 
-    def _in_turn(self, obs: Observation, sampler: SamplerConfig, seed: int) -> Plan:
-        """One of several plans: those before it may be what the server is busy with."""
-        deadline = time.monotonic() + REPLY_S
-        while True:
-            try:
-                return self.plan(obs, sampler, seed)
-            except ServerBusy as busy:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(busy.retry_s)
+        def one(obs: Observation, seed: int) -> Plan:
+            while True:
+                with self._lock:
+                    under_way["plans"] += 1
+                try:
+                    return self.plan(obs, sampler, seed)
+                except ServerBusy as busy:
+                    if under_way["plans"] == 1:  # it is not these plans that it is busy with
+                        raise
+                    wait_s = busy.retry_s
+                finally:
+                    with self._lock:
+                        under_way["plans"] -= 1
+                time.sleep(wait_s)
+
+        with ThreadPoolExecutor(min(max(1, len(observations)), MAX_AT_ONCE)) as threads:
+            return list(threads.map(one, observations, seeds))
 
     def explore(
         self,

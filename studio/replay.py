@@ -185,12 +185,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--states", action="store_true", help="show the tape's states, no physics")
     arguments = parser.parse_args(argv)
     ended = "replay: it was ended by SIGTERM; try again"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ended))  # what is half written goes away
+    # what is half written goes away
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ended))
     try:
         report = develop(arguments.folder, STATES if arguments.states else ACTIONS, _tell)
     except (ValueError, OSError) as error:
         print(f"replay: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(json.dumps(asdict(report)))
     return 0
 

@@ -46,7 +46,7 @@ MAX_BODY = 2**20  # bytes of a request
 MOST_ANSWERS = 100  # that wait for a page to read
 MOST_WORDS = 300  # letters, of what it sent, in an answer and in the log
 TOKEN = re.compile(r"[0-9a-f]{32}")
-NONE = -1  # episode of a page that has been sent nothing yet
+UNSENT = -1  # episode of a page that has been sent nothing yet
 HELD = (Drive, SetAssists)  # what takes the wheel while a person drives
 
 
@@ -137,7 +137,7 @@ async def _wait_for_place(studio: Studio, socket: WebSocket, token: str) -> Sess
 class Cursors:
     """What this page has been sent of the feed: how many plans and comparisons, which marks …"""
 
-    episode: int = NONE
+    episode: int = UNSENT
     plans: int = 0
     marks: tuple[Mark, ...] = ()
     comparisons: int = 0
@@ -281,7 +281,7 @@ class PageLink:
     async def _hello(self) -> None:
         self._policy = self._session.policy.current
         snapshot = self._session.feed.snapshot()
-        if self._cursors.episode not in (NONE, snapshot.episode):
+        if self._cursors.episode not in (UNSENT, snapshot.episode):
             await self._text({"type": "episode", "episode": snapshot.episode})
         plans = [wire.plan_message(record) for record in snapshot.plans]
         await self._text(

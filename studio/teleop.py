@@ -126,13 +126,16 @@ class Pilot:
             self._since = held
         self._held, self._heard = held, now
 
-    def take(self, now: float) -> DriveInput:
+    def look(self, now: float) -> DriveInput:
         """What counts for the step that begins `now`: what is held, and what was tapped before."""
         holds = self._held.moves or self._held.go  # a tap that is over waits for its step
         if holds and now - self._heard > STALE_S:
             self._since, self._held = None, DriveInput(self._held.number)
-        taken, self._since = self._since or self._held, None
-        return taken
+        return self._since or self._held
+
+    def stepped(self) -> None:
+        """What was tapped has had its step."""
+        self._since = None
 
 
 def frame_axes(

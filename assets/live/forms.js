@@ -32,7 +32,8 @@ const settled = (group) => performance.now() - (edited[group] ?? -Infinity) > SE
 
 function sync(state, all) {
   if (!state?.scene) return;
-  if (state.status !== "loading") paused = ["paused", "empty"].includes(state.status);
+  // An episode that a load cuts off is "stopped" for a moment before the load shows.
+  if (state.status !== "loading" && state.outcome !== "stopped") paused = ["paused", "empty"].includes(state.status);
   const before = shown ?? {};
   const parts = {
     scene: [state.scene, state.n_inits],

@@ -68,7 +68,7 @@ async function discard() {
 }
 
 async function redo() {
-  if (tape?.id && !(await discard())) return;
+  if (tape?.id && tape.id !== kept && !(await discard())) return;
   send("reset");
   goOn();
 }

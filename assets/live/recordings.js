@@ -159,6 +159,7 @@ function drawMany() {
 const recordings = (count) => `${count} recording${count === 1 ? "" : "s"}`;
 
 function emptyText() {
+  if (shelf.refused) return escapeHtml(shelf.refused);
   if (shelf.rows === null) return "Looking for recordings …";
   if (view.filter === "trash") return "Nothing was thrown away.";
   if (shelf.rows.length) return "No recording fits.";

@@ -3,7 +3,7 @@
 import { emit, escapeHtml } from "./bus.js";
 import { toast } from "./chrome.js";
 import { goOn } from "./drive.js";
-import { answerOf, openTab } from "./jobs.js";
+import { answerOf, openTab, Unanswered } from "./jobs.js";
 import { address, ready, send } from "./socket.js";
 
 export const shelf = {
@@ -12,6 +12,7 @@ export const shelf = {
   work: {}, // by recording: {what, done, total, problem}
   checkpoints: [],
   discarded: null, // ids that were thrown away last
+  refused: "", // why this studio shows none
 };
 let asked = 0; // requests for the list so far
 let applied = 0; // number of the one whose answer is shown
@@ -36,8 +37,12 @@ export async function tell(path, body) {
 export async function look() {
   const mine = ++asked;
   underWay += 1;
-  const found = await answerOf("recordings").catch(() => null);
+  const found = await answerOf("recordings").catch((error) => {
+    if (!(error instanceof Unanswered)) shelf.refused = error.message; // and would be again
+    return null;
+  });
   underWay -= 1;
+  if (shelf.refused) emit("recordings", shelf);
   if (found && mine > applied) {
     applied = mine;
     const { recordings, ...rest } = found;
@@ -48,7 +53,7 @@ export async function look() {
 }
 
 // A look now and then; a slow answer is waited for.
-export const poll = () => underWay || look();
+export const poll = () => underWay || shelf.refused || look();
 
 export const row = (id) => shelf.rows?.find((one) => one.id === id) ?? null;
 export const working = (id) => Boolean(shelf.work[id] && !shelf.work[id].problem);

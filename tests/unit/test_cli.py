@@ -252,6 +252,7 @@ def test_a_public_studio_keeps_what_is_shared_to_its_owner(debug_checkpoint, tmp
             refused = page.post(path, json={})
             assert refused.status_code == 403 and "its owner's" in refused.json()["error"], path
         assert page.get("/recordings").status_code == 403
+        assert page.post("/recordings/live/keep", json={}).status_code == 403
         for path in ("/", "/jobs", "/recordings/live?token=abc"):
             assert page.get(path).status_code == 200, path
         asked = {"kind": "train", "values": {}}

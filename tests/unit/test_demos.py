@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -181,13 +182,15 @@ def test_pictures_may_come_step_by_step(tmp_path):
 def test_what_a_killed_writer_left_is_swept_away(tmp_path):
     left, other = tmp_path / ".a.hdf5.7.tmp", tmp_path / ".b.hdf5.7.tmp"
     held = tmp_path / ".a.hdf5.8.tmp"
-    for path in (left, other, held):
+    young = tmp_path / ".a.hdf5.9.tmp"
+    for path in (left, other, held, young):
         path.touch()
+        os.utime(path, (1, 1) if path is not young else None)
     with held.open("rb+") as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)
         with whole_hdf5(tmp_path / "a.hdf5") as file:
             file["something"] = [1]
-    assert set(tmp_path.iterdir()) == {tmp_path / "a.hdf5", other, held}
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.hdf5", other, held, young}
 
 
 def test_count_demos(task_file, tmp_path):

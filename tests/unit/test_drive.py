@@ -151,6 +151,23 @@ def test_shared_adds_to_the_policys_chunk(driven, point_mass, listener):
     assert listener.of("on_step")[-1][0].action[0] == 1.0  # clipped
 
 
+def test_a_tap_while_the_policy_plans_counts_for_the_step_that_comes(driven, drifter, listener):
+    driven.apply(SetDriver("shared"))
+    hold(driven, y=1.0, speed=1.0)
+    plan = drifter.plan
+
+    def slow(*asked):
+        driven.submit(Drive(DriveInput(99)))  # the key is let go of meanwhile
+        return plan(*asked)
+
+    drifter.plan = slow
+    for _ in range(4):
+        driven._drain(0)
+        driven.tick()
+    given = drivers(listener)
+    assert given[0] == "shared" and set(given[1:]) == {"policy"}
+
+
 def test_a_gated_policy_goes_on_while_a_key_is_held(driven, listener):
     driven.apply(SetAssists(replace(FREE, gate=True)))
     driven.apply(SetDriver("shared"))

@@ -27,7 +27,6 @@ SCORES = {
     "energy gap to the read-out": ("energy_gap", False),
 }
 COMMAND = re.compile(r"python (app\.py|-m [\w.]+)((?: (?!#)[^`\n]*)?)")
-
 COMMANDS = sorted({found[0].strip() for found in COMMAND.finditer(README)})
 
 
@@ -71,9 +70,7 @@ def test_the_detection_table(rows):
         assert told[name] == " | ".join(cells)
 
 
-@pytest.mark.parametrize(
-    "command", sorted({match[0].strip() for match in COMMAND.finditer(README)})
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_has_the_options_that_it_is_given(command, capsys, monkeypatch):
     kind, given = COMMAND.match(command).groups()
     module = importlib.import_module("app" if kind == "app.py" else kind.removeprefix("-m "))

@@ -164,12 +164,9 @@ def test_a_replay_that_is_ended_tidies_up(tmp_path, monkeypatch):
 
     monkeypatch.setattr(replay, "develop", develop)
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit, match="ended by SIGTERM"):
-            replay.main([str(tmp_path)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert tidied
+    with pytest.raises(SystemExit, match="ended by SIGTERM"):
+        replay.main([str(tmp_path)])
+    assert tidied and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_folder_without_a_tape_is_told_in_one_line(tmp_path, capsys):

@@ -113,12 +113,19 @@ def test_upright_only_turns_and_straightens():
         assert hand[2, 2] < -0.999
 
 
+def step_of(pilot: Pilot, now: float):
+    """What counts for a control step that is made."""
+    held = pilot.look(now)
+    pilot.stepped()
+    return held
+
+
 def test_a_tap_between_two_steps_counts_once():
     pilot = Pilot()
     pilot.receive(DriveInput(1, x=1.0), 0.0)
     pilot.receive(DriveInput(2), 0.01)
-    assert pilot.take(0.02).x == 1.0
-    assert not pilot.take(0.05).moves
+    assert step_of(pilot, 0.02).x == 1.0
+    assert not step_of(pilot, 0.05).moves
     assert pilot.inputs == 2
 
 
@@ -126,19 +133,19 @@ def test_a_tap_between_two_slow_steps_counts_once():
     pilot = Pilot()
     pilot.receive(DriveInput(1, x=1.0), 0.0)
     pilot.receive(DriveInput(2), 0.05)
-    assert pilot.take(0.05 + 1.1 * STALE_S).x == 1.0
-    assert not pilot.take(0.05 + 1.2 * STALE_S).moves
+    assert step_of(pilot, 0.05 + 1.1 * STALE_S).x == 1.0
+    assert not step_of(pilot, 0.05 + 1.2 * STALE_S).moves
 
 
 def test_a_key_moves_until_it_is_released_or_silent():
     pilot = Pilot()
     pilot.receive(DriveInput(1, y=-1.0, gripper=1.0), 0.0)
-    assert [pilot.take(t).y for t in (0.05, 0.1)] == [-1.0, -1.0]
+    assert [step_of(pilot, t).y for t in (0.05, 0.1)] == [-1.0, -1.0]
     pilot.receive(DriveInput(1, y=-1.0, gripper=1.0), 0.1)  # a repeat is no new input
     assert pilot.inputs == 1
-    assert pilot.take(0.1 + 0.9 * STALE_S).y == -1.0
-    assert not pilot.take(0.1 + 1.1 * STALE_S).moves
-    assert not pilot.take(0.1 + 1.2 * STALE_S).moves
+    assert step_of(pilot, 0.1 + 0.9 * STALE_S).y == -1.0
+    assert not step_of(pilot, 0.1 + 1.1 * STALE_S).moves
+    assert not step_of(pilot, 0.1 + 1.2 * STALE_S).moves
 
 
 @pytest.mark.parametrize(
