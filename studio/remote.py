@@ -101,13 +101,15 @@ class RemotePolicy(Scaled):
         under_way = Counter()
 
         def one(obs: Observation, seed: int) -> Plan:
+            alone = False
             while True:
                 with self._lock:
                     under_way["plans"] += 1
                 try:
                     return self.plan(obs, sampler, seed)
                 except ServerBusy as busy:
-                    if under_way["plans"] == 1:  # it is not these plans that it is busy with
+                    before, alone = alone, under_way["plans"] == 1
+                    if before and alone:  # twice: it is not these plans that it is busy with
                         raise
                     wait_s = busy.retry_s
                 finally:
