@@ -12,7 +12,6 @@ import os
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -97,28 +96,23 @@ class RemotePolicy(Scaled):
     def plan_batch(
         self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
     ) -> list[Plan]:
-        """As `Policy.plan_batch`: asked for at once, the server makes batches of them."""
-        under_way = Counter()
+        """As `Policy.plan_batch`: asked for at once, the server makes batches of them.
 
-        def one(obs: Observation, seed: int) -> Plan:
-            alone = False
-            while True:
-                with self._lock:
-                    under_way["plans"] += 1
-                try:
-                    return self.plan(obs, sampler, seed)
-                except ServerBusy as busy:
-                    before, alone = alone, under_way["plans"] == 1
-                    if before and alone:  # twice: it is not these plans that it is busy with
-                        raise
-                    wait_s = busy.retry_s
-                finally:
-                    with self._lock:
-                        under_way["plans"] -= 1
-                time.sleep(wait_s)
+        Those that find it busy, with the others perhaps, are asked for once more, one by one.
+        """
+
+        def one(obs: Observation, seed: int) -> Plan | None:
+            try:
+                return self.plan(obs, sampler, seed)
+            except ServerBusy:
+                return None
 
         with ThreadPoolExecutor(min(max(1, len(observations)), MAX_AT_ONCE)) as threads:
-            return list(threads.map(one, observations, seeds))
+            made = list(threads.map(one, observations, seeds))
+        return [
+            plan or self.plan(obs, sampler, seed)
+            for plan, obs, seed in zip(made, observations, seeds, strict=True)
+        ]
 
     def explore(
         self,
