@@ -13,7 +13,7 @@ OWNERS = (
     "This studio is open to everyone: its jobs, calibrations and recordings are its owner's. "
     "Run one of your own (the README has the two commands); its owner starts it with --no-public."
 )
-SHARED = ("/jobs/", "/lab/", "/recordings")  # where a POST changes what all visitors have
+SHARED = ("/jobs/", "/lab/")  # where a POST changes what all visitors have
 RECORDINGS = "/recordings"  # other visitors' ones are not even shown
 ANYONES = (("POST", "/jobs/preview"), ("GET", "/recordings/live"))
 
