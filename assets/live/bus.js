@@ -123,6 +123,9 @@ export const escapeHtml = (text) => {
   return node.innerHTML.replaceAll('"', "&quot;");
 };
 
+// How to scroll for who wants less motion.
+export const scrolling = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
+
 // Draws the panel called `name` into the element that Gradio made for it.
 export function mountPanel(panels, name, root) {
   const element = document.createElement("div");

@@ -151,9 +151,9 @@ export async function download(kind) {
 const LOST = "It could not be downloaded; is the server running?";
 
 // Fetched first, so that "nothing recorded yet" is a message here and not a page of its own.
-export async function fetched(url, otherwise) {
+export async function fetched(url, otherwise, options = {}) {
   try {
-    const response = await fetch(url);
+    const response = await fetch(url, options);
     if (!response.ok) return toast((await response.json()).error ?? LOST);
     const name = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1];
     const link = document.createElement("a");

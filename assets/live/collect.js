@@ -2,23 +2,26 @@
 
 import { escapeHtml, mountPanel, on } from "./bus.js";
 import {
-  ask, bar, Details, draw, duration, Form, follow, headHtml, jobs, onAction, says, tile, took, Unanswered,
+  ask, bar, button, Details, draw, duration, Form, follow, headHtml, jobs, onAction, onPress, says, tile, took, Unanswered,
 } from "./jobs.js";
 import { address } from "./socket.js";
 
 const form = new Form("collect");
 const PANELS = { command: (element) => form.mount(element), run: mountRun, contents: mountTasks };
+const IDLE_MS = 10_000; // until folders are looked through that nothing here writes to
 const places = {};
 let selected = null; // name of a collection, or path of a folder
 let folders = []; // of demonstrations, {path}
 let contents = {}; // of the folder `path`: tasks, or what is wrong with them
 let busy = false;
+let asked = null; // {key, at}: what was asked for last, of which job, and when
 let offered = null; // checkpoints in the form's list
 let picture = { task: null, demo: 0 };
 
 window.collect = {
   set: (name, value) => form.set(name, value),
   widgets: () => form.widgets(),
+  reset: () => form.reset(),
   launch: async () => {
     const job = await form.launch();
     if (job) choose(pathOf(job));
@@ -33,9 +36,13 @@ export function configure(config, refill) {
 
 on("jobs", look);
 
-// What the server says of the folders and of what the chosen one holds.
+// What the server says of the folders and of what the chosen one holds; while no collection has
+// made anything, only now and then.
 async function look() {
   if (busy || !places.head?.offsetParent) return;
+  const key = JSON.stringify([chosen()?.path, collections().map(({ name, state, summary }) => [name, state, summary.done])]);
+  if (asked?.key === key && performance.now() < asked.at + IDLE_MS) return drawAll();
+  asked = { key, at: performance.now() };
   busy = true; // large folders take their time when they are read first
   const found = await ask("/choices").catch(() => null);
   if (found) {
@@ -47,6 +54,7 @@ async function look() {
   const answer = path && (await ask(`/contents?folder=${encodeURIComponent(path)}`).catch((error) => error));
   busy = false;
   if (path !== chosen()?.path) return look();
+  if (!found || answer instanceof Unanswered) asked = null;
   if (!(answer instanceof Unanswered)) contents = { path, tasks: answer?.tasks ?? [], problem: answer?.message };
   drawAll();
 }
@@ -91,7 +99,7 @@ function mountRun(element) {
   element.innerHTML = `<div></div><div></div>`;
   [places.head, places.more] = element.children;
   places.details = new Details(places.more);
-  onAction(element, { choose: (path) => choose(path) });
+  onAction(element, { choose: (path) => choose(path), reuse: () => form.reuse(chosen().job) });
   follow(element);
   drawRun();
 }
@@ -123,7 +131,7 @@ const distinct = () => (tasks() ? new Set(tasks().map((task) => task.instruction
 
 function jobHtml(job) {
   const { summary: s } = job;
-  return `${headHtml(job, [job.values.suite])}
+  return `${headHtml(job, [job.values.suite], [button("reuse", job.name, "Use these settings")])}
     ${bar(job)}${says(job)}
     <dl class="st-tiles">
       ${tile("demonstrations", `${s.done ?? 0} <small>of ${s.total ?? "–"}</small>`)}
@@ -152,9 +160,7 @@ function mountTasks(element) {
     const row = target.closest("tr[data-task]");
     if (row) show(row.dataset.task, 0);
   });
-  places.table.addEventListener("keydown", ({ key, target }) => {
-    if (key === "Enter" && target.matches("tr[data-task]")) show(target.dataset.task, 0);
-  });
+  onPress(places.table, "tr[data-task]", ({ task }) => show(task, 0));
   onAction(element, { demo: (_, { dataset }) => show(picture.task, picture.demo + Number(dataset.by)) });
   drawTasks();
 }

@@ -1,8 +1,9 @@
 // What the tabs with runs share: the list of jobs, kept fresh while one of them is looked at,
 // questions to the server, a form with its command, and pieces of page.
 
-import { emit, escapeHtml, number, on } from "./bus.js";
+import { emit, escapeHtml, live, number, on, recall, remember, scrolling } from "./bus.js";
 import { toast } from "./chrome.js";
+import { explain } from "./hints.js";
 import { patch } from "./patch.js";
 import { address } from "./socket.js";
 
@@ -10,10 +11,13 @@ const POLL_MS = 1500;
 const SETTLE_MS = 250; // after typing, before the command is asked for
 
 export const jobs = { all: null }; // newest first; null before the first answer
-const looking = []; // elements of these tabs
+const looking = []; // elements of these tabs, each with a line above it for what is wrong
+export const NARROW = "(max-width: 860px)"; // where what belongs to a list or a form is below it
+const PATIENCE = 2; // looks in a row that may fail untold
 const COPY = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z"/></svg>`;
 let timer = null;
 let turns = 0; // of asking
+let failed = 0; // looks in a row
 
 // -- asking the server ----------------------------------------------------------------------------
 
@@ -22,14 +26,15 @@ export const ask = (path, body) => answerOf(`jobs${path}`, body);
 // The server was not reached, or failed without a word: the same may be asked again.
 export class Unanswered extends Error {}
 
+export const posting = (body) => ({
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify(body),
+});
+
 // The JSON that the server answers; what it refuses is thrown with its own words.
 export async function answerOf(path, body) {
-  const options = body && {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  const reply = await fetch(address(path), options || {}).catch(() => null);
+  const reply = await fetch(address(path), body ? posting(body) : {}).catch(() => null);
   const answer = await reply?.json().catch(() => null);
   if (!reply) throw new Unanswered("The studio does not answer; is it running?");
   if (answer?.error && !reply.ok) throw new Error(answer.error);
@@ -73,7 +78,10 @@ export async function act(path, body) {
 }
 
 export function follow(element) {
-  looking.push(element);
+  const problem = Object.assign(document.createElement("p"), { className: "st-unlisted", hidden: true });
+  problem.setAttribute("role", "alert");
+  element.before(problem);
+  looking.push({ element, problem });
   new IntersectionObserver(() => refresh()).observe(element);
   refresh();
 }
@@ -82,24 +90,35 @@ async function refresh() {
   clearTimeout(timer);
   const turn = ++turns;
   try {
-    if (document.hidden || !looking.some((element) => element.offsetParent)) return;
-    const answer = await ask("");
+    if (document.hidden || !looking.some(({ element }) => element.offsetParent)) return;
+    const answer = await ask("").catch((error) => error);
     if (turn !== turns) return; // asked again meanwhile
-    jobs.all = answer.jobs;
+    tell(answer);
     emit("jobs", jobs.all);
-  } catch {
-    // the banner of the live connection tells that the server is away
   } finally {
     if (turn === turns) timer = setTimeout(refresh, POLL_MS);
   }
 }
 
+// The banner of the live connection tells when the server is away; this line, that the list fails.
+function tell(answer) {
+  const missing = answer instanceof Error;
+  if (!missing) jobs.all = answer.jobs;
+  failed = missing ? failed + 1 : 0;
+  for (const { problem } of looking) {
+    problem.hidden = failed < PATIENCE;
+    if (missing) draw(problem, `${escapeHtml(answer.message)} The runs can't be listed; asking again …`);
+  }
+}
+
 // -- a form ---------------------------------------------------------------------------------------
 
-// `kind` names the jobs that it launches and its button, "<kind>-launch".
+// `kind` names the jobs that it launches and its button, "<kind>-launch"; `lists` are the fields of
+// several words, which a draft has with commas.
+// What is filled in outlives a reload of the page.
 export class Form {
-  constructor(kind) {
-    Object.assign(this, { kind, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
+  constructor(kind, { lists = [] } = {}) {
+    Object.assign(this, { kind, lists, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
     on("jobs", () => this.unanswered && this.preview());
   }
 
@@ -109,11 +128,13 @@ export class Form {
     this.fields = config.widgets.map((name) => name.split(".")[1]);
     this.refill = refill;
     const empty = Object.entries(config.defaults).filter(([, value]) => value === null);
-    this.fill(Object.fromEntries(empty)); // Gradio's number boxes begin with 0 instead
+    const left = JSON.parse(recall(`studio-form-${this.kind}`) ?? "{}");
+    this.fill({ ...Object.fromEntries(empty), ...left }); // Gradio's number boxes begin with 0 instead of nothing
   }
 
   mount(element) {
     this.element = element;
+    explain(element.closest(".st-controls"));
     element.innerHTML = `<code></code><button title="Copy the command" aria-label="Copy the command">${COPY}</button>`;
     element.querySelector("button").addEventListener("click", () => copy(element.querySelector("code")));
     this.preview();
@@ -121,20 +142,42 @@ export class Form {
 
   set(name, value) {
     this.draft[name] = value;
+    this.keep();
     clearTimeout(this.hurry);
     this.hurry = setTimeout(() => this.preview(), SETTLE_MS);
+  }
+
+  // Remembers what differs from the defaults.
+  keep() {
+    const changed = Object.entries(this.draft).filter(([name, value]) => value !== this.defaults[name]);
+    remember(`studio-form-${this.kind}`, JSON.stringify(Object.fromEntries(changed)));
   }
 
   // Fills widgets: values by field, or {choices, value} for a list.
   fill(values) {
     for (const [name, value] of Object.entries(values)) {
       const listed = value !== null && typeof value === "object";
-      this.due[name] = listed ? { ...value, __type__: "update" } : value;
+      const shown = this.lists.includes(name) ? (value ?? "").split(",").filter(Boolean) : value;
+      this.due[name] = listed ? { ...value, __type__: "update" } : shown;
       if (!listed) this.draft[name] = value;
       else if ("value" in value) this.draft[name] = value.value;
     }
+    this.keep();
     this.refill?.();
     this.preview();
+  }
+
+  // Back to the defaults, but for the fields `kept`.
+  reset(...kept) {
+    this.fill(Object.fromEntries(Object.entries(this.defaults).filter(([name]) => !kept.includes(name))));
+  }
+
+  // As this job was launched; the next one gets a name of its own.
+  reuse({ name, values }) {
+    const known = Object.entries(values).filter(([field]) => field in this.defaults);
+    if (!known.length) return toast(`Nothing is known of the settings of ${name}.`);
+    this.fill({ ...this.defaults, ...Object.fromEntries(known), name: "" });
+    toast(`The form has the settings of ${name}.`, "note");
   }
 
   widgets() {
@@ -154,7 +197,7 @@ export class Form {
     const words = (answer.error ?? answer.command).split(" ").map((word) => `<span>${escapeHtml(word)}</span>`);
     draw(this.element.querySelector("code"), words.join(" "));
     const launch = document.getElementById(`${this.kind}-launch`);
-    if (launch && !this.unanswered) launch.disabled = Boolean(answer.error);
+    if (launch && !this.unanswered) launch.disabled = Boolean(answer.error || refused());
   }
 
   async launch() {
@@ -163,6 +206,7 @@ export class Form {
     try {
       const job = await act("/launch", this.body());
       if (job) this.fill({ name: "" });
+      if (job && matchMedia(NARROW).matches) this.element.closest(".st-page").querySelector(".st-main").scrollIntoView({ behavior: scrolling() });
       return job;
     } finally {
       this.launching = false;
@@ -211,9 +255,9 @@ export function pill({ state, stopping }) {
   return `<span class="st-pill" data-state="${stopping ? "stopping" : state}">${word}</span>`;
 }
 
-export function bar({ summary, state }) {
+export function bar({ name, summary, state }) {
   const done = state === "finished" ? 1 : (summary.progress ?? 0);
-  return `<div class="st-bar" data-state="${state}" role="progressbar" aria-valuemin="0" aria-valuemax="100"
+  return `<div class="st-bar" data-state="${state}" role="progressbar" aria-label="Progress of ${escapeHtml(name)}" aria-valuemin="0" aria-valuemax="100"
     aria-valuenow="${Math.round(100 * done)}"><b style="width:${(100 * Math.min(1, done)).toFixed(1)}%"></b></div>`;
 }
 
@@ -230,18 +274,18 @@ export function duration(seconds) {
 
 const launchedHere = ({ state }) => !(state in STATES);
 
-export function took(job) {
-  const { started, ended } = job;
-  if (!started || !launchedHere(job)) return null;
-  return (ended ?? Date.now() / 1000) - started;
-}
+// Seconds that a job has run, as its machine counts them; null where nobody saw its end.
+export const took = ({ elapsed_s: seconds }) => seconds;
 
-function when(seconds) {
-  if (!seconds) return "";
+// A moment in short; in full and with its zone for who points at it.
+export function when(seconds) {
+  if (!Number.isFinite(seconds)) return "";
   const date = new Date(1000 * seconds);
   const today = date.toDateString() === new Date().toDateString();
   const day = today ? "" : date.toLocaleDateString([], { day: "numeric", month: "short" }) + " ";
-  return day + date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const full = date.toLocaleString([], { dateStyle: "full", timeStyle: "long" });
+  return `<time datetime="${date.toISOString()}" title="${escapeHtml(full)}">${
+    day + date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}</time>`;
 }
 
 // Title of a job: its name, its state, what it is about, and buttons; stop and resume first.
@@ -251,14 +295,22 @@ export function headHtml(job, about, more = []) {
     job.resumable && button("resume", job.name, "Resume"),
     ...more,
   ];
-  const words = [...about, launchedHere(job) ? `started ${when(job.started)}` : ""];
+  const words = about.filter(Boolean).map(escapeHtml);
+  if (launchedHere(job)) words.push(`started ${when(job.started)}`);
   return `<header class="st-head"><h3 title="${escapeHtml(job.name)}">${escapeHtml(job.name)}</h3>${pill(job)}
-    <span class="st-about">${words.filter(Boolean).map(escapeHtml).join(" · ")}</span>
+    <span class="st-about">${words.join(" · ")}</span>
     <span class="st-actions">${actions.filter(Boolean).join("")}</span></header>`;
 }
 
-export const button = (action, name, text, kind = "") =>
-  `<button class="st-button ${kind}" data-action="${action}" data-name="${escapeHtml(name)}">${text}</button>`;
+// What a studio that is open to everyone refuses its visitors; a page says so before they ask.
+const OWNERS = new Set(["stop", "resume", "use", "keep", "discard", "redo", "calibrate", "replace"]);
+export const refused = () => live.config?.owners ?? "";
+
+export function button(action, name, text, kind = "", idle = false) {
+  const why = OWNERS.has(action) ? refused() : "";
+  return `<button class="st-button ${kind}" data-action="${action}" data-name="${escapeHtml(name)}"
+    ${why || idle ? "disabled" : ""} ${why ? `title="${escapeHtml(why)}"` : ""}>${text}</button>`;
+}
 
 export const tile = (label, value, unit = "") =>
   `<div><dt>${label}</dt><dd>${value}${value === "–" || !unit ? "" : ` <small>${unit}</small>`}</dd></div>`;
@@ -309,6 +361,15 @@ export function onAction(element, handlers = {}) {
     const { action, name } = hit.dataset;
     if (handlers[action]) handlers[action](name, hit);
     else act(`/${action}`, { name });
+  });
+}
+
+// Rows that can be chosen are chosen by key, too.
+export function onPress(element, rows, choose) {
+  element.addEventListener("keydown", (event) => {
+    if (!["Enter", " "].includes(event.key) || !event.target.matches(rows)) return;
+    event.preventDefault(); // space would scroll
+    choose(event.target.dataset);
   });
 }
 

@@ -1,32 +1,30 @@
 // Entry of the OOD lab: the form's command, the evaluation runs, and which of them are compared.
 
-import { escapeHtml, live, mountPanel, number, on, recall, remember } from "./bus.js";
-import {
-  answerOf, ask, bar, button, Details, draw, duration, Form, follow, headHtml, jobs, onAction, pill, says, tile, took,
-} from "./jobs.js";
-import { fetched, toast } from "./chrome.js";
+import { escapeHtml, mountPanel, on, recall, remember } from "./bus.js";
+import { bar, Details, draw, duration, follow, headHtml, jobs, onAction, pill, says, tile, took } from "./jobs.js";
+import * as keep from "./keep.js";
+import { PlannedForm } from "./plan.js";
 import * as study from "./study.js";
 import * as tables from "./tables.js";
 
-const form = new Form("evaluate");
-const PANELS = { command: (element) => form.mount(element), runs: mountRuns, study: study.mount, tables: tables.mount };
+const form = new PlannedForm("evaluate", { lists: ["suite"] });
+const PANELS = { command: (element) => form.mount(element), runs: mountRuns, study: mountStudy, tables: tables.mount };
 const remembered = JSON.parse(recall("studio-lab") ?? "{}");
 let selected = remembered.selected ?? null;
 let compared = remembered.compared ? new Set(remembered.compared) : null; // null: chosen by itself
-let offered = null;
-const busy = new Set(); // what is being kept just now
-let asked = null; // the calibration that would replace another: the server's answer
+const MANY = 8; // runs, from which on they can be filtered
 const places = {};
 
 window.lab = {
   set: (name, value) => form.set(name, Array.isArray(value) ? value.join(",") : value),
   widgets: () => form.widgets(),
+  reset: () => form.reset(),
   launch: async () => {
     const job = await form.launch();
     if (!job) return;
     selected = job.name;
-    if (compared) compared.add(job.name);
-    keep();
+    if (compared && joins(job)) compared.add(job.name);
+    settle();
   },
 };
 
@@ -37,34 +35,30 @@ export function configure(config, refill) {
   study.configure();
 }
 
-on("jobs", () => {
-  if (!places.table) return;
-  drawRuns();
-  if (places.table.offsetParent) offer();
-});
-
-// Checkpoints that can be evaluated.
-async function offer() {
-  const found = await ask("/choices").catch(() => null);
-  if (!found || found.checkpoints.join() === offered) return;
-  offered = found.checkpoints.join();
-  form.fill({ checkpoint: { choices: found.checkpoints, value: form.draft.checkpoint } });
-}
+on("jobs", () => places.table && drawRuns());
 
 export const runs = () => (jobs.all ?? []).filter((job) => job.kind === "evaluate");
 const current = () => runs().find((job) => job.name === selected) ?? runs()[0] ?? null;
-const of = (job) => job.summary.sha256 ?? job.values.checkpoint;
 
-// Those that a person ticked, or else the newest run and all others of its checkpoint, those that
-// come with the studio by themselves.
+// What can be compared has one checkpoint and one number of chains; what comes with the studio
+// stands by itself.
+const group = ({ summary: s, state }) => [s.sha256, s.chains, state === "shipped"].join();
+
+// Those that a person ticked, or else the newest run with episodes and all others of its group.
 function chosen() {
   const all = runs();
   if (compared) return all.filter((job) => compared.has(job.name));
-  const shipped = (job) => job.state === "shipped";
-  return all.filter((job) => of(job) === of(all[0]) && shipped(job) === shipped(all[0]));
+  const some = all.filter(({ summary: s }) => s.sha256 && s.done);
+  return some.filter((job) => group(job) === group(some[0]));
 }
 
-function keep() {
+// Whether a new run joins the ticked ones: as far as its form tells, it can be compared with them.
+function joins({ values }) {
+  const chains = (s) => s.chains ?? 1;
+  return chosen().every((job) => job.values.checkpoint === values.checkpoint && chains(job.summary) === chains(values));
+}
+
+function settle() {
   remember("studio-lab", JSON.stringify({ selected, compared: compared && [...compared] }));
   drawRuns();
 }
@@ -72,22 +66,18 @@ function keep() {
 function compare(name) {
   compared ??= new Set(chosen().map((job) => job.name));
   if (!compared.delete(name)) compared.add(name);
-  keep();
+  settle();
 }
 
 // -- the runs -------------------------------------------------------------------------------------
 
 function mountRuns(element) {
-  element.innerHTML = `<div></div><div></div><div class="st-scroll"></div>`;
-  [places.head, places.more, places.table] = element.children;
+  element.innerHTML = `<div></div><div></div><input type="search" class="st-find" placeholder="Filter the runs" aria-label="Filter the runs">
+    <div class="st-scroll"></div>`;
+  [places.head, places.more, places.find, places.table] = element.children;
+  places.find.addEventListener("input", drawRuns);
   places.details = new Details(places.more);
-  onAction(element, {
-    ...Object.fromEntries(Object.keys(KEPT).map((action) => [action, () => keeping(action)])),
-    spare: () => {
-      asked = null;
-      drawRuns();
-    },
-  });
+  onAction(element);
   places.table.addEventListener("click", ({ target }) => {
     const row = target.closest("tr[data-name]");
     if (!row) return;
@@ -96,15 +86,23 @@ function mountRuns(element) {
       return;
     }
     selected = row.dataset.name;
-    keep();
+    settle();
   });
-  places.table.addEventListener("keydown", ({ key, target }) => {
-    if (key !== "Enter" || !target.matches("tr[data-name]")) return;
+  places.table.addEventListener("keydown", (event) => {
+    const { key, target } = event;
+    if (![" ", "Enter"].includes(key) || !target.matches("tr[data-name]")) return;
+    event.preventDefault(); // Space would scroll
     selected = target.dataset.name;
-    keep();
+    settle();
   });
   follow(element);
   drawRuns();
+}
+
+function mountStudy(element) {
+  study.mount(element);
+  keep.mount(element.querySelector(".st-keep"));
+  if (places.table) drawRuns();
 }
 
 function drawRuns() {
@@ -114,10 +112,13 @@ function drawRuns() {
   draw(places.head, run ? runHtml(run) : emptyHtml());
   if (run) places.details.show(run);
   places.table.hidden = !all.length;
+  places.find.hidden = all.length < MANY && !places.find.value;
+  const ticked = chosen();
+  const rows = all.filter(found).map((job) => rowHtml(job, ticked.includes(job)));
   draw(places.table, `<table><thead><tr><th></th><th>run</th><th></th><th>suites</th><th>perturbed</th><th>episodes</th><th>success</th>
-    <th>time</th></tr></thead><tbody>${all.map(rowHtml).join("")}</tbody></table>`);
-  const names = chosen().map((job) => job.name);
-  const done = chosen().map((job) => job.summary.done ?? 0);
+    <th>time</th></tr></thead><tbody>${rows.join("")}</tbody></table>`);
+  const [names, done] = [ticked.map((job) => job.name), ticked.map((job) => job.summary.done ?? 0)];
+  keep.show(names, ticked.filter((job) => kind(job) === "nominal").map((job) => job.name), all.length > 0);
   study.show(names, done.join());
   tables.show(names, done.join());
 }
@@ -133,7 +134,7 @@ const kind = ({ values }) => (!values.perturb || values.perturb === "none" ? "no
 
 function runHtml(run) {
   const { summary: s, values } = run;
-  return `${headHtml(run, [values.suite, kind(run), values.checkpoint], studyButtons())}
+  return `${headHtml(run, [values.suite, kind(run), values.checkpoint])}
     ${bar(run)}${says(run)}
     <dl class="st-tiles">
       ${tile("episodes", `${s.done ?? 0} <small>of ${s.total ?? "–"}</small>`)}
@@ -143,56 +144,19 @@ function runHtml(run) {
     </dl>`;
 }
 
-const keepButton = (action) => button(action, "", KEPT[action][Number(busy.has(action))]);
-const level = ({ mu, sigma, episodes }) => `μ ${number(mu)}, σ ${number(sigma)} of ${episodes} episodes`;
-
-function studyButtons() {
-  if (!asked) return ["csv", "report", "calibrate"].map(keepButton);
-  const question = `Replace ${level(asked.before)} by ${level(asked)}?`;
-  return [`<span>${escapeHtml(question)}</span>`, button("spare", "", "Cancel"), keepButton("replace")];
+// What a person looks for: every word, in the name or anywhere else in the row.
+function found(run) {
+  const text = [run.name, run.state, run.values.suite, run.values.checkpoint, kind(run)].join(" ").toLowerCase();
+  return places.find.value.toLowerCase().split(" ").every((word) => text.includes(word));
 }
 
-function rowHtml(run) {
+function rowHtml(run, ticked) {
   const { summary: s, values, name } = run;
   return `<tr data-name="${escapeHtml(name)}" tabindex="0" aria-selected="${name === current().name}">
     <td><label style="--tone:${kind(run) === "nominal" ? "var(--st-in)" : "var(--st-out)"}"><input type="checkbox"
-      aria-label="Compare ${escapeHtml(name)}" ${chosen().includes(run) ? "checked" : ""}></label></td>
+      aria-label="Compare ${escapeHtml(name)}" ${ticked ? "checked" : ""}></label></td>
     <td class="st-name" title="${escapeHtml(name)}">${escapeHtml(name)}</td><td>${pill(run)}</td>
     <td>${escapeHtml((values.suite ?? "").replaceAll("libero_", ""))}</td><td>${escapeHtml(kind(run))}</td>
     <td>${s.done ?? 0} of ${s.total ?? "–"}</td><td>${rate(run)}</td>
     <td>${duration(took(run))}</td></tr>`;
-}
-
-// -- what can be kept -----------------------------------------------------------------------------
-
-const KEPT = {
-  csv: ["CSV", "CSV …", () => save("episodes.csv")],
-  report: ["Report", "Report …", () => save("report.html")],
-  calibrate: ["Save as calibration", "Saving …", () => calibrate(false)],
-  replace: ["Replace", "Saving …", () => calibrate(true)],
-};
-
-async function keeping(action) {
-  if (busy.has(action)) return;
-  busy.add(action);
-  drawRuns();
-  try {
-    await KEPT[action][2]();
-  } finally {
-    busy.delete(action);
-    drawRuns();
-  }
-}
-
-const save = (what) => fetched(study.address(what), what);
-
-// A calibration that is there already is replaced only by who has seen the numbers of both.
-async function calibrate(replace) {
-  const nominal = chosen().filter((job) => kind(job) === "nominal").map((job) => job.name);
-  const runs = replace ? asked.runs : nominal; // those that the question was about
-  const found = await answerOf("lab/calibrate", { runs, replace }).catch((error) => toast(error.message));
-  asked = found?.before ? { ...found, runs } : null;
-  if (!found || asked) return;
-  const used = found.used ? "Live uses it from its next episode on" : `Live still plans with ${live.checkpoint?.name ?? "another"}`;
-  toast(`${found.checkpoint} is calibrated over ${found.episodes} episodes: μ ${number(found.mu)}, σ ${number(found.sigma)}. ${used}.`, "note");
 }

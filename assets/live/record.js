@@ -3,7 +3,7 @@
 import { live, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import { goOn } from "./drive.js";
-import { answerOf, button, draw, onAction } from "./jobs.js";
+import { answerOf, button, draw, onAction, refused } from "./jobs.js";
 import { send, token } from "./socket.js";
 
 const POLL_MS = 2000;
@@ -80,7 +80,8 @@ const buttons = () => [
 ];
 
 function paint() {
-  root.querySelector("input").checked = Boolean(tape?.every);
+  const every = { checked: Boolean(tape?.every), disabled: Boolean(refused()), title: refused() };
+  Object.assign(root.querySelector("input"), every);
   root.dataset.id = tape?.id ?? "";
   document.body.classList.toggle("st-on-tape", Boolean(tape?.id) && !tape.ended && !tape.problem);
   const by = tape?.human ? `, ${tape.human} of them by hand` : "";

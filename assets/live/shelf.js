@@ -68,15 +68,13 @@ export const restore = (names) => tell("/restore", { names });
 // What was thrown away last, as far as the trash still has it.
 export const undoable = () => (shelf.discarded ?? []).filter((id) => shelf.trash.some((one) => one.id === id));
 
-// The same scene, from its beginning, in Live; what went wrong is thrown away.
-export async function redo(id) {
+// The same scene, from its beginning, in Live.
+export function redo(id) {
   if (!ready()) return;
-  const { scene } = row(id);
-  await discard([id]);
-  send("load", scene);
+  send("load", row(id).scene);
   goOn();
   openTab("Live");
-  toast("Once more: this scene is in Live again.", "note");
+  toast("Once more: this scene is in Live again. The recording stays as it is.", "note");
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,10 +1,10 @@
 // One score of the compared runs: its histogram, its ROC, the threshold moved by hand, the episodes.
 
 import { emit, escapeHtml, live, number, on, recall, remember } from "./bus.js";
-import { toast } from "./chrome.js";
-import { answerOf, draw, onWidth, openTab, Question, tile } from "./jobs.js";
+import * as episodes from "./episodes.js";
+import { answerOf, draw, onWidth, Question, tile } from "./jobs.js";
 import { CONFIG, onTheme, plotly, themed } from "./plot.js";
-import { address as url, ready, send } from "./socket.js";
+import { address as url } from "./socket.js";
 
 const FIGURES = { histogram: "Scores", roc: "ROC", episodes: "Episodes" };
 const WAIT_MS = 120; // between movements of a slider
@@ -15,20 +15,25 @@ let options = null; // scores and units that there are
 let runs = [];
 let progress = ""; // of the runs: other answers when there are more episodes
 let figures = {};
+let asking = null; // what the pending answer is of, but for k
+let drawn = null; // and what the figures are of
+let toldBy = null; // the score of the answer
+let checkpoint = null; // and whose episodes it is of
 let timer = null;
 let root = null;
 
 export function mount(element) {
   root = element;
-  root.innerHTML = `<div class="st-card st-asked"></div><div class="st-grid">
+  root.innerHTML = `<div class="st-card st-keep" hidden></div><div class="st-card st-asked"></div><div class="st-grid">
     ${Object.entries(FIGURES).map(([name, title]) => `<figure class="st-card" data-plot="${name}"><figcaption><h3>${title}</h3>
       <span><button class="st-chip" data-save="svg" aria-label="${title} as SVG">SVG</button>
       <button class="st-chip" data-save="png" aria-label="${title} as PNG">PNG</button></span></figcaption>
-      <div id="lab-plot-${name}" role="img" aria-label="${title}"></div></figure>`).join("")}
+      <div id="lab-plot-${name}" role="img" aria-label="${title}"></div>${name === "episodes" ? `<div class="st-picked"></div>` : ""}</figure>`).join("")}
     <figure class="st-card st-confusion"><figcaption><h3>At the threshold</h3></figcaption><div></div></figure></div>
     <div class="st-card st-empty" hidden></div>`;
   root.addEventListener("input", ({ target }) => target.dataset.field && change(target));
   root.addEventListener("click", ({ target }) => target.dataset.save && savePlot(target));
+  episodes.mount(root.querySelector(".st-picked"), paint);
   onTheme(paint);
   onWidth(root, paint);
   drawControls();
@@ -45,7 +50,6 @@ export async function learn() {
 
 export async function configure() {
   if (!(await learn())) return;
-  asked.score ??= options.paper;
   if (root) drawControls();
   ask();
 }
@@ -58,11 +62,12 @@ export function show(names, done) {
   else configure();
 }
 
-// Without a score the paper's is meant.
+// Without a score the first that the episodes have is meant, the paper's before all.
 const query = () => {
   const { score, ...rest } = asked;
-  return new URLSearchParams({ ...(score && score !== options?.paper && { score }), ...rest, runs: runs.join(",") });
+  return new URLSearchParams({ ...(score && { score }), ...rest, runs: runs.join(",") });
 };
+const scoreName = () => asked.score ?? toldBy ?? options.paper;
 export const address = (what) => url(`lab/${what}?${query()}`).href;
 
 // What the tables are of: they hold for every threshold.
@@ -74,8 +79,8 @@ export function question() {
 
 // -- what is asked --------------------------------------------------------------------------------
 
-const choice = (field, label, entries) => `<label>${label}<select data-field="${field}">${entries
-  .map(([value, text]) => `<option value="${escapeHtml(value)}" ${String(asked[field]) === String(value) ? "selected" : ""}>${escapeHtml(text)}</option>`)
+const choice = (field, label, entries, now = asked[field]) => `<label>${label}<select data-field="${field}">${entries
+  .map(([value, text]) => `<option value="${escapeHtml(value)}" ${String(now) === String(value) ? "selected" : ""}>${escapeHtml(text)}</option>`)
   .join("")}</select></label>`;
 
 function drawControls() {
@@ -83,7 +88,7 @@ function drawControls() {
   const suites = live.config?.suites ?? {};
   const any = ["", "any"];
   draw(root.querySelector(".st-asked"), `
-    ${choice("score", "Score", options.scores.map(({ name, label }) => [name, name === options.paper ? `${label} (the paper's)` : label]))}
+    ${choice("score", "Score", options.scores.map(({ name, label }) => [name, name === options.paper ? `${label} (the paper's)` : label]), scoreName())}
     ${choice("unit", "Of", options.units.map((name) => [name, name === "plan" ? "each plan" : `${name} of a rollout`]))}
     ${choice("suite", "Suite", [any, ...Object.keys(suites).map((name) => [name, name])])}
     ${choice("task", "Task", [any, ...Array.from({ length: tasks(suites) }, (_, i) => [i, i])])}
@@ -104,20 +109,39 @@ function change({ dataset, type, checked, value }) {
   remember("studio-study", JSON.stringify(asked));
   clearTimeout(timer);
   timer = setTimeout(ask, WAIT_MS);
+  busy(true);
   if (dataset.field !== "k") emit("lab-filter");
 }
 
-function ask() {
+// Of the same episodes by the same score only what k moves is asked for.
+async function ask() {
   if (!root) return;
-  if (options && runs.length) return answers.ask(`lab/study?${query()}`, `${query()} ${progress}`);
-  answers.drop();
-  drawAnswer({});
+  if (!options || !runs.length) {
+    answers.drop();
+    return drawAnswer({});
+  }
+  const what = `${question()} ${progress}`;
+  const moved = what === drawn;
+  asking = what;
+  const answered = answers.ask(`lab/study?${query()}${moved ? "&moved=true" : ""}`, `${query()} ${progress}`);
+  busy(Boolean(answers.pending));
+  await answered;
+  busy(Boolean(answers.pending));
 }
+
+// What stands there is not yet the answer to what is asked.
+const busy = (yes) => root.querySelector(".st-grid").setAttribute("aria-busy", String(yes));
 
 // -- the answer -----------------------------------------------------------------------------------
 
 function drawAnswer(answer) {
-  figures = answer.figures ?? {};
+  const names = Object.keys(answer.figures ?? {});
+  const before = asking === drawn ? figures : {}; // an answer to another k leaves out what stays
+  figures = Object.fromEntries(names.map((name) => [name, { ...before[name], ...answer.figures[name] }]));
+  drawn = figures.histogram ? asking : null;
+  toldBy = answer.score ?? toldBy;
+  checkpoint = answer.checkpoint ?? null;
+  drawControls();
   const problem = root.querySelector(":scope > .st-empty");
   const counted = answer.nominal === undefined ? "" : `. There are ${answer.nominal} nominal and ${answer.perturbed} perturbed episodes.`;
   problem.hidden = !answer.problem;
@@ -155,32 +179,18 @@ async function paint() {
   if (!figures.histogram || !root.offsetParent) return; // hidden, it has no width yet
   for (const name of Object.keys(FIGURES)) {
     const place = document.getElementById(`lab-plot-${name}`);
-    const { data, layout } = figures[name];
-    const own = { ...themed(layout), uirevision: JSON.stringify([runs, asked.score, asked.unit, asked.scaled]) };
+    const { data, layout } = name === "episodes" ? episodes.figure(figures[name], checkpoint) : figures[name];
+    const own = { ...themed(layout), uirevision: JSON.stringify([runs, scoreName(), asked.unit, asked.scaled]) };
     await Plotly.react(place, data, own, CONFIG);
     if (name === "episodes" && !place.dataset.ready) {
       place.dataset.ready = "yes";
-      place.on("plotly_click", ({ points }) => points[0]?.customdata && replay(JSON.parse(points[0].customdata)));
+      place.on("plotly_click", ({ points }) => points[0]?.customdata && episodes.choose(points[0].customdata));
     }
   }
-}
-
-// The same scene, seen and asked for in the same way: the episode happens again in Live.
-function replay({ scene, instruction, camera, light, sensor }) {
-  if (!ready()) return;
-  const nominal = live.config.defaults;
-  send("camera", camera ?? nominal.camera);
-  send("light", light ?? nominal.light);
-  send("sensor", sensor ?? nominal.sensor);
-  send("load", scene);
-  send("instruction", { text: instruction });
-  send("run");
-  openTab("Live");
-  toast("This episode runs again in Live.", "note");
 }
 
 async function savePlot(target) {
   const { plot } = target.closest("figure").dataset;
   const Plotly = await plotly();
-  await Plotly.downloadImage(`lab-plot-${plot}`, { ...SAVED, format: target.dataset.save, filename: `${plot}-${asked.score}` });
+  await Plotly.downloadImage(`lab-plot-${plot}`, { ...SAVED, format: target.dataset.save, filename: `${plot}-${scoreName()}` });
 }

@@ -1,16 +1,16 @@
 // Entry of the lab's sweeps: the form's command, and the map of one state.
 
 import { escapeHtml, live, mountPanel, on } from "./bus.js";
-import { ask, bar, Details, draw, Form, follow, headHtml, jobs, onAction, onWidth, Question, says } from "./jobs.js";
+import { bar, Details, draw, follow, headHtml, jobs, onAction, onWidth, Question, says } from "./jobs.js";
+import { PlannedForm } from "./plan.js";
 import { CONFIG, onTheme, plotly, themed } from "./plot.js";
 import { learn } from "./study.js";
 
-const form = new Form("sweep");
+const form = new PlannedForm("sweep");
 const PANELS = { command: (element) => form.mount(element), map: mountMap };
 const places = {};
 let selected = null;
-let offered = null;
-let score = "final_energy";
+let score = ""; // the first that the points have
 let scores = [];
 let answer = null; // with the path that it answers
 const answers = new Question((found, path) => {
@@ -22,6 +22,7 @@ const answers = new Question((found, path) => {
 window.sweep = {
   set: (name, value) => form.set(name, value),
   widgets: () => form.widgets(),
+  reset: () => form.reset(),
   launch: async () => {
     const job = await form.launch();
     if (job) choose(job.name);
@@ -39,15 +40,7 @@ on("jobs", async () => {
   if (!places.head) return;
   if (!scores.length) scores = (await learn())?.scores ?? [];
   drawMap();
-  if (places.head.offsetParent) offer();
 });
-
-async function offer() {
-  const found = await ask("/choices").catch(() => null);
-  if (!found || found.checkpoints.join() === offered) return;
-  offered = found.checkpoints.join();
-  form.fill({ checkpoint: { choices: found.checkpoints, value: form.draft.checkpoint } });
-}
 
 const sweeps = () => (jobs.all ?? []).filter((job) => job.kind === "sweep");
 const current = () => sweeps().find((job) => job.name === selected) ?? sweeps()[0] ?? null;
@@ -83,7 +76,7 @@ function drawMap() {
   if (job.summary.done && places.head.offsetParent) answers.ask(pathOf(job), `${pathOf(job)} ${job.summary.done}`);
 }
 
-const pathOf = ({ name }) => `lab/sweep?${new URLSearchParams({ run: name, score })}`;
+const pathOf = ({ name }) => `lab/sweep?${new URLSearchParams({ run: name, ...(score && { score }) })}`;
 const known = (job) => (job && answer?.path === pathOf(job) ? answer : null);
 
 async function paint() {
@@ -100,7 +93,8 @@ const emptyHtml = () => `<header class="st-head"><h3>Sweeps</h3></header>
 function jobHtml(job) {
   const chips = sweeps().map(({ name }) => `<button class="st-chip" data-action="choose" data-name="${escapeHtml(name)}"
     aria-pressed="${name === job.name}">${escapeHtml(name)}</button>`);
-  const options = scores.map(({ name, label }) => `<option value="${name}" ${name === score ? "selected" : ""}>${escapeHtml(label)}</option>`);
+  const shown = score || known(job)?.score;
+  const options = scores.map(({ name, label }) => `<option value="${name}" ${name === shown ? "selected" : ""}>${escapeHtml(label)}</option>`);
   const { values: v } = job;
   return `${chips.length > 1 ? `<div class="st-chips" role="group" aria-label="Sweeps">${chips.join("")}</div>` : ""}
     ${headHtml(job, [v.suite && `${v.suite} ${v.task ?? 0}, initial state ${v.init ?? 40}`])}

@@ -1,6 +1,6 @@
 // A guided tour for a lab meeting: five steps on live runs, one key, large type.
 
-import { latestPlan, live, on, select } from "./bus.js";
+import { latestPlan, live, on, scrolling, select } from "./bus.js";
 import { apply, drive, instruct } from "./forms.js";
 import { openTab } from "./jobs.js";
 import { send } from "./socket.js";
@@ -85,7 +85,7 @@ function nominal() {
   for (const group of ["camera", "light", "sensor"]) apply(group, live.config.defaults[group]);
 }
 
-const show = (id) => document.getElementById(id)?.scrollIntoView({ behavior: "smooth", block: "start" });
+const show = (id) => document.getElementById(id)?.scrollIntoView({ behavior: scrolling(), block: "start" });
 
 function later(action, ms) {
   waiting = setTimeout(action, ms);

@@ -4,7 +4,7 @@ import { escapeHtml, live, mountPanel, on, recall, remember } from "./bus.js";
 import { toast } from "./chrome.js";
 import * as curves from "./curves.js";
 import {
-  act, ask, bar, button, Details, draw, duration, figure, Form, follow, headHtml, jobs, onAction, openTab,
+  act, ask, bar, button, Details, draw, duration, figure, Form, follow, headHtml, jobs, onAction, onPress, openTab,
   pill, says, tile, took,
 } from "./jobs.js";
 import { send } from "./socket.js";
@@ -14,14 +14,14 @@ const PANELS = { command: (element) => form.mount(element), run: mountRun, curve
 const remembered = JSON.parse(recall("studio-runs") ?? "{}");
 let selected = remembered.selected ?? null;
 const compared = new Set(remembered.compared ?? []);
-let data = null; // folders of demonstrations
+let choice = null; // folders of demonstrations, checkpoints, and the one that the studio began with
 let configured;
 const ready = new Promise((resolve) => (configured = resolve));
 
 window.train = {
   set: (name, value) => form.set(name, value),
   widgets: () => form.widgets(),
-  reset: () => form.fill(withoutChoices(form.defaults)),
+  reset: () => form.reset("data"),
   choices,
   launch: async () => {
     const job = await form.launch();
@@ -39,13 +39,11 @@ export function configure(config, refill) {
 
 // -- the form -------------------------------------------------------------------------------------
 
-const withoutChoices = ({ data: _, init: __, name: ___, ...rest }) => rest;
-
 // The folders and checkpoints that there are by now; the first folder is chosen if none is.
 async function choices() {
   const found = await ask("/choices").catch(() => null);
-  if (!found || JSON.stringify(found) === JSON.stringify(data)) return;
-  data = found;
+  if (!found || JSON.stringify(found) === JSON.stringify(choice)) return;
+  choice = found;
   const folders = folderChoices();
   const filled = { data: { choices: folders }, init: { choices: [["random weights", ""], ...found.checkpoints.map((c) => [c, c])] } };
   if (!form.draft.data && folders.length) filled.data.value = folders[0][1];
@@ -55,14 +53,21 @@ async function choices() {
 }
 
 const folderChoices = () =>
-  (data?.data ?? []).map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
+  (choice?.data ?? []).map(({ path, files }) => [files ? `${path} · ${files} ${files > 1 ? "tasks" : "task"}` : path, path]);
 
 // The Recordings tab hands demonstrations over; the form is made when its tab is looked at first.
-export async function trainOn(path) {
+// Training goes on from the checkpoint named `driver`, or else from Live's, with its architecture
+// where that is known. Returns its path, "" where neither is one of the choices.
+export async function trainOn(path, driver) {
   openTab("Train");
   await ready;
   await choices();
-  form.fill({ data: { choices: folderChoices(), value: path } });
+  const named = (name) => name && choice?.checkpoints.find((one) => `/${one}`.endsWith(`/${name}`));
+  const init = named(driver) ?? named(live.checkpoint?.name) ?? "";
+  const started = runs().find((run) => init.startsWith(`${run.folder}/`))?.values;
+  const { preset, head = "energy" } = init && init === named(live.checkpoint?.name) ? live.checkpoint : (started ?? {});
+  form.fill({ data: { choices: folderChoices(), value: path }, init, ...(preset && { preset, head }) });
+  return init;
 }
 
 // -- which run ------------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ function mountRun(element) {
   element.innerHTML = `<div></div><div></div>`;
   [places.head, places.more] = element.children;
   places.details = new Details(places.more);
-  onAction(element, { use, collect: () => openTab("Collect") });
+  onAction(element, { use, reuse: () => form.reuse(current()), collect: () => openTab("Collect") });
   follow(element);
   drawRun();
 }
@@ -125,18 +130,17 @@ function drawRun() {
 
 function emptyHtml() {
   if (jobs.all === null) return `<div class="st-empty">Looking for runs …</div>`;
-  const none = data && !data.data.length;
+  const none = choice && !choice.data.length;
   return `<div class="st-empty">No run yet. ${
     none
       ? `There are no demonstrations either: ${button("collect", "", "Collect some")}`
       : "Choose demonstrations and press <b>Launch</b>: loss, energy gap and success will be drawn here."
-  }</div>`;
+  } ${backButton()}</div>`;
 }
 
 function runHtml(run) {
   const { summary: s, values } = run;
   const gpu = s.gpu_percent === undefined ? "" : tile("GPU", figure(s.gpu_percent, 0), "%");
-  const success = s.success_rate === undefined ? "–" : figure(100 * s.success_rate, 0);
   return `
     ${headHtml(run, [architecture(values), values.data], useButtons(run))}
     ${bar(run)}${says(run)}
@@ -145,11 +149,19 @@ function runHtml(run) {
       ${s.denoising === undefined ? tile("L1", figure(s.l1, 3)) : tile("error of the noise", figure(s.denoising, 3))}
       ${tile("best held-out L1", figure(s.best_val_l1, 3))}
       ${s.denoising === undefined ? tile("energy gap", figure(s.energy_gap, 2)) : ""}
-      ${tile("success", success, "%")}
+      ${tile("success", success(s))}
       ${tile("samples/s", figure(s.samples_per_s, 1))}
-      ${tile("CPU", figure(s.cpu_percent, 0), "%")}${gpu}
+      ${tile("CPU", figure(s.cpu_percent, 0), "% of one core")}${gpu}
       ${run.state === "running" ? tile("left", duration(s.eta_s)) : tile("took", duration(s.elapsed_s ?? took(run)))}
     </dl>`;
+}
+
+// How often the simulator saw the task done, with the 95 % interval of the rate.
+function success({ success_rate: rate, success_interval: interval, successes, episodes }) {
+  if (rate === undefined) return "–";
+  if (!interval) return `${figure(100 * rate, 0)} %`;
+  const [low, high] = interval.map((edge) => figure(100 * edge, 0));
+  return `${successes} of ${episodes} <small>(${low} – ${high} %)</small>`;
 }
 
 // The preset, and the head where it is not the paper's.
@@ -158,18 +170,24 @@ function architecture({ preset = "", head = "energy" }) {
 }
 
 function useButtons(run) {
-  return run.checkpoints.map((which, i) => {
-    const path = `${run.name}/${which}`;
-    const text = path === live.checkpoint?.name ? `Live uses ${which}` : `Use ${which} in Live`;
-    return button("use", path, text, i ? "" : "st-primary");
+  const best = run.checkpoints.map((which, i) => {
+    const used = `${run.name}/${which}` === live.checkpoint?.name;
+    return button("use", `${run.folder}/${which}`, used ? `Live uses ${which}` : `Use ${which} in Live`, i ? "" : "st-primary");
   });
+  return [...best, backButton(), button("reuse", run.name, "Use these settings")];
+}
+
+// To the checkpoint that the studio began with, once Live plans with another.
+function backButton() {
+  const first = choice?.first;
+  const away = first && live.checkpoint && live.checkpoint.sha256 !== first.sha256;
+  return away ? button("use", first.path, `Back to ${escapeHtml(first.name)}`) : "";
 }
 
 // The checkpoint drives Live from the next episode on; this page's own begins at once.
 async function use(path) {
-  const [name, checkpoint] = path.split("/");
   toast(`Loading ${path} …`, "note");
-  const answer = await act("/use", { name, checkpoint });
+  const answer = await act("/use", { path });
   if (!answer) return;
   send("reset");
   openTab("Live");
@@ -189,9 +207,7 @@ function mountRuns(element) {
       if (target.tagName === "INPUT") compare(row.dataset.name);
     } else select(row.dataset.name);
   });
-  places.table.addEventListener("keydown", ({ key, target }) => {
-    if (key === "Enter" && target.matches("tr[data-name]")) select(target.dataset.name);
-  });
+  onPress(places.table, "tr[data-name]", ({ name }) => select(name));
   drawRuns();
 }
 
@@ -213,6 +229,6 @@ function rowHtml(run) {
     <td class="st-name" title="${escapeHtml(name)}">${escapeHtml(name)}</td><td>${pill(run)}</td>
     <td>${escapeHtml(architecture(values))}</td><td>${figure(s.step, 0)}</td><td>${figure(s.l1 ?? s.denoising, 3)}</td>
     <td>${figure(s.best_val_l1, 3)}</td><td>${figure(s.energy_gap, 2)}</td>
-    <td>${s.success_rate === undefined ? "–" : `${figure(100 * s.success_rate, 0)} %`}</td>
+    <td>${success(s)}</td>
     <td>${figure(s.samples_per_s, 1)}</td><td>${duration(s.elapsed_s ?? took(run))}</td></tr>`;
 }

@@ -28,7 +28,7 @@ export function mount(element) {
     <div class="st-scored"></div><div id="recordings-plot" role="img" aria-label="Energy over steps"></div>`;
   $("#recordings-step").addEventListener("input", ({ target }) => jump(Number(target.value)));
   onAction(root, {
-    play: toggle, keep: (name) => tell("/keep", { names: [name] }), discard: (name) => discard([name]), redo,
+    play: toggle, keep: (name) => tell("/keep", { names: [name], kept: !recording.kept }), discard: (name) => discard([name]), redo,
     actions: (name) => replay(name, "actions"), states: (name) => replay(name, "states"), score,
     first: () => trim(step, end()), last: () => trim(recording.first, step + 1), whole: () => trim(0, recording.steps),
   });
@@ -62,7 +62,6 @@ async function describe(id) {
 const end = () => recording.last ?? recording.steps;
 
 async function trim(first, last) {
-  if (first >= last) return;
   await tell("/trim", { name: recording.id, first, last });
 }
 
@@ -157,7 +156,7 @@ function paint() {
 function titleOf({ id, error, kept, writing, demo, versions, checkpoint: by, message }) {
   const changed = Object.entries(versions ?? {}).map(([name, [then, now]]) => `${name} ${then} (here ${now ?? "none"})`);
   const actions = [
-    !kept && !error && button("keep", id, "Keep", "st-primary"),
+    !error && `<button class="st-button" data-action="keep" data-name="${id}" aria-pressed="${kept}">${kept ? "★ Kept" : "☆ Keep"}</button>`,
     !writing && !error && button("actions", id, demo ? "Replay again" : "Replay"),
     !writing && !error && button("states", id, "From states"),
     !writing && !error && button("redo", id, "Redo in Live"),
@@ -172,8 +171,10 @@ function titleOf({ id, error, kept, writing, demo, versions, checkpoint: by, mes
 function cutHtml() {
   const whole = !recording.first && recording.last === null;
   const span = whole ? "all steps count" : `steps ${recording.first} – ${end() - 1} count`;
-  return `<span>${span}</span><button class="st-button" data-action="first">Begin here</button>
-    <button class="st-button" data-action="last">End here</button>
+  const late = step >= end() ? `disabled title="This step lies behind the end."` : "";
+  const early = step < recording.first ? `disabled title="This step lies before the beginning."` : "";
+  return `<span>${span}</span><button class="st-button" data-action="first" ${late}>Begin here</button>
+    <button class="st-button" data-action="last" ${early}>End here</button>
     ${whole ? "" : `<button class="st-button" data-action="whole">All</button>`}`;
 }
 
@@ -202,6 +203,7 @@ function paintStep() {
   step = Math.min(step, recording.steps - 1);
   const slider = $("#recordings-step");
   slider.value = step;
+  draw($(".st-cut"), cutHtml());
   $("output").textContent = `${step} / ${recording.steps - 1}`;
   for (const image of images()) {
     const { camera } = image.dataset;
