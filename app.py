@@ -26,10 +26,12 @@ def build(args: Namespace):
 
     from studio import lab_routes, recording_routes
     from studio.events import SceneSpec
-    from studio.public import ForVisitors
+    from studio.public import OWNERS, ForVisitors
     from studio.server import create_app
     from studio.serving import PolicyServer, ServerThread
-    from studio.studio import Studio, check_scene
+    from studio.session import SessionOptions
+    from studio.sim.catalog import check_scene
+    from studio.studio import Studio
     from studio.ui import page
     from studio.workshop import Workshop, router
     from studio.workspace import STUDIES
@@ -44,22 +46,20 @@ def build(args: Namespace):
         served = ServerThread(server, args.host, args.serve)
         print(f"EB-VLA policy: ws://{web_address(args.host, served.port)}", flush=True)
     workshop = Workshop(args.workspace, STUDIES.glob("*/"))
-    studio = Studio(
-        policy,
-        cap=args.sessions,
-        scene=scene,
-        autorun=not args.paused,
+    options = SessionOptions(
+        cap=args.sessions, scene=scene, autorun=not args.paused,
         linger_s=args.linger, idle_s=60 * args.idle, recordings=workshop.workspace.recordings,
-        served=served,
     )  # fmt: skip
+    studio = Studio(policy, options, served)
     application = create_app(studio)
     for routes in (router, lab_routes.router, recording_routes.router):
         application.include_router(routes(workshop, studio))
     if args.public:
         application.add_middleware(ForVisitors)
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(args))
-    options = {"root_path": args.root_path, **page.LAUNCH}
-    return gr.mount_gradio_app(application, page.build(studio), path="/", **options)
+    launch = {"root_path": args.root_path, **page.LAUNCH}
+    blocks = page.build(studio, OWNERS if args.public else "")
+    return gr.mount_gradio_app(application, blocks, path="/", **launch)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,10 +24,9 @@ import numpy as np
 from models.data import demonstration_files
 from models.libero_hdf5 import outline
 from studio.events import SceneSpec
+from studio.places import ROOT
 from studio.sim import catalog
-
-ROOT = Path(__file__).parents[1]
-SETTLE = np.array([0.0] * 6 + [-1.0])
+from studio.sim.libero_sim import SETTLE_ACTION, SETTLE_STEPS
 
 
 def ours(suite: str, task: int, episodes: int) -> tuple[float, int]:
@@ -65,8 +64,8 @@ def stock(suite: str, task: int, episodes: int) -> tuple[float, int]:
         env.seed(0)
         env.reset()
         env.set_init_state(catalog.init_state(suite, task, init))
-        for _ in range(10):
-            env.step(SETTLE)
+        for _ in range(SETTLE_STEPS):
+            env.step(SETTLE_ACTION)
         steps += _solve(SimpleNamespace(env=env.env), env.step)
     return time.perf_counter() - start, steps
 

@@ -111,12 +111,11 @@ def main() -> None:
 
         return plan
 
-    axis = torch.linspace(-1, 1, 50).numpy()
     centre = initial[0, 0].cpu().numpy()
     ways: dict[str, Callable[[], object]] = {
         "straightforward": lambda: straightforward(head, context, initial, noise, sampler),
         "bound": ours(descend),
-        "slice 50 x 50": lambda: slice_2d(bound, centre, 0, (0, 1), axis, axis, device),
+        "slice 50 x 50": lambda: slice_2d(bound, centre, 0, (0, 1), 1.0, 50, device),
     }
     if device.type == "cuda":
         ways["captured"] = ours(captured)

@@ -20,15 +20,14 @@ import numpy as np
 from models.config import SamplerConfig
 from models.policy import Policy
 from models.types import Observation
-from studio.arguments import CHECKPOINT
 from studio.events import Outcome, SceneSpec
 from studio.fleet import LocalFleet
-from studio.helm import plan_seed
+from studio.helm import REPLAN_EVERY, plan_seed
+from studio.places import CHECKPOINT
 from studio.sim import catalog
+from studio.sim.libero_sim import SETTLE_ACTION, SETTLE_STEPS
 from studio.trial import Trial
 
-SETTLE = np.array([0.0] * 6 + [-1.0])
-SETTLE_STEPS, PLAN_STEPS = 10, 8
 SIZE = 128  # pixels
 
 
@@ -49,13 +48,13 @@ def stock(policy: Policy, wanted: Sequence[Trial]) -> tuple[float, int]:
         env.reset()
         raw = env.set_init_state(catalog.init_state(scene.suite, scene.task, scene.init))
         for _ in range(SETTLE_STEPS):
-            raw = env.step(SETTLE)[0]
+            raw = env.step(SETTLE_ACTION)[0]
         chunk, done = [], False
         for step in range(catalog.max_steps(scene.suite)):
             if not chunk:
-                seed = plan_seed(scene, step // PLAN_STEPS)
+                seed = plan_seed(scene, step // REPLAN_EVERY)
                 plan = policy.plan(_observation(raw, task.instruction), SamplerConfig(), seed)
-                chunk = list(plan.actions[:PLAN_STEPS])
+                chunk = list(plan.actions[:REPLAN_EVERY])
             raw, _, done, _ = env.step(chunk.pop(0))
             if done:
                 break

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import websockets
 
-ROOT = Path(__file__).parents[1]
+from studio.places import ROOT
+
 START_LIMIT_S = 180.0
 
 

@@ -21,7 +21,7 @@ import torch
 from benchmarks.heads import as_planned, observation, plan_of
 from models.config import SamplerConfig, preset
 from models.landscape import slice_2d
-from models.mcmc import descend, draw_noise, score
+from models.mcmc import descend, draw_noise, evaluate_energies
 from models.model import EBVLA
 
 CPU = torch.device("cpu")
@@ -94,7 +94,6 @@ def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
     with torch.no_grad():
         energy = model.head.bind(model.backbone(*observation(model.config, CPU)))
     centre = np.zeros((model.config.horizon, model.config.action_dim), np.float32)
-    axis = np.linspace(-1, 1, grid)
     point = torch.from_numpy(centre)[None, None]
     points = point.expand(1, grid**2, -1, -1)
 
@@ -105,9 +104,9 @@ def slice_times(model: EBVLA, runs: int, grid: int) -> dict[str, float]:
 
     return {
         f"slice {grid} x {grid}": best_of(
-            runs, lambda: slice_2d(energy, centre, 0, (0, 1), axis, axis)
+            runs, lambda: slice_2d(energy, centre, 0, (0, 1), 1.0, grid)
         ),
-        "every point, in batches": best_of(runs, lambda: score(energy, points)),
+        "every point, in batches": best_of(runs, lambda: evaluate_energies(energy, points)),
         "every point, one by one": grid * best_of(runs, row),
     }
 

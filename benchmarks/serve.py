@@ -21,7 +21,7 @@ import numpy as np
 
 from models.policy import Policy
 from models.types import CAMERAS, Observation
-from studio.arguments import CHECKPOINT
+from studio.places import CHECKPOINT
 from studio.remote import RemotePolicy
 
 

@@ -30,8 +30,8 @@ from models.model import EBVLA
 from models.schedule import Draw, TrainConfig
 from models.text import MINILM_SIZE
 from studio import demos
+from studio.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 WORDS = 20  # tokens of an instruction
 BDDL = "(define (problem benchmark)\n  (:domain robosuite)\n)\n"
 Loss = Callable[[EBVLA, Batch, Draw, SamplerConfig, torch.Generator, str], tuple[Tensor, dict]]

@@ -46,28 +46,31 @@ class Context:
 class RMSNorm(nn.Module):
     """Root mean square norm over the last axis."""
 
-    def __init__(self, size: int, eps: float = 1e-6) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+        # One kernel each way on a GPU, and twice differentiable.
+        return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, 1e-6)
 
 
-def rotary_angles(length: int, size: int, device: torch.device, base: float = 1e4) -> Tensor:
-    """RoPE rotations e^(i·t·ω) as (cos, sin), [2, length, size]."""
-    frequency = base ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
+def rotary_angles(length: int, size: int, device: torch.device | None = None) -> Tensor:
+    """RoPE rotations by the angles t·ω, for `rotate`: cos and, the left half negative, sin.
+
+    [2, length, size].
+    """
+    frequency = 1e4 ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
     angle = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequency)
-    angle = torch.cat([angle, angle], dim=-1)
-    return torch.stack([angle.cos(), angle.sin()])
+    sin = angle.sin()
+    return torch.stack([torch.cat([angle, angle], -1).cos(), torch.cat([-sin, sin], -1)])
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Apply RoPE to x [..., length, size] with `rotary_angles`."""
+    """Apply RoPE to x [..., length, size] with `rotary_angles` in x's precision."""
     left, right = x.chunk(2, dim=-1)
-    cos, sin = angles.to(x.dtype)
-    return x * cos + torch.cat([-right, left], dim=-1) * sin
+    cos, sin = angles
+    return torch.addcmul(x * cos, torch.cat([right, left], dim=-1), sin)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -107,8 +110,9 @@ class ActionBlock(nn.Module):
         return x + self.down(F.silu(gate) * up)
 
     def _self_attention(self, x: Tensor, angles: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        out = attention(rotate(q, angles), rotate(k, angles), v)  # [B, N, heads, H, D/heads]
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        q, k = rotate(qkv[:2], angles.to(qkv.dtype))
+        out = attention(q, k, qkv[2])  # [B, N, heads, H, D/heads]
         return self.self_out(out.transpose(2, 3).flatten(-2))
 
     def _cross_attention(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -157,7 +161,8 @@ class ActionTransformer(nn.Module):
         super().__init__()
         size = config.hidden_size
         self.layers = config.block_layers
-        self.head_size = size // config.head_heads
+        angles = rotary_angles(config.horizon, size // config.head_heads)
+        self.register_buffer("angles", angles, persistent=False)
         self.project = nn.Linear(config.action_dim, size)
         self.blocks = nn.ModuleList(
             ActionBlock(size, config.head_heads, config.head_ffn_ratio * size) for _ in self.layers
@@ -189,9 +194,8 @@ class ActionTransformer(nn.Module):
 
     def hidden(self, tokens: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Tokens [B, N, H, D] after all blocks and the final norm."""
-        angles = rotary_angles(tokens.shape[2], self.head_size, tokens.device)
         for block, (k, v) in zip(self.blocks, keys_values, strict=True):
-            tokens = block(tokens, k, v, angles)
+            tokens = block(tokens, k, v, self.angles)
         return self.norm(tokens.to(self.norm.weight.dtype))
 
     def forward(self, context: Context, actions: Tensor, *given: Tensor) -> Tensor:

@@ -17,25 +17,22 @@ def augment(
     The fixed camera is shifted less: a shift looks like a turn of it, and a model that is taught to
     shrug at turns has nothing to say about a camera that was moved.
 
-    images uint8 [B, views, S, S, 3] -> the same. They are `part` of a batch of `size`, for all of
-    which chance is drawn. Both views of a sample share the jitter.
+    images uint8 [B, views, S, S, 3] -> the same, on their device. They are `part` of a batch of
+    `size`, for all of which chance is drawn, on the CPU. Both views of a sample share the jitter.
     """
     b, views, side = images.shape[:3]
     size = size or b
     reach = torch.tensor([max(1, round(s * side / 128)) for s in SHIFTS])
     draws = torch.rand((2, size, views), generator=generator)[:, part]
     offsets = (draws * (2 * reach + 1)).long() - reach  # [2, B, views]
-    rows, columns = (torch.arange(side) + offsets.flatten(1)[:, :, None]).clamp(0, side - 1)
+    places = (torch.arange(side) + offsets.flatten(1)[:, :, None]).clamp(0, side - 1)
+    rows, columns = places.to(images.device)
     flat = images.flatten(0, 1)
-    shifted = flat[torch.arange(len(flat))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    view = torch.arange(len(flat), device=images.device)[:, None, None]
+    shifted = flat[view, rows[:, :, None], columns[:, None, :]]
     jitter = torch.rand((2, size), generator=generator)[:, part] * 2 - 1
     gain, bias = 1 + CONTRAST * jitter[0], 255 * BRIGHTNESS * jitter[1]
     levels = torch.arange(256.0)
     table = (gain[:, None] * (levels - 128) + 128 + bias[:, None]).clamp(0, 255).byte()  # [B, 256]
-    out = torch.stack(
-        [
-            row[view.long()]
-            for row, view in zip(table, shifted.unflatten(0, (b, views)), strict=True)
-        ]
-    )
-    return out
+    pairs = zip(table.to(images.device), shifted.unflatten(0, (b, views)), strict=True)
+    return torch.stack([row[view.long()] for row, view in pairs])

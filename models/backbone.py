@@ -55,7 +55,8 @@ class Backbone(nn.Module):
         The hidden states of the first N_l layers (embedding included) make the Context.
         """
         vision, kind = self._vision_tokens(images), self.place.dtype
-        words = self.text(text.to(kind)) if hasattr(self, "text") else self._embedding()(text)
+        embed = self.language.get_input_embeddings()
+        words = self.text(text.to(kind)) if hasattr(self, "text") else embed(text)
         latents = self.latents.expand(len(images), -1, -1)
         if text_mask is None:
             text_mask = torch.ones(1, words.shape[1], device=vision.device)
@@ -100,9 +101,6 @@ class Backbone(nn.Module):
             side = (self.config.image_size, self.config.image_size)
             pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True)
         return pixels
-
-    def _embedding(self) -> nn.Module:
-        return self.language.get_input_embeddings()
 
     def _real(self, text_mask: Tensor, vision: Tensor, latents: Tensor) -> Tensor:
         """False for padded text, [B or 1, tokens]."""

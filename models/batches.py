@@ -63,7 +63,7 @@ class Batches:
         if self.features:
             images = self.features.draw(rows, generator, self._part, size)
         else:
-            images = augment(torch.from_numpy(self._data.images[rows]), generator, self._part, size)
+            images = augment(self._tensor(self._data.images[rows]), generator, self._part, size)
         wording = self._wording(size, generator)[self._part]
         batch = self._batch(rows, images, wording)
         if self._config.contrast:
@@ -72,7 +72,7 @@ class Batches:
 
     def plain(self, rows: np.ndarray) -> Batch:
         """Samples as they are."""
-        images = torch.from_numpy(self._data.images[rows])
+        images = self._tensor(self._data.images[rows])
         return self._batch(rows, images, torch.zeros(len(rows), dtype=torch.long))
 
     def _batch(self, rows: np.ndarray, images: Tensor, wording: Tensor) -> Batch:
@@ -102,7 +102,7 @@ class Batches:
             return seen.to(self._device)
         images = self._data.images[rows]
         images[:, 0] = self._data.images[others, 0]
-        return augment(torch.from_numpy(images), generator).to(self._device)
+        return augment(self._tensor(images), generator)
 
     def _wording(self, size: int, generator: torch.Generator) -> Tensor:
         """Numbers of the wordings that `size` samples hear; half the time the instruction's own."""

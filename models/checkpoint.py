@@ -32,6 +32,7 @@ from models.model import EBVLA
 from models.normalize import Statistics
 from models.text import Text
 from models.types import View
+from models.whole import write_json
 
 WEIGHTS, CONFIG, STATISTICS, CARD = (
     "model.safetensors", "config.json", "dataset_statistics.json", "README.md",
@@ -58,6 +59,10 @@ class TrainingRecord:
     readout_l1: float | None = None
     readout: bool = True  # the read-out was trained
     contrast: float = 0.0  # weight of the contrastive term (losses.py), which the paper has not
+    init: str = ""  # sha256 of the weights that the run began with; "" for random or pretrained
+    k_range: tuple[int, int] | None = None  # MCMC steps in training, [K_min, K_max]
+    alpha_range: tuple[float, float] | None = None  # step size in training, [α_min, α_max]
+    warm_fraction: float = 0.0  # of the run, its first part, with fewer MCMC steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +288,6 @@ def write_calibration(folder: str | Path, calibration: Calibration) -> None:
     write_json(Path(folder) / CALIBRATION, asdict(calibration))
 
 
-def write_json(file: Path, data: dict) -> None:
-    """Write to a temporary name, then rename."""
-    fresh = file.with_name(f".{file.name}.tmp")
-    fresh.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(fresh, file)
-
-
 def settle(file: Path) -> None:
     """Wait until what was written is on the disk: renamed, it is whole even after a power cut."""
     with file.open("rb") as handle:
@@ -321,10 +319,18 @@ PLANNING = {
 }
 
 
+def _mcmc(training: TrainingRecord) -> str:
+    if training.k_range is None or training.alpha_range is None:
+        return "not recorded"
+    k, alpha = (f"[{low:g}, {high:g}]" for low, high in (training.k_range, training.alpha_range))
+    return f"K in {k}, α in {alpha}, after {training.warm_fraction:.0%} with fewer steps"
+
+
 def model_card(config: ModelConfig, training: TrainingRecord, parameters: int) -> str:
     """README.md with the Hub's front matter."""
     tasks = "\n".join(f"- {text}" for text in training.instructions) or "- none recorded"
     l1 = "not measured" if training.val_l1 is None else f"{training.val_l1:.4f}"
+    start = f"weights `{training.init[:12]}…`, themselves trained" if training.init else "scratch"
     return f"""---
 library_name: eb-vla-studio
 pipeline_tag: robotics
@@ -339,10 +345,14 @@ asked, and {PLANNING[config.head]}.
 - Chunk: {config.horizon} actions of {config.action_dim} dimensions
 - Images: {config.image_size} px, {config.views} views, {training.pixels} renderer
 - Suites: {", ".join(training.suites) or "none recorded"}
-- Training: {training.samples:,} samples, {training.train_steps:,} steps, \
-{training.train_minutes:.0f} minutes
-- Held-out L1 (normalised actions): {l1}
+- This run: {training.samples:,} samples, {training.train_steps:,} steps, \
+{training.train_minutes:.0f} minutes, from {start}
+- MCMC steps and step size in training: {_mcmc(training)}
+- L1 (normalised actions) on demonstrations that this run left out: {l1}
 - Weight of the contrastive term beside the paper's loss: {training.contrast:g}
+
+`Policy.from_pretrained(folder)` of `models.policy` loads it; EB-VLA Studio drives LIBERO with it:
+`python app.py --checkpoint FOLDER`.
 
 Instructions seen in training:
 {tasks}

@@ -51,6 +51,8 @@ SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
+Pixels = Literal["faithful", "fast"]  # renderers of pictures; LIBERO's own is the first
+PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 Precision = Literal["float32", "bfloat16"]  # of a policy's weights
 Head = Literal["energy", "diffusion", "flow"]
 HEADS: tuple[Head, ...] = get_args(Head)

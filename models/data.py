@@ -16,6 +16,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +130,8 @@ def load_demonstrations(
 ) -> Demonstrations:
     """Read every demonstration under `folder` (see `read_demonstrations`) into memory.
 
+    What is there twice, as when an export lies beside what it was made from, counts once, and a
+    line says so.
     Raises ValueError as `read_demonstrations` does, and for images of several sizes; MemoryError,
     before it has read much, when they are too many.
     """
@@ -140,11 +143,17 @@ def load_demonstrations(
     suites: set[str] = set()
     owners: list[int] = []
     pixels: set[str] = set()
+    known: set[bytes] = set()
+    doubled = 0
     for demo in read_demonstrations(folder, stride, action_dim):
         whole = len(demo.actions) - (0 if demo.finished else horizon - 1)
         starts = np.arange(0, whole, stride)  # what comes after a cut is not known
         if not len(starts):
             continue
+        if (mark := _mark(demo)) in known:
+            doubled += 1
+            continue
+        known.add(mark)
         if demo.instruction not in instructions:
             instructions.append(demo.instruction)
         owners.append(instructions.index(demo.instruction))
@@ -160,6 +169,8 @@ def load_demonstrations(
         first = hashlib.blake2b(seen[0].tobytes()).digest()
         start.append(beginnings.setdefault(first, len(beginnings)))
         parts.append((demo.proprio[starts], targets, whose, starts))
+    if doubled:
+        print(f"{folder}: {doubled} demonstrations are there again; each counts once", flush=True)
     if not parts:
         raise ValueError(f"{folder}: none of these recordings holds a chunk of {horizon} steps")
     proprio, actions, source, step = map(np.concatenate, zip(*parts, strict=True))
@@ -179,6 +190,14 @@ def load_demonstrations(
     )
 
 
+def _mark(demo: Trajectory) -> bytes:
+    """Tells a demonstration from others, whatever the format that it comes in."""
+    found = hashlib.blake2b(f"{demo.instruction}\n{demo.pixels}".encode(), digest_size=16)
+    for part in (demo.actions, demo.proprio):
+        found.update(np.ascontiguousarray(part, dtype=np.float32))
+    return found.digest()
+
+
 def check_memory(folder: str | Path, stride: int, sample: int) -> None:
     """Raises MemoryError when pictures of `sample` bytes a step will not find room.
 
@@ -190,13 +209,23 @@ def check_memory(folder: str | Path, stride: int, sample: int) -> None:
         for steps in lengths(file)
     )
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needed, free = processes * samples * sample, psutil.virtual_memory().available
+    needed, free = processes * samples * sample, free_memory()
     if needed > free:
         times = f"{processes} times " if processes > 1 else ""
         raise MemoryError(
             f"{times}the pictures of {samples:,} samples take {needed / 1e9:.1f} GB, "
             f"{free / 1e9:.1f} GB are free"
         )
+
+
+def free_memory() -> int:
+    """Bytes that may still be used: of the machine and, in a container, of what it was given."""
+    free, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no such limit
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(stat["inactive_file"]))
+    return free
 
 
 def lengths(file: Path) -> list[int]:
@@ -235,10 +264,18 @@ def training_rows(data: Demonstrations, config: TrainConfig) -> tuple[np.ndarray
 def demonstration_files(root: Path) -> list[Path]:
     """HDF5 files and LeRobot's meta/info.json below a folder, in order.
 
-    In hidden folders lies what a collection or an export has not finished.
+    Links to folders are followed, each folder is visited once. In hidden ones lies what a
+    collection or an export has not finished.
     """
-    found = sorted([*root.rglob("*.hdf5"), *root.rglob(lerobot.INFO)]) if root.is_dir() else []
-    return [f for f in found if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+    found, seen = [], set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        below[:] = [] if place in seen else [name for name in below if not name.startswith(".")]
+        if place not in seen:
+            found += [Path(folder, n) for n in names if n.endswith(".hdf5") and n[0] != "."]
+            found += [f for f in [Path(folder, lerobot.INFO)] if f.is_file()]
+        seen.add(place)
+    return sorted(found)
 
 
 def read_demonstrations(

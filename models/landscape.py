@@ -8,13 +8,14 @@ nodes are tried, and at last every point is evaluated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from models.action_head import BoundHead
-from models.mcmc import score
+from models.mcmc import evaluate_energies
 from models.types import LandscapeSlice
 
 NODES = (13, 25)  # Chebyshev nodes a side, tried in turn
@@ -31,29 +32,38 @@ def slice_2d(
     centre: np.ndarray,
     timestep: int,
     dims: tuple[int, int],
-    u: np.ndarray,
-    v: np.ndarray,
+    span: float | tuple[float, float],
+    grid: int,
     device: torch.device | str = "cpu",
     stop: Callable[[], bool] | None = None,
 ) -> LandscapeSlice:
-    """E over dims (u, v) of action `timestep` of `centre` [H, D_a]; all else is held.
+    """E over two dims of action `timestep` of `centre` [H, D_a] (normalised); all else is held.
 
-    `energy` is bound to one observation, so the context is encoded once for the whole grid, and in
-    float32: what a lower precision scatters is no smooth surface.
-    Raises ValueError for a timestep or dimensions outside the chunk, InterruptedError when
-    `stop()` turned true between two batches of grid points.
+    u and v [grid] reach `span` to either side of the centre, along each or both of them. `energy`
+    is bound to one observation, so the context is encoded once for the whole grid, and in float32:
+    what a lower precision scatters is no smooth surface.
+    Raises ValueError for numbers out of range, InterruptedError when `stop()` turned true between
+    two batches of grid points.
     """
     horizon, size = centre.shape
+    spans = (span, span) if isinstance(span, int | float) else tuple(span)
     if not 0 <= timestep < horizon:
-        raise ValueError(f"landscape: timestep {timestep} is outside the chunk of {horizon}")
+        raise ValueError(f"landscape: the chunk has {horizon} actions")
     if len(dims) != 2 or dims[0] == dims[1] or not all(0 <= d < size for d in dims):
-        raise ValueError(f"landscape: dims must be two different numbers below {size}, not {dims}")
+        raise ValueError(f"landscape: choose two different dimensions out of 0-{size - 1}")
+    if not 2 <= grid <= MAX_GRID:
+        raise ValueError(f"landscape: the grid must have 2 to {MAX_GRID} points a side")
+    if len(spans) != 2 or not all(0 < s < math.inf for s in spans):
+        raise ValueError("landscape: the range must be positive, one or one for each dimension")
+    u, v = (
+        centre[timestep, d] + np.linspace(-s, s, grid) for d, s in zip(dims, spans, strict=True)
+    )
 
     def energy_at(points: np.ndarray) -> np.ndarray:
         chunks = np.repeat(centre[None].astype(np.float32), len(points), axis=0)
         chunks[:, timestep, list(dims)] = points
-        per_step = score(energy, torch.from_numpy(chunks).to(device).unsqueeze(0), stop)[0]
-        return per_step.mean(-1).cpu().numpy()
+        actions = torch.from_numpy(chunks).to(device).unsqueeze(0)
+        return evaluate_energies(energy, actions, stop)[0].mean(-1).cpu().numpy()
 
     return LandscapeSlice(
         timestep=timestep,

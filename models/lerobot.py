@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from models.trajectory import PIXELS, Trajectory, check_actions, check_images
+from models.config import PIXELS
+from models.trajectory import Trajectory, check_actions, check_images
 
 VERSION = "v3.0"
 INFO = "meta/info.json"

@@ -17,9 +17,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from models.trajectory import PIXELS, Trajectory, check_actions, check_images
+from models.config import PIXELS
+from models.trajectory import Trajectory, check_actions, check_images
 
 PROPRIO_PARTS = (("ee_pos", 3), ("ee_ori", 3), ("gripper_states", 2))
+OURS = {"driver", "executed_actions"}  # our files have one; rewards of others may say nothing
 IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")  # order of `CAMERAS`
 
 
@@ -103,7 +105,7 @@ def _read_demo(
             proprio=np.concatenate(proprio, axis=1),
             actions=actions,
             driver=np.asarray(demo["driver"], np.uint8) if "driver" in demo else None,
-            finished=not ({"driver", "rewards"} <= set(demo) and demo["rewards"][-1] == 0),
+            finished=not (OURS & set(demo) and "rewards" in demo and demo["rewards"][-1] == 0),
             pixels=pixels,
         )
     except ValueError as error:

@@ -67,7 +67,7 @@ def training_loss(
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, precision == "bfloat16"):
         context = model.backbone(batch.images, batch.proprio, batch.text, batch.text_mask)
-        bound = model.head.bind(context).float()
+        bound = model.head.bind(context)
         readout = model.read_out(context).float()
     if model.config.head == "energy":
         loss, parts = descent_loss(bound, batch, draw, sampler, generator, precision)
@@ -101,16 +101,18 @@ def descent_loss(
         return batch.normal(like, generator)
 
     noise = sampler.init_std * normal(target.expand(-1, draw.chains, -1, -1))
-    detached = energy.detach()
+    detached = energy.detach()  # cast once, not at every step
 
     def frozen(actions: Tensor) -> Tensor:
         with torch.autocast(actions.device.type, torch.bfloat16, precision == "bfloat16"):
             return detached(actions).float()
 
-    final = train_descend(energy, frozen, noise, draw.steps, draw.step_size, sampler, normal)
+    final = train_descend(
+        energy.float(), frozen, noise, draw.steps, draw.step_size, sampler, normal
+    )
     loss = (final - target).abs().mean()
     with torch.no_grad():
-        expert, start = detached(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
+        expert, start = frozen(torch.cat([target, noise[:, :1]], dim=1)).mean((0, 2))
     return loss, {"l1": loss.item(), "energy_gap": (start - expert).item()}
 
 
@@ -168,3 +170,15 @@ def contrastive_loss(
     size = mismatched.size
     wrong = -mismatched(actions[:size, None]).float().mean(-1).squeeze(1)
     return loss + F.softplus(wrong - by_context[:size, 0]).mean()
+
+
+def choose_precision(name: str, device: str) -> str:
+    """`name`, one of `AUTO_PRECISIONS`; for auto bfloat16 where the device computes in it."""
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        native = torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere; older ones emulate
+    else:
+        known = torch.cpu.get_capabilities()
+        native = any(known.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bfloat16" if native else "float32"

@@ -7,7 +7,7 @@ train_descend  K steps of which only the last carries the graph (Eq. 4's a^(K))
 An energy is any callable from actions [..., N, H, D_a] to per-timestep energies e_t [..., N, H].
 Both e_t of the step size and the gradient come from one evaluation at the perturbed point; with
 σ_L = 0.001 its energy differs from the unperturbed one far below what is visible. The recorded
-energies are exact: all K + 1 unperturbed points are scored in one batched forward at the end.
+energies are exact: all K + 1 unperturbed points are evaluated in one batched forward at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from models.config import SamplerConfig
 
 Energy = Callable[[Tensor], Tensor]
-SCORE_CHUNK = 512  # points in one forward when many are scored
+CHUNK = 512  # points in one forward when many are evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ def update(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One MCMC step: (a^(k+1), g^(k) before clipping, α·exp(e_t/τ)).
 
+    Actions and noise are [..., N, H, D_a]; the results are the same, the same and [..., N, H].
     The noise perturbs only where the gradient is taken, never the actions themselves (Eq. 2).
     With `create_graph` the result can be differentiated by the weights, through g and through
     the energies in the step size alike.
@@ -80,13 +81,15 @@ def heed(stop: Callable[[], bool] | None) -> None:
 
 
 @torch.no_grad()
-def score(energy: Energy, actions: Tensor, stop: Callable[[], bool] | None = None) -> Tensor:
+def evaluate_energies(
+    energy: Energy, actions: Tensor, stop: Callable[[], bool] | None = None
+) -> Tensor:
     """e_t [..., N, H] of many points [..., N, H, D_a], without gradient, in bounded batches.
 
     Raises InterruptedError as soon as `stop()` is true.
     """
     parts = []
-    for chunk in actions.split(SCORE_CHUNK, dim=-3):
+    for chunk in actions.split(CHUNK, dim=-3):
         heed(stop)
         parts.append(energy(chunk))
     return torch.cat(parts, dim=-2)
@@ -117,7 +120,7 @@ def descend(
         if arrived.all():
             break
     trajectory = torch.stack(points, dim=-4)  # [..., K+1, N, H, D_a]
-    flat = score(energy, trajectory.flatten(-4, -3))
+    flat = evaluate_energies(energy, trajectory.flatten(-4, -3))
     energies = flat.unflatten(-2, trajectory.shape[-4:-2])
     return Descent(
         actions=torch.stack(points),
@@ -139,8 +142,9 @@ def train_descend(
 ) -> Tensor:
     """a^(K) of training: `frozen` (no graph) for K - 1 steps, `energy` for the last (Eq. 4).
 
-    exp(e_t/τ) of the last step carries gradient as well: it is part of Eq. 3. `normal` draws the
-    Langevin noise, standard normal of its argument's shape.
+    `initial` and the result are [..., N, H, D_a]. exp(e_t/τ) of the last step carries gradient as
+    well: it is part of Eq. 3. `normal` draws the Langevin noise, standard normal of its argument's
+    shape.
     """
     actions = initial
     for k in range(steps):

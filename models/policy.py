@@ -25,8 +25,8 @@ from models.checkpoint import Calibration, Checkpoint, CheckpointInfo, load_chec
 from models.config import ModelConfig, Precision, SamplerConfig
 from models.contexts import summary
 from models.denoising_head import denoise
-from models.landscape import MAX_GRID, slice_2d
-from models.mcmc import Descent, Energy, descend, draw_noise, heed, score
+from models.landscape import slice_2d
+from models.mcmc import Descent, descend, draw_noise, evaluate_energies, heed
 from models.normalize import Scaled, Statistics
 from models.packed import pack
 from models.text import build_text
@@ -44,6 +44,8 @@ def choose_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} can't be used ({reason}); try 'auto' or 'cpu'") from None
@@ -118,11 +120,9 @@ class Policy(Scaled):
         On a CPU that is worth it; a GPU does one thing at a time, and batches are made for it.
         """
         other = copy.copy(self)
-        other._descents, other._lock, other._looked_into = (
-            CapturedDescents(),
-            threading.Lock(),
-            None,
-        )
+        other._descents = CapturedDescents()
+        other._lock = threading.Lock()
+        other._looked_into = None
         return other
 
     def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
@@ -193,7 +193,7 @@ class Policy(Scaled):
             heed(stop)
             return bound(actions)
 
-        return _trace(self._descend(descend, energy, sampler, [seed]), 0)
+        return _trace(descend(energy, *self._noise(sampler, [seed]), sampler), 0)
 
     def energies(
         self, obs: Observation, actions: np.ndarray, stop: Callable[[], bool] | None = None
@@ -203,7 +203,7 @@ class Policy(Scaled):
         if actions.ndim != 3 or actions.shape[1:] != expected:
             raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
         points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
-        found = score(self._bind(obs), points.unsqueeze(0).to(self.device), stop)
+        found = evaluate_energies(self._bind(obs), points.unsqueeze(0).to(self.device), stop)
         per_step = found[0].cpu().numpy()
         return per_step.mean(-1), per_step
 
@@ -219,35 +219,23 @@ class Policy(Scaled):
     ) -> LandscapeSlice:
         """E around `centre` [H, D] (normalised): `span` each way along dims, `grid`² points.
 
-        Raises ValueError for numbers out of range.
+        Raises ValueError for numbers out of range (`models.landscape`).
         """
-        spans = (span, span) if isinstance(span, int | float) else tuple(span)
-        if not 2 <= grid <= MAX_GRID or len(spans) != 2 or not all(s > 0 for s in spans):
-            raise ValueError(f"landscape: grid must lie in [2, {MAX_GRID}] and span be positive")
         if centre.shape != (self.config.horizon, self.config.action_dim):
             raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
-        axes = [
-            centre[timestep % self.config.horizon, d % self.config.action_dim]
-            + np.linspace(-s, s, grid)
-            for d, s in zip(dims, spans, strict=True)
-        ]
-        return slice_2d(self._bind(obs), centre, timestep, dims, *axes, self.device, stop)
+        energy = self._bind(obs)
+        return slice_2d(energy, centre, timestep, dims, span, grid, self.device, stop)
 
     def summarize(self, observations: Sequence[Observation]) -> np.ndarray:
         """What context statistics are fitted to, float32 [B, D] (`models.contexts.summary`)."""
         with self._lock:
             return summary(self._encode(observations)).cpu().numpy()
 
-    def _descend(
-        self,
-        way: Callable[[Energy, Tensor, Tensor, SamplerConfig], Descent],
-        energy: Energy,
-        sampler: SamplerConfig,
-        seeds: Sequence[int],
-    ) -> Descent:
+    def _noise(self, sampler: SamplerConfig, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """`draw_noise` of chunks, on the device."""
         shape = (self.config.horizon, self.config.action_dim)
-        initial, noise = (t.to(self.device) for t in draw_noise(sampler, shape, seeds))
-        return way(energy, initial, noise, sampler)
+        initial, langevin = draw_noise(sampler, shape, seeds)
+        return initial.to(self.device), langevin.to(self.device)
 
     def _bind(self, obs: Observation) -> BoundHead:
         """E(·, C) of one observation, in float32; that of the last one asked for is kept.
@@ -294,12 +282,12 @@ class EnergyPolicy(Policy):
         sampler: SamplerConfig,
         seeds: Sequence[int],
     ) -> list[Refined]:
-        descent = self._descend(self._descents, head, sampler, seeds)
+        descent = self._descents(head, *self._noise(sampler, seeds), sampler)
         traces = [_trace(descent, row) for row in range(len(seeds))]
         chains = [int(np.argmin(trace.energies[-1])) for trace in traces]
         gaps: list[float | None] = [None] * len(seeds)
         if readout is not None:
-            of_readout = score(head, readout.unsqueeze(1)).mean((1, 2)).tolist()
+            of_readout = evaluate_energies(head, readout.unsqueeze(1)).mean((1, 2)).tolist()
             gaps = [
                 energy - float(trace.energies[-1, chain])
                 for energy, trace, chain in zip(of_readout, traces, chains, strict=True)
@@ -320,9 +308,8 @@ class DenoisingPolicy(Policy):
         sampler: SamplerConfig,
         seeds: Sequence[int],
     ) -> list[Refined]:
-        one = replace(sampler, chains=1)
-        noise, _ = draw_noise(one, (self.config.horizon, self.config.action_dim), seeds)
-        final = denoise(head, self._model.head.process, noise.to(self.device), sampler.steps)
+        noise, _ = self._noise(replace(sampler, chains=1), seeds)
+        final = denoise(head, self._model.head.process, noise, sampler.steps)
         return [Refined(chunk) for chunk in final[:, 0].cpu().numpy()]
 
 

@@ -30,6 +30,10 @@ from models.checkpoint import settle
 from models.hold import hold
 
 NO_MEMORY = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+NEEDED = {  # in a state
+    *("model", "average", "optimizer", "step", "elapsed", "best", "best_success", "evaluated"),
+    *("window", "statistics", "architecture"),
+}
 STATE, METRICS, SETTINGS = "trainer_state.pt", "metrics.jsonl", "config.json"
 
 
@@ -75,6 +79,11 @@ def read_state(out: Path, device: str) -> dict[str, Any]:
         raise ValueError(f"{file}: truncated or not a trainer's state") from None
     if not (isinstance(state, dict) and {"step", "architecture"} <= set(state)):
         raise ValueError(f"{file}: truncated or not a trainer's state")
+    if lacking := sorted(NEEDED - set(state)):
+        raise ValueError(
+            f"{file}: of an earlier version, without {lacking[0]}; start a new run with "
+            f"--init {out / 'last'}"
+        )
     return state
 
 

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.checkpoint import sweep, write_json
+from models.checkpoint import sweep
 from models.config import HEADS, HUB, PRESETS, preset
 from models.data import load_demonstrations
 from models.fit_contexts import fit
@@ -45,6 +45,7 @@ from models.schedule import AUTO_PRECISIONS, TrainConfig
 from models.text import build_text
 from models.trainer import Trainer
 from models.trajectory import PIXELS
+from models.whole import write_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file
 
@@ -235,7 +236,8 @@ def check_room(out: Path, model: torch.nn.Module) -> None:
     """Raises ValueError when the run's checkpoints and state can't find room on the disk."""
     weights = sum(p.nbytes for p in model.parameters())
     moments = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    needed, free = 4 * weights + moments, shutil.disk_usage(out).free  # last, best and the state
+    state = 2 * weights + moments  # twice while it is replaced
+    needed, free = 2 * weights + 2 * state, shutil.disk_usage(out).free  # last, best and the state
     if needed > free:
         raise ValueError(
             f"{out}: {free // 2**20} MB are free, the run's checkpoints need {needed // 2**20}"

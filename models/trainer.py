@@ -25,7 +25,7 @@ from models.data import Demonstrations, training_rows
 from models.denoising_head import denoise
 from models.evaluation import Evaluation
 from models.features import FeatureCache
-from models.losses import Batch, training_loss
+from models.losses import Batch, choose_precision, training_loss
 from models.mcmc import descend
 from models.model import EBVLA
 from models.normalize import Statistics
@@ -34,6 +34,7 @@ from models.run import Clock, Metrics, read_state, write_state
 from models.schedule import Schedule, TrainConfig
 from models.text import Text, build_text
 
+SAVE_EVERY_S = 600.0  # of training, where validations are further apart
 SHOWN = (("l1", "l1"), ("denoising", "noise"), ("readout_l1", "read-out"), ("energy_gap", "gap"))
 
 
@@ -78,7 +79,9 @@ class Trainer:
             self.model.backbone.compile()
         self.optimizer = self._optimizer()
         self.step, self.elapsed, self.best, self.best_success = 0, 0.0, math.inf, -1.0
+        self.init = ""  # sha256 of the weights to start from
         self.saved, self.evaluated = -1, 0  # steps of the last validation, and in the simulator
+        self.kept = 0.0  # training time at the last save, s
         self.scores: dict[str, float] = {}  # of that validation
         self.window: list[dict[str, float]] = []  # losses of the steps since the last log line
         self.out.mkdir(parents=True, exist_ok=True)
@@ -101,9 +104,9 @@ class Trainer:
         """Train until the schedule ends (True) or `stop()` is true between two steps (False).
 
         Validates and saves every `val_every` steps, evaluates every `eval_every` in the simulator,
-        and does both at the end; a stop saves alone.
+        and does both at the end; a stop saves alone, and so do ten minutes without a save.
         Raises FloatingPointError when the loss is no longer finite, OSError when a save fails,
-        ValueError when the evaluation or the cache of features refuses its options.
+        ValueError when the cache of features refuses its options.
         """
         if self.ranks.main:
             self.metrics.rewind(self.step)
@@ -127,22 +130,23 @@ class Trainer:
             if stopping:
                 self.save(validate=False)
                 return False
-            self._advance()
+            self.window.append(self.train_step(self.schedule.progress(self.step, self.elapsed)))
             self.elapsed, stopping = self.ranks.agree(clock.elapsed(), stop())
-            if self.step % self.config.log_every == 0:
+            if self.step % self.config.log_every == 0 or self.step == 1:
                 self._log(self.config.batch_size * clock.pace(self.step))
             if self.step % self.config.val_every == 0:
                 self.save()
                 clock.mark(self.step)
+            elif self.elapsed - self.kept >= SAVE_EVERY_S:
+                self.save(validate=False)
+                clock.mark(self.step)
         if self.saved != self.step:
             self.save()
-        if not every or self.evaluated == self.step:
-            return True
-        return not stopping and self.evaluate(stop)
-
-    def _advance(self) -> None:
-        """One step into the window of losses."""
-        self.window.append(self.train_step(self.schedule.progress(self.step, self.elapsed)))
+        if every and self.evaluated != self.step and (stopping or not self.evaluate(stop)):
+            return False
+        if self.ranks.main and not (self.out / "best").is_dir():  # no evaluation chose one
+            self._save_checkpoint("best")
+        return True
 
     def train_step(self, progress: float) -> dict[str, float]:
         """One optimiser step; returns its losses.
@@ -236,6 +240,7 @@ class Trainer:
             self._save(validate)
         if validate:
             self.saved = self.step
+        self.kept = self.elapsed
         self.ranks.wait()
 
     def _save(self, validate: bool) -> None:
@@ -259,7 +264,7 @@ class Trainer:
     def evaluate(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Run episodes in the simulator with the averaged weights; best/ are the most successful.
 
-        False when `stop()` came first. Raises ValueError when the evaluation refuses its options.
+        False when `stop()` came first.
         """
         if self.saved != self.step:
             self.save()
@@ -299,6 +304,10 @@ class Trainer:
             val_l1=self.scores.get("val_l1"),
             readout_l1=self.scores.get("val_readout_l1"),
             contrast=self.config.contrast,
+            init=self.init,
+            k_range=(self.config.k_min, self.config.k_max),
+            alpha_range=(self.config.alpha_min, self.config.alpha_max),
+            warm_fraction=self.config.warm_fraction,
         )
         save_checkpoint(self.out / name, self.average, self.statistics, record, self.text)
 
@@ -313,6 +322,7 @@ class Trainer:
             "best_success": self.best_success,
             "evaluated": self.evaluated,
             "window": self.window,
+            "init": self.init,
             "statistics": self.statistics.to_json(),
             "architecture": json.dumps(asdict(self.model.config)),
         }
@@ -333,6 +343,7 @@ class Trainer:
         self.model.load_state_dict(source.state_dict())
         self.average.load_state_dict(source.state_dict())
         self._scale_by(loaded.statistics)
+        self.init = loaded.info.sha256
 
     def _scale_by(self, statistics: Statistics) -> None:
         self.statistics = self.batches.statistics = statistics
@@ -352,7 +363,8 @@ class Trainer:
             group["weight_decay"] = decay
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         self.window, self.best_success = state["window"], state["best_success"]
-        self.evaluated = state["evaluated"]
+        self.evaluated, self.kept = state["evaluated"], self.elapsed
+        self.init = state.get("init", "")  # unknown to earlier versions
         self._scale_by(Statistics.from_json(state["statistics"]))
 
     def _fits(self, architecture: str) -> bool:
@@ -375,7 +387,7 @@ class Trainer:
             **means,
             "samples_per_s": round(rate, 2),
             "elapsed_s": round(self.elapsed, 1),
-            "eta_s": round(eta, 1),
+            **({"eta_s": round(eta, 1)} if self.step > 1 else {}),  # the first step is no measure
             "progress": round(min(1.0, progress), 4),
             **self.metrics.usage(self.device),
         }
@@ -384,16 +396,4 @@ class Trainer:
         self.metrics.write(line)
         losses = "  ".join(f"{text} {means[name]:.4f}" for name, text in SHOWN if name in means)
         told = f"step {self.step:6d}  {losses}  {rate:.1f} samples/s"
-        print(f"{told}  {eta / 60:.1f} min left", flush=True)
-
-
-def choose_precision(name: str, device: str) -> str:
-    """`name`, one of `AUTO_PRECISIONS`; for auto bfloat16 where the device computes in it."""
-    if name != "auto":
-        return name
-    if device.startswith("cuda"):
-        native = torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere; older ones emulate
-    else:
-        known = torch.cpu.get_capabilities()
-        native = any(known.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bfloat16" if native else "float32"
+        print(f"{told}  {eta / 60:.1f} min left" if self.step > 1 else told, flush=True)

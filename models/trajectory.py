@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from models.config import PIXELS, Pixels
+
 PROPRIO_SIZE = 8
-PIXELS = ("faithful", "fast")  # renderers; LIBERO's own is the first
 DRIVERS = ("policy", "human", "shared")  # who drove a step; files hold the place in this list
 
 
@@ -36,7 +37,7 @@ class Trajectory:
     actions: np.ndarray  # float32 [T, D], environment scale: gripper -1 opens, +1 closes
     driver: np.ndarray | None = None  # uint8 [T], places in DRIVERS; None: a demonstration
     finished: bool = True  # the motion had come to its end; False: it was cut off
-    pixels: str = PIXELS[0]  # the renderer of `images`; files of others than us do not say
+    pixels: Pixels = PIXELS[0]  # the renderer of `images`; files of others than us do not say
 
     def __post_init__(self) -> None:
         steps = len(self.actions)
@@ -60,6 +61,8 @@ def check_actions(actions: np.ndarray, action_dim: int) -> np.ndarray:
     actions = np.asarray(actions, dtype=np.float32)
     if actions.ndim != 2 or actions.shape[1] != action_dim or not len(actions):
         raise ValueError(f"actions have shape {actions.shape}, expected (T, {action_dim})")
+    if set(np.unique(actions[:, -1])) == {0, 1}:
+        raise ValueError("the gripper's actions are 0 and 1; LIBERO's are -1 (open) and 1 (close)")
     return actions
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.config import SamplerConfig
+from models.config import Pixels, SamplerConfig
 
 CAMERAS = ("agentview", "wrist")
 ACTION_NAMES = ("Δx", "Δy", "Δz", "Δroll", "Δpitch", "Δyaw", "gripper")
@@ -18,9 +18,9 @@ ACTION_NAMES = ("Δx", "Δy", "Δz", "Δroll", "Δpitch", "Δyaw", "gripper")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a policy's pictures are made: the renderer, "fast" or "faithful", and their side S."""
+    """How a policy's pictures are made: the renderer, and their side S."""
 
-    pixels: str = "fast"
+    pixels: Pixels = "fast"
     side: int = 128
 
 

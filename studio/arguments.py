@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.config import PRECISIONS
+from studio.places import CHECKPOINT
 
 if TYPE_CHECKING:
     from models.policy import Policy
     from studio.remote import RemotePolicy
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "eb-vla-tiny"
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

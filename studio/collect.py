@@ -4,38 +4,40 @@ Worker processes (spawned; each owns one simulator) run `studio.sim.expert.Exper
 noise and keep what solved its task with a single grasp. Labels stay the expert's clean actions, so
 the noise only widens the states that are covered (DART, Laskey et al. 2017). A finished episode is
 a file of its own under `<out>/.parts` until its task is complete: an interrupted collection goes
-on where it stopped, and one of which more is asked makes what is missing. The initial states 40-49
-are left for evaluation. With `--dagger CHECKPOINT` a policy drives first and the expert takes over
-where that led (`studio.dagger`); with `--misses` it takes over after a grasp that failed
-(`studio.sim.expert_clumsy`).
+on where it stopped, and one of which more is asked makes what is missing; where all attempts failed
+it tries further scenes. The initial states 40-49 are left for evaluation. With `--dagger
+CHECKPOINT` a policy drives first and the expert takes over where that led (`studio.dagger`); with
+`--misses` it takes over after a grasp that failed (`studio.sim.expert_clumsy`).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import multiprocessing
 import os
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 from tqdm import tqdm
 
+from models.evaluation import INCOMPLETE
 from models.hold import hold
 from models.ranges import parse_range
+from models.whole import write_json
 from studio import demos
 from studio.arguments import cores, workers
 from studio.events import SceneSpec
 from studio.sim import catalog
-from studio.whole import whole_file
 
 if TYPE_CHECKING:
     from studio.dagger import Dagger
@@ -44,6 +46,7 @@ RECIPES = "collect.json"  # in OUT: by suite, what its episodes have in common
 PARTS = ".parts"  # in OUT: finished episodes of tasks that are not complete yet
 INITS = range(50)  # LIBERO's initial states
 HELD_OUT = range(40, 50)  # of them: 40-44 evaluation, 45-49 kept untouched
+HOPELESS = 24  # attempts at a task without a success, after which the others are spared
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class CollectConfig:
     dagger: Dagger | None = None  # the policy that drives before the expert does
     misses: bool = False  # each begins after a grasp that failed
     regrasps: bool = False  # keep episodes with a second grasp, too
+    held_out: bool = False  # initial states of `HELD_OUT` may be among `inits`
 
     def __post_init__(self) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -74,6 +78,11 @@ class CollectConfig:
             raise ValueError(f"--tasks: {self.suite} has the tasks 0-{count - 1}")
         if not self.inits or not set(self.inits) <= set(INITS):
             raise ValueError(f"--inits: LIBERO has the initial states 0-{INITS[-1]}")
+        if not self.held_out and set(self.inits) & set(HELD_OUT):
+            raise ValueError(
+                f"--inits: {HELD_OUT[0]}-{HELD_OUT[-1]} are for evaluation, and a policy trained "
+                "on them can't be judged there; the command's --held-out takes them"
+            )
         for name in ("per_task", "scene_seeds", "attempts", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
@@ -91,6 +100,8 @@ class CollectConfig:
     def recipe(self) -> dict[str, object]:
         """What the episodes of a folder have in common; the rest says how many and how fast."""
         dagger = self.dagger and {"checkpoint": self.dagger.sha256, "beta": self.dagger.beta}
+        if self.dagger and self.dagger.relabel:
+            dagger |= {"relabel": True}
         names = ("inits", "noise", "noise_fraction", "scene_seeds", "seed")
         names += ("other_scenes", "misses", "regrasps")
         recipe = {name: getattr(self, name) for name in names} | {"dagger": dagger}
@@ -124,13 +135,27 @@ class Episode:
         noisy = int((self.index + 1) * fraction) > int(self.index * fraction)
         return self.config.noise if noisy else 0.0
 
+    @property
+    def failed(self) -> int:
+        """Attempts that failed in earlier runs."""
+        return int(self._failures.read_text()) if self._failures.is_file() else 0
+
+    def note_failed(self, attempts: int) -> None:
+        """Remember so many more."""
+        write_json(self._failures, self.failed + attempts)
+
+    @property
+    def _failures(self) -> Path:
+        return self.part.with_suffix(".failed")
+
     def scenes(self) -> Iterator[tuple[SceneSpec, tuple[int, ...]]]:
-        """Scene and entropy of the noise, attempt by attempt."""
+        """Scene and entropy of the noise, attempt by attempt; others than those that failed."""
         c = self.config
         places, apart = c.scene_tasks(self.task), max(1, len(c.inits) // c.attempts)
-        for attempt in range(c.attempts):
+        for attempt in range(self.failed, self.failed + c.attempts):
             turn = self.index + attempt
-            init = c.inits[(self.index + attempt * apart) % len(c.inits)]
+            skipped = attempt * apart + attempt * apart // len(c.inits)  # each round another way
+            init = c.inits[(self.index + skipped) % len(c.inits)]
             seed = (turn + self.index // len(c.inits)) % c.scene_seeds  # another one each round
             place = places[turn % len(places)]
             scene = SceneSpec(c.suite, place, init, seed, goal=self.task)
@@ -146,7 +171,7 @@ def collect(config: CollectConfig) -> Counter[str]:
     with hold(config.out):
         _note_recipe(config)
         for place in (config.out, *config.out.glob(f"{PARTS}/*/")):
-            for left in place.glob(".*.hdf5.*.tmp"):  # of a killed one
+            for left in (*place.glob(".*.hdf5.*.tmp"), *place.glob(".*.failed")):  # of a killed one
                 left.unlink()
         return _collect(config)
 
@@ -168,29 +193,41 @@ def _note_recipe(config: CollectConfig) -> None:
         name = next(n for n, value in config.recipe.items() if value != before.get(n))
         option = f"--{name.replace('_', '-')}"
         raise ValueError(f"{config.out}: made with another {option}; choose another --out")
-    with whole_file(file) as fresh:
-        fresh.write_text(json.dumps(known | {config.suite: before}, indent=2) + "\n")
+    write_json(file, known | {config.suite: before})
 
 
 def _collect(config: CollectConfig) -> Counter[str]:
     verdicts: Counter[str] = Counter()
+    failures: Counter[int] = Counter()  # by task; of those with a success none
+    hopeless: set[int] = set()
     left: dict[int, list[Episode]] = {}
     for task in config.tasks:
         if demos.count_demos(demo_file(config, task)) < config.per_task:
             known = _known(config, task)
             wanted = (Episode(config, task, i) for i in range(config.per_task))
             left[task] = [episode for episode in wanted if episode.index not in known]
+            failures[task] = -math.inf if known else 0
     total, missing = len(left) * config.per_task, sum(map(len, left.values()))
     with tqdm(total=total, initial=total - missing, unit="demo", smoothing=0.05) as progress:
         for task in [t for t, episodes in left.items() if not episodes]:
             _finish(config, task)
-        for episode, outcome in _make([e for es in left.values() for e in es], config.workers):
+        wanted = [e for es in left.values() for e in es]
+        for episode, outcome in _make(wanted, config.workers, hopeless):
+            task, kept = episode.task, outcome[-1] == "kept"
             verdicts.update(map(str, outcome))
-            left[episode.task].remove(episode)
-            if not left[episode.task]:
-                _finish(config, episode.task)
-            progress.set_postfix_str(f"task {episode.task}, {dict(verdicts)}")
-            progress.update()
+            failures[task] += -math.inf if kept else len(outcome) - outcome.count("unneeded")
+            if not kept:
+                episode.note_failed(len(outcome))
+            if failures[task] >= HOPELESS and task not in hopeless:
+                hopeless.add(task)
+                tqdm.write(f"task {task}: {HOPELESS} attempts without a success, given up")
+            left[task].remove(episode)
+            if not left[task]:
+                _finish(config, task)
+            progress.set_postfix_str(f"task {task}, {dict(verdicts)}")
+            progress.update(kept)
+    for task in hopeless:
+        _finish(config, task)
     return verdicts
 
 
@@ -218,8 +255,13 @@ def _known(config: CollectConfig, task: int) -> dict[int, tuple[Path, str]]:
     return dict(sorted(found.items()))
 
 
-def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, tuple[str, ...]]]:
-    """Make episodes in worker processes; yields each with its attempts' verdicts as it ends."""
+def _make(
+    episodes: Sequence[Episode], workers: int, hopeless: Collection[int]
+) -> Iterator[tuple[Episode, tuple[str, ...]]]:
+    """Make episodes in worker processes; yields each with its attempts' verdicts as it ends.
+
+    Those of tasks that become `hopeless` meanwhile are not begun.
+    """
     if not episodes:
         return
     from studio import demonstrate  # imports the simulator
@@ -239,18 +281,27 @@ def _make(episodes: Sequence[Episode], workers: int) -> Iterator[tuple[Episode, 
             futures[pool.submit(demonstrate.make_part, episode.part, attempts)] = episode
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                if not future.cancelled():
+                    yield futures[future], future.result()
+                for other, episode in futures.items():
+                    if episode.task in hopeless:
+                        other.cancel()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _finish(config: CollectConfig, task: int) -> None:
     """Join a task's episodes, however many there are, into LIBERO's file."""
-    if known := list(_known(config, task).values()):
+    if known := _known(config, task):
         info = catalog.tasks(config.suite)[task]
         header = demos.task_header(info.bddl_file, info.instruction, demos.COLLECTED)
-        demos.assemble(demo_file(config, task), header, known)
-        shutil.rmtree(_parts_folder(config, task), ignore_errors=True)
+        demos.assemble(demo_file(config, task), header, list(known.values()))
+        folder = _parts_folder(config, task)
+        for number in known:
+            for left in folder.glob(f"demo_{number}.*"):
+                left.unlink()
+        with contextlib.suppress(OSError):  # of others it is known that they failed
+            folder.rmdir()
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -267,6 +318,8 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--out", type=Path, required=True, help="folder for <task>_demo.hdf5")
     p.add_argument("--tasks", type=_numbers, help="such as 0-9 (default: all)")
     p.add_argument("--inits", type=_numbers, default=_numbers("0-39"), help="initial states")
+    p.add_argument("--held-out", action="store_true",
+                   help="allow the initial states 40-49, which are for evaluation")  # fmt: skip
     p.add_argument("--per-task", type=int, default=25, help="demonstrations per task")
     p.add_argument("--noise", type=float, default=0.12, help="standard deviation on the actions")
     p.add_argument("--noise-fraction", type=float, default=0.67, help="of the episodes")
@@ -285,29 +338,34 @@ def parse(argv: Sequence[str] | None = None) -> CollectConfig:
     p.add_argument("--regrasps", action="store_true", help="keep those with a second grasp, too")
     p.add_argument("--dagger", type=Path, metavar="CHECKPOINT",
                    help="its policy drives first, the expert takes over")  # fmt: skip
+    p.add_argument("--relabel", action="store_true",
+                   help="it drives to the end, its steps get the expert's actions")  # fmt: skip
     p.add_argument("--beta", type=float, default=0.0, help="the expert's share of the plans before")
     arguments = vars(p.parse_args(argv))
     arguments["workers"] = arguments["workers"] or cores()
-    checkpoint, beta = arguments.pop("dagger"), arguments.pop("beta")
+    checkpoint = arguments.pop("dagger")
+    options = {name: arguments.pop(name) for name in ("beta", "relabel")}
     try:
         if arguments["tasks"] is None:
             arguments["tasks"] = tuple(range(len(catalog.tasks(arguments["suite"]))))
         config = CollectConfig(**arguments)
-        if beta and checkpoint is None:
-            raise ValueError("--beta goes with --dagger")
-        return config if checkpoint is None else replace(config, dagger=_dagger(checkpoint, beta))
+        for name, value in options.items() if checkpoint is None else ():
+            if value:
+                raise ValueError(f"--{name} goes with --dagger")
+        leads = None if checkpoint is None else _dagger(checkpoint, options)
+        return replace(config, dagger=leads)
     except ValueError as error:
         p.exit(2, f"collect: {error}\n")
 
 
-def _dagger(checkpoint: Path, beta: float) -> Dagger:
+def _dagger(checkpoint: Path, options: dict[str, Any]) -> Dagger:
     from studio.dagger import Dagger  # imports the model
 
-    return Dagger.of(checkpoint, beta)
+    return Dagger.of(checkpoint, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line entry; returns the exit code."""
+    """Command line entry; returns the exit code: 2 on bad input, 3 when something is missing."""
     config = parse(argv)
     try:
         verdicts = collect(config)
@@ -326,8 +384,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{count:3d} demonstrations  {demo_file(config, task)}")
     print(f"attempts: {dict(verdicts)}" if verdicts else "nothing was missing")
     if short:
-        print(f"{short} tasks have fewer than asked for; more --attempts try others")
-    return 1 if short else 0
+        print(f"{short} tasks have fewer than asked for; the same command tries other scenes")
+    return INCOMPLETE if short else 0
 
 
 if __name__ == "__main__":

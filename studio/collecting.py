@@ -19,7 +19,7 @@ from studio.workspace import Workspace, shown
 KIND = "collect"
 OPTIONS = frozenset(
     {"tasks", "inits", "noise", "noise_fraction", "workers", "seed"}
-    | {"other_scenes", "misses", "regrasps", "beta"}
+    | {"other_scenes", "misses", "regrasps", "beta", "relabel"}
 )
 
 
@@ -41,14 +41,15 @@ class CollectForm:
     regrasps: bool = False
     dagger: str = ""  # checkpoint whose policy drives first
     beta: float = 0.0
+    relabel: bool = False
 
-    def config(self, out: Path) -> CollectConfig:
+    def config(self, out: Path, held_out: bool = False) -> CollectConfig:
         """Checked as the command will check it. Raises ValueError."""
-        count = len(catalog.tasks(self.suite))
+        known = range(len(catalog.tasks(self.suite)))
         return CollectConfig(
             out=out,
             suite=self.suite,
-            tasks=tuple(parse_range(self.tasks) if self.tasks else range(count)),
+            tasks=tuple(parse_range(self.tasks) if self.tasks else known),
             inits=tuple(parse_range(self.inits)),
             per_task=self.per_task,
             noise=self.noise,
@@ -58,6 +59,7 @@ class CollectForm:
             other_scenes=self.other_scenes,
             misses=self.misses,
             regrasps=self.regrasps,
+            held_out=held_out,
         )
 
 
@@ -67,8 +69,10 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
     form.config(workspace.runs / name)
     argv = [sys.executable, "-m", "studio.collect", "--suite", form.suite]
     argv += ["--out", shown(workspace.runs / name), "--per-task", str(form.per_task)]
-    if form.beta and not form.dagger:
-        raise ValueError("the expert's share goes with a policy that drives first; choose one")
+    if (form.beta or form.relabel) and not form.dagger:
+        raise ValueError("the expert's share and relabelling go with a policy; choose one")
+    if form.beta and form.relabel:
+        raise ValueError("relabelled, the policy drives alone: leave the expert's share at 0")
     if form.misses and form.dagger:
         raise ValueError("a policy and a missed grasp can't both come first; choose one")
     if form.dagger:
@@ -88,7 +92,7 @@ def suggestion(values: Mapping[str, Any]) -> str:
 
 def summary(job: Job) -> dict[str, Any]:
     """Demonstrations so far, how many are wanted, progress and seconds left."""
-    config = fill(CollectForm, job.values).config(job.folder)
+    config = fill(CollectForm, job.values).config(job.folder, held_out=True)
     total = len(config.tasks) * config.per_task
     joined = sum(row["demos"] for row in datasets.contents(job.folder))
     done = joined + len(list(job.folder.glob(f"{PARTS}/*/demo_*.hdf5")))

@@ -2,6 +2,7 @@
 
 Confusion        counts of right and wrong verdicts, and the rates of EB-VLA's Tables III and IV
 operating_point  the confusion of the rule "positive above the threshold"
+plain            a result for JSON
 Curve            the ROC curve: the operating points of every threshold
 Pairs            which positive episodes score above which negative ones: AUROC and its interval
 """
@@ -9,7 +10,8 @@ Pairs            which positive episodes score above which negative ones: AUROC 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,12 +76,23 @@ class Confusion:
         twice = 2 * self.true_positives
         return _share(twice, twice + self.false_positives + self.false_negatives)
 
-    def plain(self) -> dict[str, float | int]:
-        """Counts and rates, for JSON."""
-        names = ("accuracy", "balanced_accuracy", "true_positive_rate", "false_positive_rate",
-                 "specificity", "f1", "true_positives", "false_positives", "true_negatives",
-                 "false_negatives")  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+
+RATES = (
+    "accuracy", "balanced_accuracy", "true_positive_rate", "false_positive_rate", "specificity",
+    "f1",
+)  # fmt: skip
+KEYS = {"k": "multiplier", "k_per_task": "multiplier_per_task"}  # what JSON calls them
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of a result: dataclasses as their fields, a confusion with its rates."""
+    if is_dataclass(value):
+        rates = RATES if isinstance(value, Confusion) else ()
+        names = (*rates, *(field.name for field in fields(value)))
+        return {KEYS.get(name, name): plain(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _share(part: int, whole: int) -> float:
@@ -97,14 +110,13 @@ def operating_point(
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """ROC curve from (0, 0) to (1, 1): the rates of the rule "positive above `thresholds[i]`".
+    """ROC curve from (0, 0) to (1, 1): the rates of the rule "positive above t", falling t.
 
     Points on a straight line between others are left out.
     """
 
     fpr: list[float]
     tpr: list[float]
-    thresholds: list[float]
 
     @classmethod
     def of(cls, negative: Sequence[float], positive: Sequence[float]) -> Curve:
@@ -114,11 +126,9 @@ class Curve:
         n, p = len(negative), len(positive)
         fp = _from_above(where[:n], len(steps))
         tp = _from_above(where[n:], len(steps))
-        thresholds = np.append(steps[::-1], np.nextafter(steps[0], -np.inf))
         corners = np.ones(len(fp), dtype=bool)
         corners[1:-1] = (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0)
-        fpr, tpr = fp[corners] / n, tp[corners] / p
-        return cls(fpr.tolist(), tpr.tolist(), thresholds[corners].tolist())
+        return cls((fp[corners] / n).tolist(), (tp[corners] / p).tolist())
 
 
 def _from_above(where: np.ndarray, steps: int) -> np.ndarray:
@@ -186,7 +196,7 @@ class Pairs:
         """Area under the ROC curve: the share of pairs in order (Mann-Whitney's U)."""
         return float(self.wins.sum() / (self.negatives.sum() * self.positives.sum()))
 
-    def interval(self, seed: int = 0) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """95% bootstrap interval of the AUROC; scenes are drawn, each with all its episodes.
 
         Of sides that are wholly apart every draw says the same: then the interval is Wilson's, of
@@ -198,7 +208,7 @@ class Pairs:
         scenes, where = np.unique(
             np.concatenate([self.negative_scenes, self.positive_scenes]), return_inverse=True
         )
-        drawn = _redrawn(len(scenes), np.random.default_rng(seed))[:, where]
+        drawn = _redrawn(len(scenes), np.random.default_rng(0))[:, where]
         n, p = np.split(drawn, [len(self.negatives)], axis=1)
         pairs = (n @ self.negatives) * (p @ self.positives)
         some = pairs > 0  # of few scenes a draw may miss a side

@@ -26,7 +26,7 @@ def correlations(rows: Iterable[Mapping], score: str) -> dict[str, float] | None
     tasks = pd.DataFrame(
         {
             "task": [str(asked(row)) for row in scored.rows],
-            "score": UNITS[MEAN](scored.plans)[:, 0],
+            "score": UNITS[MEAN](scored.values)[:, 0],
             "success": [float(row["outcome"] == Outcome.SUCCESS) for row in scored.rows],
         }
     )

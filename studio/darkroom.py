@@ -22,8 +22,8 @@ from typing import Any
 from models.policy import Policy
 from studio import recording, rescore
 from studio.library import Library
+from studio.places import ROOT
 from studio.replay import ACTIONS, DEMO, STATES
-from studio.supervisor import ROOT
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from models import lerobot, libero_hdf5
 from models.data import demonstration_files
 from studio.jpeg import encode_jpeg
+from studio.remembered import Remembered, stamp
 
 PICTURE = 224  # pixels, side of a picture
 
@@ -51,20 +51,17 @@ def strip(folder: Path, file: str, instruction: str, demo: int) -> bytes:
 
 def _rows(source: Path) -> list[dict[str, Any]]:
     try:
-        return _read(source, _changed(source))
+        told = [source, *sorted((source.parent / "episodes").glob("*/*.parquet"))]
+        return _TASKS.get(source, stamp(*told), lambda: _read(source))
     except ValueError as error:  # not remembered: it may be there in part as yet
         name = source.stem if source.suffix == ".hdf5" else source.parents[1].name
         return [{"instruction": name, "demos": 0, "steps": 0, "error": str(error)}]
 
 
-def _changed(source: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of what tells a file's tasks."""
-    told = [source, *sorted((source.parent / "episodes").glob("*/*.parquet"))]
-    return tuple((stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, told))
+_TASKS: Remembered[list[dict[str, Any]]] = Remembered()
 
 
-@lru_cache(maxsize=1024)
-def _read(source: Path, changed: tuple[tuple[int, int], ...]) -> list[dict[str, Any]]:
+def _read(source: Path) -> list[dict[str, Any]]:
     if source.suffix == ".hdf5":
         tasks = dict([libero_hdf5.outline(source)])
     else:

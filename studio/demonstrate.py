@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 
 from studio import demos
 from studio.events import SceneSpec
+from studio.sim.build import placed_xml
 from studio.sim.expert import Expert, NoSkill
 from studio.sim.expert_clumsy import miss
 from studio.sim.libero_sim import LiberoSim, NoPlace
@@ -104,8 +105,16 @@ def record(sim: LiberoSim, attempt: Attempt) -> tuple[Verdict, demos.Demonstrati
     """
     max_steps = sim.load(attempt.scene).max_steps
     rng = np.random.default_rng(attempt.entropy)
-    expert, before = _begin(sim, attempt, max_steps, rng)
     log, held = StepLog(sim), 0
+    if attempt.dagger is not None and attempt.dagger.relabel:
+        from studio.dagger import relabelled  # imports the model
+
+        solved = relabelled(sim, attempt.dagger, max_steps, rng, log)
+        if not log.actions:
+            return Verdict.UNABLE, None
+        origin = _origin(replace(attempt, noise=0.0))  # the policy drives without
+        return Verdict.KEPT, log.demonstration({**origin, **sim.versions()}, solved)
+    expert, before = _begin(sim, attempt, max_steps, rng)
     while held < HOLD_STEPS:
         action = expert.act()
         if expert.done and not log.actions:
@@ -137,7 +146,7 @@ def _begin(
     return lead(sim, attempt.dagger, max_steps, rng)
 
 
-def _origin(attempt: Attempt, before: int) -> dict[str, object]:
+def _origin(attempt: Attempt, before: int = 0) -> dict[str, object]:
     """What makes the episode again."""
     origin = {
         "scene_task": attempt.scene.task,
@@ -151,7 +160,7 @@ def _origin(attempt: Attempt, before: int) -> dict[str, object]:
         origin |= {"collected_by": "expert after a miss", "steps_before": before}
     if attempt.dagger is not None:
         origin |= {
-            "collected_by": "dagger",
+            "collected_by": "dagger, relabelled" if attempt.dagger.relabel else "dagger",
             "checkpoint": attempt.dagger.sha256,
             "beta": attempt.dagger.beta,
             "steps_before": before,  # the policy's; not in the file
@@ -183,7 +192,9 @@ class StepLog:
         self.actions.append(action)
         self._executed.append(executed)
 
-    def demonstration(self, attributes: dict[str, object]) -> demos.Demonstration:
+    def demonstration(
+        self, attributes: dict[str, object], success: bool = True
+    ) -> demos.Demonstration:
         """All steps as arrays; the pictures as well, unless the writer has them."""
         images = None
         if self._writer is None:
@@ -195,6 +206,7 @@ class StepLog:
             states=np.stack(self._states),
             actions=np.stack(self.actions),
             executed_actions=np.stack(self._executed),
-            model_xml=self._sim.env.model.get_xml(),
+            model_xml=placed_xml(self._sim.env),
             attributes=attributes,
+            success=success,
         )

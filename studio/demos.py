@@ -9,6 +9,7 @@ LIBERO stores images upside down and says so (`macros_image_convention` = "openg
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,23 +84,45 @@ def task_header(bddl_file: Path, instruction: str, pixels: str) -> dict[str, str
         "domain_name": domain.lower(),
         "language_instruction": instruction,
     }
+    name = f"{bddl_file.parent.name}/{bddl_file.name}"  # the folder: its suite
     env_args = {
         "type": 1,
-        "env_name": problem,
+        "env_name": problem.title(),  # as the class is called that robosuite registers
         "problem_name": problem.lower(),
-        "bddl_file": bddl_file.name,
-        "env_kwargs": {"robots": ["Panda"], "controller": "OSC_POSE", "control_freq": 20},
+        "bddl_file": name,
+        "env_kwargs": {
+            "robots": ["Panda"],
+            "controller_configs": _controller(),
+            "bddl_file_name": str(bddl_file.resolve()),
+            "control_freq": 20,
+            "ignore_done": True,
+            "reward_shaping": True,
+            "has_renderer": False,
+            "has_offscreen_renderer": True,
+            "use_camera_obs": True,
+            "camera_names": ["robot0_eye_in_hand", "agentview"],
+            "camera_heights": 128,
+            "camera_widths": 128,
+            "camera_depths": False,
+            "camera_segmentations": None,
+        },
     }
     return {
-        "env_name": problem,
+        "env_name": problem.title(),
         "problem_info": json.dumps(problem_info),
-        "bddl_file_name": f"{bddl_file.parent.name}/{bddl_file.name}",  # the folder: its suite
+        "bddl_file_name": name,
         "bddl_file_content": content,
         "env_args": json.dumps(env_args),
         "macros_image_convention": IMAGE_CONVENTION,
         "tag": "libero-v1",  # LIBERO's check_dataset_integrity.py wants one
         "pixels": pixels,
     }
+
+
+def _controller() -> dict[str, object]:
+    """robosuite's OSC_POSE, read without importing robosuite."""
+    package = Path(importlib.util.find_spec("robosuite").origin).parent
+    return json.loads((package / "controllers/config/osc_pose.json").read_text())
 
 
 def demo_path(folder: Path, task_name: str) -> Path:
@@ -122,36 +145,37 @@ def assemble(path: Path, header: Mapping[str, str], episodes: Sequence[tuple[Pat
     """
     if not episodes:
         raise ValueError(f"{path.name}: no episodes to write; collect some first")
-    with whole_hdf5(path) as file:
-        data = file.create_group("data")
-        total = 0
+    with _task_file(path, header) as file:
         for i, (part, group) in enumerate(episodes):
             file.check()
             with h5py.File(part, "r") as source:
-                source.copy(group, data, name=f"demo_{i}")
-            total += int(data[f"demo_{i}"].attrs["num_samples"])
-        data.attrs.update(dict(header) | {"num_demos": len(episodes), "total": total})
+                source.copy(group, file["data"], name=f"demo_{i}")
 
 
 def write_file(
     path: Path, header: Mapping[str, str], demonstrations: Iterable[Demonstration]
 ) -> None:
     """LIBERO's file of some episodes, as `assemble` makes it. Raises OSError on a full disk."""
-    with whole_hdf5(path) as file:
-        data, number, total = file.create_group("data"), 0, 0
-        for number, demo in enumerate(demonstrations, 1):
-            DemoWriter(file, f"data/demo_{number - 1}").finish(demo)
-            total += len(demo.actions)
-        data.attrs.update(dict(header) | {"num_demos": number, "total": total})
+    with _task_file(path, header) as file:
+        for number, demo in enumerate(demonstrations):
+            DemoWriter(file, f"data/demo_{number}").finish(demo)
 
 
 @contextmanager
 def one_file(path: Path, header: Mapping[str, str]) -> Iterator[DemoWriter]:
     """LIBERO's file of one episode, in the making. Raises OSError on a full disk."""
-    with whole_hdf5(path) as file:
+    with _task_file(path, header) as file:
         yield DemoWriter(file, "data/demo_0")
-        data, total = file["data"], int(file["data/demo_0"].attrs["num_samples"])
-        data.attrs.update(dict(header) | {"num_demos": 1, "total": total})
+
+
+@contextmanager
+def _task_file(path: Path, header: Mapping[str, str]) -> Iterator[Draft]:
+    """A task's file in the making; what it holds is counted at its end."""
+    with whole_hdf5(path) as file:
+        data = file.create_group("data")
+        yield file
+        steps = [int(demo.attrs["num_samples"]) for demo in data.values()]
+        data.attrs.update(dict(header) | {"num_demos": len(steps), "total": sum(steps)})
 
 
 class DemoWriter:

@@ -13,7 +13,7 @@ of the first plans know nothing of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from studio.markdown import markdown
 from studio.measures import MEAN, UNITS, Scored, choosing_half, per_task, state_of
 from studio.scores import PAPER, SCORES
 
-DEFAULT_K = 1.0  # σ multiplier of the threshold (EB-VLA Eq. 5; Table III's recommendation)
-MULTIPLIERS = (0.2, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0)  # k of Table III
+DEFAULT_K = 1.0  # of the threshold μ_v + kσ_v (EB-VLA Eq. 5; Table III's recommendation)
+KS = (0.2, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0)  # of Table III
 MOVES = {"orbit": 76.5, "distance": 100.0, "turn": 14.1}  # LIBERO-Plus's largest: °, %, °
 
 
@@ -50,14 +50,14 @@ def camera_move(camera: Mapping[str, float]) -> str | None:
 class Operating:
     """The detector at k: T = μ_v + kσ_v (Eq. 5), and its verdicts."""
 
-    multiplier: float
+    k: float
     threshold: float
     confusion: Confusion
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the perturbed episodes against all vanilla ones of the same suites.
+    """Some of the perturbed episodes against all nominal ones of the same suites.
 
     `held_out` are the verdicts on the half that had no part in choosing the study's k; None where
     that half lacks a side.
@@ -71,10 +71,6 @@ class Group:
     low: float  # 95% interval
     high: float
     held_out: Confusion | None
-
-    def plain(self) -> dict[str, object]:
-        """For JSON: the fields by name, the confusion with its rates."""
-        return asdict(self) | {"held_out": self.held_out and self.held_out.plain()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,47 +89,40 @@ class Study:
 
     @property
     def everything(self) -> Group:
-        """All perturbed episodes against all vanilla ones."""
+        """All perturbed episodes against all nominal ones."""
         return self.groups[0]
-
-    def plain(self) -> dict[str, object]:
-        """For JSON: the fields by name, every confusion with its rates."""
-        return asdict(self) | {
-            "operating": [_plain(point) for point in self.operating],
-            "chosen": self.chosen and _plain(self.chosen),
-            "groups": [group.plain() for group in self.groups],
-        }
-
-
-def _plain(point: Operating) -> dict[str, object]:
-    return asdict(point) | {"confusion": point.confusion.plain()}
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Vanilla and perturbed episodes with their values [E, V] in one unit, NaN where none."""
+    """Nominal and perturbed episodes with their values [E, V] in one unit, NaN where none."""
 
-    vanilla: Scored
+    nominal: Scored
     perturbed: Scored
+    score: str
+    unit: str
+    scaled: bool  # in the units of each task
 
     @property
     def nominal_values(self) -> np.ndarray:
-        """Every value of the vanilla side, flat."""
-        return _flat(self.vanilla.plans)
+        """Every value of the nominal side, flat."""
+        return _flat(self.nominal.values)
 
     @property
     def perturbed_values(self) -> np.ndarray:
         """Every value of the perturbed side, flat."""
-        return _flat(self.perturbed.plans)
+        return _flat(self.perturbed.values)
 
     @property
     def both(self) -> tuple[Scored, Scored]:
         """The two sides."""
-        return self.vanilla, self.perturbed
+        return self.nominal, self.perturbed
 
-    def among(self, vanilla: np.ndarray, perturbed: np.ndarray) -> Sides:
+    def among(self, nominal: np.ndarray, perturbed: np.ndarray) -> Sides:
         """The episodes of two masks."""
-        return Sides(self.vanilla.among(vanilla), self.perturbed.among(perturbed))
+        return replace(
+            self, nominal=self.nominal.among(nominal), perturbed=self.perturbed.among(perturbed)
+        )
 
     def verdicts(self, threshold: float) -> Confusion:
         """The confusion of the rule "perturbed above the threshold"."""
@@ -145,7 +134,7 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    vanilla: Iterable[Mapping],
+    nominal: Iterable[Mapping],
     perturbed: Iterable[Mapping],
     score: str = PAPER,
     unit: str = MEAN,
@@ -153,21 +142,22 @@ def measure(
 ) -> Sides:
     """The values that a study compares: those of a histogram. Suites with one side are left out.
 
-    Raises ValueError for an unknown unit, TooFew without two vanilla episodes and one perturbed.
+    Raises ValueError for an unknown unit, TooFew without two nominal episodes and one perturbed.
     """
     if unit not in UNITS:
         raise ValueError(f"unknown unit {unit!r}: choose one of {', '.join(UNITS)}")
-    sides = _same_suites(Scored.of(vanilla, score), Scored.of(perturbed, score))
+    sides = _same_suites(Scored.of(nominal, score), Scored.of(perturbed, score))
     if scaled:
         sides = per_task(*sides)
     if len(sides[0].rows) < 2 or not sides[1].rows:
         wanted = f" of the same {'task' if scaled else 'suite'}"
         raise TooFew(f"telling by {score} needs two nominal episodes and a perturbed one{wanted}")
-    return Sides(*(Scored(side.rows, UNITS[unit](side.plans)) for side in sides))
+    values = (Scored(side.rows, UNITS[unit](side.values)) for side in sides)
+    return Sides(*values, score, unit, scaled)
 
 
-def _same_suites(vanilla: Scored, perturbed: Scored) -> list[Scored]:
-    sides = vanilla, perturbed
+def _same_suites(nominal: Scored, perturbed: Scored) -> list[Scored]:
+    sides = nominal, perturbed
     common = set.intersection(*({row["suite"] for row in side.rows} for side in sides))
     return [
         side.among(np.array([row["suite"] in common for row in side.rows], dtype=bool))
@@ -176,9 +166,9 @@ def _same_suites(vanilla: Scored, perturbed: Scored) -> list[Scored]:
 
 
 def operating_points(sides: Sides) -> list[Operating]:
-    """Table III: the verdicts at every k of `MULTIPLIERS`."""
+    """Table III: the verdicts at every k of `KS`."""
     mu, sigma = _moments(sides)
-    return [Operating(k, mu + k * sigma, sides.verdicts(mu + k * sigma)) for k in MULTIPLIERS]
+    return [Operating(k, mu + k * sigma, sides.verdicts(mu + k * sigma)) for k in KS]
 
 
 def _moments(sides: Sides) -> tuple[float, float]:
@@ -191,10 +181,10 @@ class _Judge:
 
     def __init__(self, sides: Sides) -> None:
         self.sides = sides
-        self._halves = choosing_half(sides.vanilla.rows, sides.perturbed.rows)
-        self._suites = np.array([row["suite"] for row in sides.vanilla.rows])
+        self._halves = choosing_half(sides.nominal.rows, sides.perturbed.rows)
+        self._suites = np.array([row["suite"] for row in sides.nominal.rows])
         self._pairs = Pairs.of(
-            *([_flat(row) for row in side.plans] for side in sides.both),
+            *([_flat(row) for row in side.values] for side in sides.both),
             [state_of(row) for side in sides.both for row in side.rows],
         )
         self.chosen: Operating | None = None
@@ -204,12 +194,12 @@ class _Judge:
             self.chosen = max(points, key=lambda point: point.confusion.balanced_accuracy)
 
     def home(self, some: np.ndarray) -> np.ndarray:
-        """Mask of the vanilla episodes of the suites that `some` perturbed ones are from."""
+        """Mask of the nominal episodes of the suites that `some` perturbed ones are from."""
         rows = self.sides.perturbed.rows
         return np.isin(self._suites, [rows[i]["suite"] for i in np.flatnonzero(some)])
 
     def pairs(self, some: np.ndarray) -> Pairs:
-        """`some` perturbed episodes against the vanilla ones of their suites."""
+        """`some` perturbed episodes against the nominal ones of their suites."""
         return self._pairs.among(self.home(some), some)
 
     def group(self, kind: str, label: str, some: np.ndarray) -> Group:
@@ -223,21 +213,14 @@ class _Judge:
         return Group(kind, label, *counts, pairs.auroc, *pairs.interval(), told)
 
 
-def study(
-    vanilla: Iterable[Mapping],
-    perturbed: Iterable[Mapping],
-    score: str = PAPER,
-    unit: str = MEAN,
-    scaled: bool = False,
-) -> Study:
-    """Table III and what stands around it, from rows of the evaluation. Raises like `measure`."""
-    sides = measure(vanilla, perturbed, score, unit, scaled)
+def study(sides: Sides) -> Study:
+    """Table III and what stands around it, from what `measure` found."""
     judge = _Judge(sides)
     mu, sigma = _moments(sides)
     return Study(
-        score=score,
-        unit=unit,
-        scaled=scaled,
+        score=sides.score,
+        unit=sides.unit,
+        scaled=sides.scaled,
         mu=mu,
         sigma=sigma,
         operating=operating_points(sides),
@@ -265,48 +248,40 @@ def _parts(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, np.ndarray]]:
 class Line:
     """One score among others: all episodes as scored and per task, and AUROC by difficulty.
 
-    `multiplier` and `multiplier_per_task` are the k that the choosing half prefers; `per_task` is
-    None where no task has two vanilla episodes.
+    `k` and `k_per_task` are what the choosing half prefers; `per_task` is
+    None where no task has two nominal episodes.
     """
 
     score: str
     pooled: Group
-    multiplier: float | None
+    k: float | None
     per_task: Group | None
-    multiplier_per_task: float | None
+    k_per_task: float | None
     difficulties: dict[str, float]
-
-    def plain(self) -> dict[str, object]:
-        """For JSON: the fields by name, every confusion with its rates."""
-        groups = {
-            "pooled": self.pooled.plain(),
-            "per_task": self.per_task and self.per_task.plain(),
-        }
-        return asdict(self) | groups
 
 
 def compare(
-    vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = MEAN
+    nominal: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = MEAN
 ) -> list[Line]:
     """Every score that the episodes have.
 
     Raises ValueError for an unknown unit, TooFew when no score can be studied.
     """
-    vanilla, perturbed = list(vanilla), list(perturbed)
+    nominal, perturbed = list(nominal), list(perturbed)
     lines = []
     for name in SCORES:
-        raw = _judge(vanilla, perturbed, name, unit, scaled=False)
+        raw = _judge(nominal, perturbed, name, unit, scaled=False)
         if raw is None:
             continue
         everything, *parts = _parts(raw.sides.perturbed.rows)
-        scaled = _judge(vanilla, perturbed, name, unit, scaled=True)
+        scaled = _judge(nominal, perturbed, name, unit, scaled=True)
         lines.append(
             Line(
                 score=name,
                 pooled=raw.group(*everything),
-                multiplier=raw.chosen and raw.chosen.multiplier,
+                k=raw.chosen and raw.chosen.k,
                 per_task=scaled and scaled.group(*next(_parts(scaled.sides.perturbed.rows))),
-                multiplier_per_task=scaled and scaled.chosen and scaled.chosen.multiplier,
+                k_per_task=scaled and scaled.chosen and scaled.chosen.k,
                 difficulties={
                     label: raw.pairs(some).auroc
                     for kind, label, some in parts
@@ -320,21 +295,21 @@ def compare(
 
 
 def _judge(
-    vanilla: list[Mapping], perturbed: list[Mapping], score: str, unit: str, scaled: bool
+    nominal: list[Mapping], perturbed: list[Mapping], score: str, unit: str, scaled: bool
 ) -> _Judge | None:
     try:
-        return _Judge(measure(vanilla, perturbed, score, unit, scaled))
+        return _Judge(measure(nominal, perturbed, score, unit, scaled))
     except TooFew:
         return None
 
 
 # -- Markdown -----------------------------------------------------------------------------------
-def table(vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = MEAN) -> str:
+def table(nominal: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = MEAN) -> str:
     """Every score: AUROC with 95% interval and balanced accuracy at the k chosen on other episodes.
 
     Raises like `compare`.
     """
-    lines = compare(vanilla, perturbed, unit)
+    lines = compare(nominal, perturbed, unit)
     levels = sorted({level for line in lines for level in line.difficulties})
     head = ["score", "AUROC", "bal. acc.", "AUROC per task", "bal. acc. per task"]
     head += [f"AUROC, difficulty {level}" for level in levels]
@@ -343,8 +318,8 @@ def table(vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = 
         [
             [
                 SCORES[line.score].label,
-                *_figures(line.pooled, line.multiplier),
-                *_figures(line.per_task, line.multiplier_per_task),
+                *_figures(line.pooled, line.k),
+                *_figures(line.per_task, line.k_per_task),
                 *(f"{line.difficulties[v]:.2f}" if v in line.difficulties else "–" for v in levels),
             ]
             for line in lines
@@ -352,13 +327,13 @@ def table(vanilla: Iterable[Mapping], perturbed: Iterable[Mapping], unit: str = 
     )
 
 
-def _figures(group: Group | None, multiplier: float | None) -> tuple[str, str]:
+def _figures(group: Group | None, k: float | None) -> tuple[str, str]:
     if group is None:
         return "–", "–"
     area = f"{group.auroc:.3f} ({group.low:.3f} – {group.high:.3f})"
     if group.held_out is None:
         return area, "–"
-    return area, f"{group.held_out.balanced_accuracy:.1%} (k = {multiplier:g})"
+    return area, f"{group.held_out.balanced_accuracy:.1%} (k = {k:g})"
 
 
 def operating_table(told: Study) -> str:
@@ -370,7 +345,7 @@ def operating_table(told: Study) -> str:
         rates = (
             c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.false_positive_rate, c.f1
         )  # fmt: skip
-        rows.append([f"{point.multiplier:.1f}σ", f"{point.threshold:.3f}"]
+        rows.append([f"{point.k:.1f}σ", f"{point.threshold:.3f}"]
                     + [f"{rate:.1%}" for rate in rates]
                     + [str(c.false_positives), str(c.false_negatives)])  # fmt: skip
     return markdown(head, rows)
@@ -379,14 +354,14 @@ def operating_table(told: Study) -> str:
 def groups_table(told: Study) -> str:
     """AUROC and held-out balanced accuracy of every group of a study."""
     head = ["episodes", "nominal", "perturbed", "AUROC", "bal. acc."]
-    multiplier = told.chosen and told.chosen.multiplier
+    k = told.chosen and told.chosen.k
     return markdown(
         head,
         [
             [
                 g.label if g.kind == "all" else f"{g.kind} {g.label}",
                 *(str(g.nominal), str(g.perturbed)),
-                *_figures(g, multiplier),
+                *_figures(g, k),
             ]
             for g in told.groups
         ],

@@ -15,7 +15,6 @@ how well scores tell these episodes from those of a nominal run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +25,12 @@ from tqdm import tqdm
 
 from models.checkpoint import Calibration, check_weights, write_calibration
 from models.config import SamplerConfig
-from models.evaluation import SOME_ERRORS
+from models.evaluation import INCOMPLETE
 from models.hold import hold
 from models.policy import Policy
 from models.ranges import parse_range
-from models.run import StopSignal
+from models.run import StopSignal, no_memory
+from models.whole import write_json
 from studio import detection, measures, results, success, trials
 from studio.arguments import add_policy, cores, open_policy, workers
 from studio.events import Outcome
@@ -38,7 +38,6 @@ from studio.fleet import LocalFleet, RayFleet
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trial import Trial, key_of
-from studio.whole import whole_file
 
 Fleet = LocalFleet | RayFleet
 
@@ -158,6 +157,12 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not no_memory(error):
+            raise
+        told = " ".join(str(error).split())[:120]
+        print(f"out of memory; fewer --workers or --chains need less ({told})", file=sys.stderr)
+        return 2
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -172,7 +177,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(f"{len(wanted)} episodes")
         return 0
     policy = open_policy(args)
-    vanilla = _nominal(args, policy.checkpoint.sha256) if args.against else []
+    nominal = _nominal(args, policy.checkpoint.sha256) if args.against else []
     fleet = make_fleet(args, policy)
     with hold(args.out), StopSignal() as stop:
         _check_settings(args, policy)
@@ -183,10 +188,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(f"stopped after {len(rows)} of {len(wanted)}; the same command goes on")
         return 128 + stop.number
     if args.against:
-        print(detection.table(vanilla, rows))
+        print(detection.table(nominal, rows))
     if errors := len(rows) - len(measures.finished(rows)):
         print(f"{errors} episodes ended in an error; the same command runs them again")
-        return SOME_ERRORS
+        return INCOMPLETE
     if args.calibrate:
         calibration = calibrate(rows)
         check_weights(args.checkpoint, policy.checkpoint.sha256)
@@ -234,8 +239,7 @@ def _write_settings(args: argparse.Namespace, policy: Policy, total: int) -> Non
     own = {policy.checkpoint.sha256: {"chains": args.chains, "precision": args.precision}}
     asked |= {"sha256": policy.checkpoint.sha256, "total": total}
     asked["samplers"] = _samplers(args.out) | own
-    with whole_file(args.out / results.SETTINGS) as temporary:
-        temporary.write_text(json.dumps(asked, indent=2) + "\n")
+    write_json(args.out / results.SETTINGS, asked)
 
 
 if __name__ == "__main__":

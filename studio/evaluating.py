@@ -13,16 +13,21 @@ import pyarrow.parquet as pq
 
 from models.ranges import parse_range
 from studio import trials
+from studio.evaluate import make_trials, parse_args
 from studio.events import Outcome
 from studio.forms import fill, options
 from studio.jobs import Job, read_rows
+from studio.perturbations import DIFFICULTIES
+from studio.places import CHECKPOINT
+from studio.remembered import Remembered, stamp
 from studio.results import JOURNAL, TABLE, read_settings
 from studio.sim import catalog
 from studio.trial import NOMINAL, key_of
-from studio.workspace import SHIPPED, Workspace, shown
+from studio.workspace import Workspace, shown
 
 KIND = "evaluate"
-DEFAULT_CHECKPOINT = shown(SHIPPED / "eb-vla-tiny")
+DEFAULT_CHECKPOINT = shown(CHECKPOINT)
+START = 3  # of the arguments, after python -m MODULE
 OPTIONS = frozenset(
     {"suite", "tasks", "inits", "episodes", "seed", "chains", "workers", "perturb", "views"}
     | {"difficulty"}
@@ -52,21 +57,43 @@ class EvaluateForm:
             if self.tasks and not set(parse_range(self.tasks)) <= set(range(count)):
                 raise ValueError(f"tasks: {suite} has the tasks 0-{count - 1}")
         parse_range(self.inits)
-        parse_range(self.difficulty)
+        if not set(parse_range(self.difficulty)) <= set(DIFFICULTIES):
+            raise ValueError(f"difficulty: {self.difficulty} is not within 1-5")
         if self.perturb not in trials.KINDS:
             raise ValueError(f"perturb: {self.perturb!r}; choose one of {', '.join(trials.KINDS)}")
+        seen = {view.suite for view in catalog.libero_plus_views()}
+        if self.perturb == "camera" and (without := set(self.suite.split(",")) - seen):
+            raise ValueError(f"camera: LIBERO-Plus has no views of {', '.join(sorted(without))}")
         for name in ("episodes", "views", "chains", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1")
 
 
 def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[str]:
-    """The argv of an evaluation into the run folder `name`. Raises ValueError in one line."""
+    """The argv of an evaluation into the run folder `name`.
+
+    Raises ValueError, in one line, for a bad form and for episodes that there are not.
+    """
+    if values.get("suite") == "":
+        raise ValueError("choose at least one suite")
     form = fill(EvaluateForm, values)
     argv = [sys.executable, "-m", "studio.evaluate", "--out", shown(workspace.runs / name)]
     argv += ["--checkpoint", shown(workspace.checkpoint(form.checkpoint))]
     unasked = {"views", "difficulty"} if form.perturb == NOMINAL else set()
-    return argv + options(form, OPTIONS - unasked)
+    argv += options(form, OPTIONS - unasked)
+    _episodes(tuple(argv[START:]))
+    return argv
+
+
+def planned(argv: list[str]) -> str:
+    """How much a `command` asks for, in words. Raises ValueError like it."""
+    count = _episodes(tuple(argv[START:]))
+    return f"{count} episode{'s' * (count != 1)}"
+
+
+@lru_cache(maxsize=64)
+def _episodes(arguments: tuple[str, ...]) -> int:
+    return len(make_trials(parse_args(list(arguments))))
 
 
 def resume_flags(job: Job) -> list[str]:
@@ -82,14 +109,14 @@ def suggestion(values: Mapping[str, Any]) -> str:
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """Episodes so far by outcome, how many are wanted, progress and seconds left."""
+    """Episodes so far by outcome, what made them, how many are wanted, progress, seconds left."""
     asked = settings(job)
     outcomes = _outcomes(job.folder, asked.get("sha256"))
     wins, errors = outcomes.count(Outcome.SUCCESS), outcomes.count(Outcome.ERROR)
     done = len(outcomes) - errors
     found: dict[str, Any] = {"done": done, "successes": wins, "errors": errors}
     if "sha256" in asked:
-        found["sha256"] = asked["sha256"]
+        found |= {"sha256": asked["sha256"], "chains": asked.get("chains", 1)}
     if total := asked.get("total"):
         found |= {"total": total, "progress": done / total}
     if (left := job.eta_s) is not None:
@@ -105,14 +132,15 @@ def _outcomes(folder: Path, sha256: str | None) -> list[str]:
     journal, table = folder / JOURNAL, folder / TABLE
     file = table if table.is_file() and not journal.is_file() else journal
     try:
-        stat = file.stat()
+        return _OUTCOMES.get((file, sha256), stamp(file), lambda: _read(file, sha256))
     except FileNotFoundError:
         return []
-    return _read(file, stat.st_size, stat.st_mtime_ns, sha256)
 
 
-@lru_cache(maxsize=256)
-def _read(file: Path, size: int, changed: int, sha256: str | None) -> list[str]:
+_OUTCOMES: Remembered[list[str]] = Remembered()
+
+
+def _read(file: Path, sha256: str | None) -> list[str]:
     if file.name == TABLE:
         return pq.read_table(file, columns=["outcome"])["outcome"].to_pylist()
     rows = {key_of(row): row for row in read_rows(file)[0]}

@@ -16,14 +16,14 @@ depends on the elapsed time alone is at the mean everywhere and flags nothing, a
 short and long episodes alike. `running` leaves out the ended ones: those verdicts are all of one
 plan-step.
 
-For each step, window and multiplier are chosen on one half of the episodes and reported on the
+For each step, window and k are chosen on one half of the episodes and reported on the
 other; `in_sample` chooses and reports on all of them, as the paper does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,16 +35,16 @@ from studio.pace import CONTROL_HZ
 
 STEPS = 20  # plan-steps of Table IV
 WINDOWS = tuple(range(2, STEPS + 1))  # plans
-MULTIPLIERS = tuple(round(0.1 * i, 1) for i in range(1, 21))
-ANY_MULTIPLIER = tuple(round(0.1 * i, 1) for i in range(-20, 21))
+KS = tuple(round(0.1 * i, 1) for i in range(1, 21))
+ANY_K = tuple(round(0.1 * i, 1) for i in range(-20, 21))
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A window (plans) and a multiplier, and their verdicts on some episodes."""
+    """A window (plans) and a k, and their verdicts on some episodes."""
 
     window: int
-    multiplier: float
+    k: float
     confusion: Confusion
 
 
@@ -53,7 +53,8 @@ class Step:
     """What is known at one plan-step; positive is a failure.
 
     `warning` is the median time in control steps from the verdict to the timeout, over the
-    failures that `held_out` catches; None when it catches none.
+    failures that `held_out` catches, `warning_s` that in seconds of the robot's time; None when it
+    catches none.
     """
 
     step: int
@@ -62,11 +63,7 @@ class Step:
     running: Confusion  # of those, the episodes that had not ended
     in_sample: Rule  # chosen and reported on all episodes
     warning: float | None
-
-    @property
-    def warning_s(self) -> float | None:
-        """`warning` in seconds of the robot's time."""
-        return None if self.warning is None else self.warning / CONTROL_HZ
+    warning_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +79,6 @@ class Prediction:
     def best(self) -> Step:
         """Chosen without a look at the half that it is reported on."""
         return max(self.steps, key=lambda step: step.chosen.confusion.balanced_accuracy)
-
-    def plain(self) -> dict[str, object]:
-        """For JSON: the fields by name, every confusion with its rates."""
-        return asdict(self) | {
-            "best": self.best.step,
-            "steps": [_plain(step) for step in self.steps],
-        }
-
-
-def _plain(step: Step) -> dict[str, object]:
-    rules = {
-        name: asdict(rule) | {"confusion": rule.confusion.plain()}
-        for name, rule in (("chosen", step.chosen), ("in_sample", step.in_sample))
-    }
-    confusions = {"held_out": step.held_out.plain(), "running": step.running.plain()}
-    return asdict(step) | rules | confusions | {"warning_s": step.warning_s}
 
 
 def slopes(plans: np.ndarray, window: int) -> np.ndarray:
@@ -136,14 +117,14 @@ class Predictor:
 
     score: str
     trend: Callable[[np.ndarray, int], np.ndarray] = slopes
-    multipliers: tuple[float, ...] = MULTIPLIERS
+    ks: tuple[float, ...] = KS
 
 
 PREDICTORS = {
     "Slope Start": Predictor("initial_energy"),
     "Slope Final": Predictor("final_energy"),
-    "Level Final": Predictor("final_energy", levels, ANY_MULTIPLIER),
-    "Level of the read-out distance": Predictor("readout_distance", levels, ANY_MULTIPLIER),
+    "Level Final": Predictor("final_energy", levels, ANY_K),
+    "Level of the read-out distance": Predictor("readout_distance", levels, ANY_K),
 }
 
 
@@ -182,6 +163,17 @@ def predict(
     return Prediction(score, int(np.sum(~failed)), int(np.sum(failed)), steps)
 
 
+def predictions(rows: Sequence[Mapping]) -> dict[str, Prediction | str]:
+    """By name what each of `PREDICTORS` makes of the rows, or why it can make nothing of them."""
+    found: dict[str, Prediction | str] = {}
+    for name, predictor in PREDICTORS.items():
+        try:
+            found[name] = predict(rows, predictor)
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
 class _Bench:
     """Every rule of the grid on some episodes, whose trends are the reference too."""
 
@@ -189,8 +181,8 @@ class _Bench:
         self, predictor: Predictor, scored: Scored, failed: np.ndarray, reference: np.ndarray
     ) -> None:
         self.failed, self.reference = failed, reference
-        self._multipliers = predictor.multipliers
-        plans = scored.plans[:, :STEPS]
+        self._ks = predictor.ks
+        plans = scored.values[:, :STEPS]
         self.lengths = plans.shape[1] - np.isfinite(plans)[:, ::-1].argmax(1)
         self._standing = {w: standing(predictor.trend(plans, w), reference) for w in WINDOWS}
 
@@ -201,10 +193,10 @@ class _Bench:
 
     def best(self, step: int) -> Rule:
         """The first rule of the highest balanced accuracy on the reference."""
-        failed, ks = self.failed[self.reference], self._multipliers
+        failed, ks = self.failed[self.reference], self._ks
         windows = WINDOWS[: max(1, step - 1)]
         z = np.stack([self.at(step, window)[self.reference] for window in windows])
-        flagged = z[..., None] > np.array(ks)  # [windows, episodes, multipliers]
+        flagged = z[..., None] > np.array(ks)  # [windows, episodes, ks]
         balanced = flagged[:, failed].mean(1) - flagged[:, ~failed].mean(1)  # TPR - FPR
         i, j = np.unravel_index(balanced.argmax(), balanced.shape)
         return Rule(windows[i], ks[j], Confusion.of(flagged[i, :, j], failed))
@@ -212,20 +204,22 @@ class _Bench:
 
 def _step(step: int, rows: list[Mapping], honest: _Bench, in_sample: _Bench) -> Step:
     rule = honest.best(step)
-    flagged = honest.at(step, rule.window) > rule.multiplier
+    flagged = honest.at(step, rule.window) > rule.k
     rest = ~honest.reference
     running = rest & (honest.lengths >= step)
     left = [
         rows[i]["steps"] - rows[i]["step"][step - 1]
         for i in np.flatnonzero(running & flagged & honest.failed)
     ]
+    warning = float(np.median(left)) if left else None
     return Step(
         step=step,
         chosen=rule,
         held_out=Confusion.of(flagged[rest], honest.failed[rest]),
         running=Confusion.of(flagged[running], honest.failed[running]),
         in_sample=in_sample.best(step),
-        warning=float(np.median(left)) if left else None,
+        warning=warning,
+        warning_s=None if warning is None else warning / CONTROL_HZ,
     )
 
 
@@ -239,7 +233,7 @@ def _cells(step: Step) -> list[str]:
     rates = (c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.specificity)
     running = f"{step.running.balanced_accuracy:.1%}" if step.running.both else "–"
     warning = "–" if step.warning_s is None else f"{step.warning_s:.1f} s"
-    rule = [str(step.step), str(step.chosen.window), f"{step.chosen.multiplier:.2f}"]
+    rule = [str(step.step), str(step.chosen.window), f"{step.chosen.k:.2f}"]
     in_sample = f"{step.in_sample.confusion.balanced_accuracy:.1%}"
     return [*rule, *(f"{rate:.1%}" for rate in rates), running, in_sample, warning]
 

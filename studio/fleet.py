@@ -24,11 +24,12 @@ from models.policy import Policy
 from models.types import View
 from studio.batching import Batcher
 from studio.helm import Controller
+from studio.places import ROOT
+from studio.provenance import provenance
 from studio.recorder import Episode
 from studio.results import episode_row, error_row
 from studio.rollout import run_episode
 from studio.sim.process import SimCrashed, SimError, SimProcess
-from studio.studio import versions
 from studio.trial import Trial
 
 ATTEMPTS = 2  # of an episode whose simulator fails
@@ -82,11 +83,6 @@ class Worker:
         if self._sim:
             self._sim.close()
         self._sim = None
-
-
-def provenance(policy: Policy) -> dict[str, Any]:
-    """Checkpoint and versions, as each row keeps them."""
-    return {"checkpoint": policy.checkpoint.sha256, "versions": versions()}
 
 
 class LocalFleet:
@@ -162,8 +158,7 @@ class RayFleet:
             import ray
         except ImportError:
             raise ValueError("--ray needs the package ray: pip install ray") from None
-        root = str(Path(__file__).resolve().parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         try:
             ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
         except Exception as error:  # Ray raises it bare when a machine of its own does not start

@@ -18,12 +18,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from models.whole import whole_folder
 from studio import demos, recording
 from studio.collect import HELD_OUT
 from studio.events import SceneSpec
 from studio.library import Library
 from studio.replay import DEMO, header, pixels_of
-from studio.whole import whole_folder
 
 EXTRAS = ("driver", "camera_pose")
 NAME_LENGTH = 80  # characters of a file's name

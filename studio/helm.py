@@ -23,8 +23,19 @@ from models.types import Observation, Plan
 from studio.events import SceneSpec
 from studio.sensor import corrupted
 from studio.state import LoopState
-from studio.teleop import OPEN, SETTLE_STEPS, DriveInput, Pilot, arm_action, frame_axes
-from studio.teleop import hand_rotation as rotation_of
+from studio.teleop import (
+    OPEN,
+    REST_STEPS,
+    DriveInput,
+    Pilot,
+    arm_action,
+    frame_axes,
+    hand_rotation,
+)
+
+# Control steps between plans: the horizon H of every preset, whose chunks are thus carried out
+# whole; of a longer one the rest is dropped.
+REPLAN_EVERY = 8
 
 
 class Controller(Protocol):
@@ -58,11 +69,8 @@ def plan_seed(scene: SceneSpec, index: int) -> int:
 class Helm:
     """See the module docstring. `observe` gives what is to be seen now, for an instruction."""
 
-    def __init__(
-        self, controller: Controller, observe: Callable[[str], Observation], replan_every: int
-    ) -> None:
+    def __init__(self, controller: Controller, observe: Callable[[str], Observation]) -> None:
         self._controller, self._observe = controller, observe
-        self._replan_every = replan_every
         self.pilot = Pilot()
         self.begin(np.zeros(8), np.zeros(3))
 
@@ -77,13 +85,13 @@ class Helm:
         self._chunk: deque[np.ndarray] = deque()
         self._fresh: Plan | None = None
         self._chains = chains
-        self._settle = SETTLE_STEPS
+        self._settle = REST_STEPS
         self._held = DriveInput()
 
     @property
     def chunk_left(self) -> int:
         """Control steps to the next plan."""
-        return len(self._chunk) or self._replan_every
+        return len(self._chunk) or REPLAN_EVERY
 
     def rests(self, state: LoopState, now: float) -> bool:
         """Whether there is nothing to do until somebody holds a key, by what is held `now`."""
@@ -92,7 +100,7 @@ class Helm:
         self._held = held = self.pilot.look(now)
         if state.driver == "shared":
             return state.assists.gate and not (held.go or held.moves)
-        self._settle = SETTLE_STEPS if held.moves else self._settle - 1
+        self._settle = REST_STEPS if held.moves else self._settle - 1
         return self._settle < 0
 
     def plan(self, state: LoopState) -> Plan | None:
@@ -104,7 +112,7 @@ class Helm:
         seen = corrupted(self._observe(state.instruction), state.sensor, seed)
         self._fresh = self._controller.plan(seen, sampler, seed)
         self._plans, self._chains = self._plans + 1, None
-        self._chunk.extend(self._fresh.actions[: self._replan_every])
+        self._chunk.extend(self._fresh.actions[:REPLAN_EVERY])
         return self._fresh
 
     def move(self, state: LoopState) -> Move:
@@ -128,6 +136,6 @@ class Helm:
     def _by_hand(self, state: LoopState) -> np.ndarray:
         """What the person asks for, float32 [7]."""
         held, pose = self._held, state.pose
-        axes = frame_axes(held.frame, rotation_of(self._proprio), pose.look, pose.up)
+        axes = frame_axes(held.frame, hand_rotation(self._proprio), pose.look, pose.up)
         arm = arm_action(held, self._proprio, axes, self._home, state.assists)
         return np.append(arm, held.gripper or self._grip).astype(np.float32)

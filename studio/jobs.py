@@ -28,6 +28,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from models.evaluation import INCOMPLETE
 from models.hold import is_held
 from studio.supervisor import LOCK, LOG, ROOT, read_record, start_time, write_record
 
@@ -48,10 +49,14 @@ class JobState(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     STOPPED = "stopped"
+    INCOMPLETE = "incomplete"  # it did what it could, and the same command may do more
     FAILED = "failed"
     LOST = "lost"  # its supervisor was killed or the machine went down: nobody saw the end
     OUTSIDE = "outside"  # a folder that a command outside the studio writes or wrote
     SHIPPED = "shipped"  # a finished folder that comes with the studio
+
+
+RESUMABLE = (JobState.STOPPED, JobState.INCOMPLETE, JobState.FAILED, JobState.LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Job:
     state: JobState
     kind: str = "train"
     argv: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # added to it when the job was resumed
     values: Mapping[str, Any] = field(default_factory=dict)  # of the form
     started: float | None = None  # time.time()
     ended: float | None = None
@@ -81,7 +87,13 @@ class Job:
     @property
     def resumable(self) -> bool:
         """Ended before its work was done."""
-        return self.state in (JobState.STOPPED, JobState.FAILED, JobState.LOST)
+        return self.state in RESUMABLE
+
+    @property
+    def elapsed_s(self) -> float | None:
+        """Seconds from its start to its end, or to now; None where nobody saw the end."""
+        end = time.time() if self.state is JobState.RUNNING else self.ended
+        return None if end is None or self.started is None else end - self.started
 
     def log(self, lines: int = 200) -> list[str]:
         """The last lines of the output; a progress bar counts as its latest state."""
@@ -89,17 +101,19 @@ class Job:
 
     @property
     def eta_s(self) -> int | None:
-        """Seconds left, as the progress bar in the last line of the output tells."""
+        """Seconds left of a running job, as the progress bar in its output's last line tells."""
+        if self.state is not JobState.RUNNING:
+            return None
         left = ETA.search("".join(self.log(1)))
         parts = [int(part) for part in left[1].split(":")] if left else None
         return parts and sum(s * 60**i for i, s in enumerate(reversed(parts)))
 
     @property
     def problem(self) -> str:
-        """Why a job failed, in one line; empty otherwise."""
+        """Why a job failed or what is missing, in one line; empty otherwise."""
         if self.state is JobState.LOST:
             return "its end was not seen: the machine or its supervisor stopped"
-        if self.state is not JobState.FAILED:
+        if self.state not in (JobState.FAILED, JobState.INCOMPLETE):
             return ""
         if self.stopped and self.exit_code == -signal.SIGKILL:
             return "was stopped, took too long to end and was killed: it saved nothing more"
@@ -148,8 +162,8 @@ class Jobs:
         """Every job of the workspace, the newest first, then the shipped ones."""
         own: list[Job] = []
         with contextlib.suppress(FileNotFoundError):
-            names = [e.name for e in os.scandir(self.workspace) if e.is_dir()]
-            found = [self._look(self.workspace / n) for n in names if NAME.fullmatch(n)]
+            names = filter(NAME.fullmatch, os.listdir(self.workspace))
+            found = [self._glance(self.workspace / name) for name in names]
             own = sorted((j for j in found if j), key=lambda j: j.started or 0.0, reverse=True)
         taken = {job.name for job in own}
         return own + [job for name, job in self._shipped.items() if name not in taken]
@@ -230,6 +244,12 @@ class Jobs:
         supervisor.stdout.close()
         return supervisor
 
+    def _glance(self, folder: Path) -> Job | None:
+        """A look for a list, which a folder that can't be read is no part of."""
+        with contextlib.suppress(OSError):
+            return self._look(folder) if folder.is_dir() else None
+        return None
+
     def _look(self, folder: Path) -> Job | None:
         record = read_record(folder)
         if supervisor := self._supervisors.get(folder.name):
@@ -244,6 +264,7 @@ class Jobs:
             state=JobState.RUNNING if running else _end_state(record),
             kind=record.get("kind", "train"),
             argv=tuple(record.get("argv", ())),
+            flags=tuple(record.get("flags", ())),
             values=record.get("values", {}),
             started=record.get("started"),
             ended=record.get("ended"),
@@ -266,7 +287,8 @@ def _end_state(record: Mapping[str, Any]) -> JobState:
         return JobState.LOST
     if record.get("stopped") and record.get("exit_code") in STOPPED_CODES:
         return JobState.STOPPED
-    return JobState.FINISHED if record.get("exit_code") == 0 else JobState.FAILED
+    ends = {0: JobState.FINISHED, INCOMPLETE: JobState.INCOMPLETE}
+    return ends.get(record.get("exit_code"), JobState.FAILED)
 
 
 def _acquire(folder: Path) -> int:

@@ -7,6 +7,7 @@ episodes are told by what each row says of itself, so one run may hold both.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from studio import detection, failure, published, results, success
+from studio.confusion import plain
 from studio.detection import DEFAULT_K, Sides, Study, TooFew, camera_move
 from studio.events import CameraPerturbation, LightPerturbation, Outcome, SensorNoise
 from studio.measures import MEAN, PLAN, asked, finished
+from studio.rows import Row, run_rows
 from studio.scores import PAPER, SCORES
 from studio.sim import catalog
 from studio.trial import NOMINAL, key_of
 from studio.viz import lab as figures
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,9 @@ class Selection:
 
     def rows(self) -> list[Row]:
         """The episodes that the filter leaves. Nominal ones have no difficulty and no move."""
-        chains = {results.read_settings(folder).get("chains", 1) for folder in self.folders}
-        if len(chains) > 1:
-            raise ValueError("these runs have different numbers of chains; compare like with like")
-        rows = [row for folder in self.folders for row in run_rows(folder) if self._keeps(row)]
+        runs = {folder: found for folder in self.folders if (found := run_rows(folder))}
+        _check_chains(runs)
+        rows = [row for found in runs.values() for row in found if self._keeps(row)]
         # Runs may share episodes; one counts once.
         return list({(row.get("checkpoint"), key_of(row)): row for row in rows}.values())
 
@@ -57,20 +57,16 @@ class Selection:
         return self.difficulty in ("", str(row["difficulty"])) and self.move in ("", move)
 
 
-def run_rows(folder: Path) -> list[Row]:
-    """The finished episodes of a run, of the checkpoint that it is of; kept until it changes."""
-    sizes = [
-        (name, file.stat().st_size, file.stat().st_mtime_ns)
-        for name in (results.JOURNAL, results.TABLE, results.SETTINGS)
-        if (file := folder / name).is_file()
-    ]
-    return _run_rows(folder, tuple(sizes))
-
-
-@lru_cache(maxsize=64)
-def _run_rows(folder: Path, sizes: tuple) -> list[Row]:
-    rows, settings = results.read_rows(folder), results.read_settings(folder)
-    return results.of_checkpoint(rows, settings["sha256"]) if "sha256" in settings else rows
+def _check_chains(folders: Iterable[Path]) -> None:
+    """Raises ValueError, naming the runs, where they have different numbers of chains."""
+    made: dict[int, list[str]] = {}
+    for folder in folders:
+        made.setdefault(results.read_settings(folder).get("chains", 1), []).append(folder.name)
+    if len(made) > 1:
+        told = "; ".join(f"{chains}: {', '.join(sorted(made[chains]))}" for chains in sorted(made))
+        raise ValueError(
+            f"these runs have different numbers of chains ({told}); compare like with like"
+        )
 
 
 def sides(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
@@ -84,17 +80,36 @@ def sides(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a selection: which score, in which unit, at which k."""
+    """What is asked of a selection: which score ("": `scored` says), in which unit, at which k."""
 
     selection: Selection
-    score: str = PAPER
+    score: str = ""
     unit: str = MEAN
     scaled: bool = False
     k: float = DEFAULT_K
 
     def __post_init__(self) -> None:
-        if self.score not in SCORES:
-            raise ValueError(f"unknown score {self.score!r}: choose one of {', '.join(SCORES)}")
+        _check_score(self.score)
+
+
+def _check_score(score: str) -> None:
+    if score not in ("", *SCORES):
+        raise ValueError(f"unknown score {score!r}: choose one of {', '.join(SCORES)}")
+
+
+def scored(question: Question) -> Question:
+    """The question with a score: the one asked for, or else the first that its episodes have.
+
+    The paper's is the first of all. Raises TooFew where no episode has the one asked for.
+    """
+    known = _scores(_Rows(*sides(question.selection.rows())))
+    return replace(question, score=_told_by(question.score, known, "episodes"))
+
+
+def _told_by(score: str, known: Sequence[str], what: str) -> str:
+    if score and known and score not in known:
+        raise TooFew(f"these {what} have no {SCORES[score].label}; choose another score")
+    return score or next(iter(known), PAPER)
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -102,8 +117,8 @@ def answer(question: Question) -> dict[str, Any]:
     nominal, perturbed = sides(question.selection.rows())
     counts = {"nominal": len(nominal), "perturbed": len(perturbed)}
     try:
-        measured, told = _study(_Rows(nominal, perturbed), question.score, question.unit,
-                                question.scaled)  # fmt: skip
+        question = scored(question)
+        measured, told = study(question)
     except TooFew as few:
         return {**counts, "figures": {}, "problem": str(few)}
     threshold = told.mu + question.k * told.sigma
@@ -112,12 +127,14 @@ def answer(question: Question) -> dict[str, Any]:
     everything = told.everything
     return {
         **counts,
+        "score": question.score,
+        "checkpoint": nominal[0]["checkpoint"],
         "mu": told.mu,
         "sigma": told.sigma,
         "threshold": threshold,
-        "confusion": confusion.plain(),
-        "chosen_k": told.chosen and told.chosen.multiplier,
-        "held_out": everything.held_out and everything.held_out.plain(),
+        "confusion": plain(confusion),
+        "chosen_k": told.chosen and told.chosen.k,
+        "held_out": plain(everything.held_out),
         "figures": {
             "histogram": figures.histogram_figure(
                 measured.nominal_values, measured.perturbed_values, label, threshold, told.mu
@@ -133,6 +150,25 @@ def answer(question: Question) -> dict[str, Any]:
     }
 
 
+def moved(question: Question) -> dict[str, Any]:
+    """`answer` without what is the same at every k: the bars, and the episodes one by one."""
+    found = answer(question)
+    kept = {name: {"layout": figure["layout"]} for name, figure in found["figures"].items()}
+    if "roc" in kept:
+        kept["roc"] = found["figures"]["roc"]
+    return found | {"figures": kept}
+
+
+def study(question: Question) -> tuple[Sides, Study]:
+    """The values that are compared, and the study of them; its last answers are kept.
+
+    Raises ValueError, TooFew without enough episodes.
+    """
+    question = scored(question)
+    rows = _Rows(*sides(question.selection.rows()))
+    return _study(rows, question.score, question.unit, question.scaled)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Two lists of rows that a cache can tell from others: rows are made once and kept."""
@@ -145,9 +181,16 @@ class _Rows:
 
 
 @lru_cache(maxsize=16)
+def _scores(rows: _Rows) -> list[str]:
+    """Those that some of the episodes have."""
+    both = (*rows.nominal, *rows.perturbed)
+    return [name for name in SCORES if any(v is not None for row in both for v in row[name])]
+
+
+@lru_cache(maxsize=16)
 def _study(rows: _Rows, score: str, unit: str, scaled: bool) -> tuple[Sides, Study]:
-    asked = (rows.nominal, rows.perturbed, score, unit, scaled)
-    return detection.measure(*asked), detection.study(*asked)
+    measured = detection.measure(rows.nominal, rows.perturbed, score, unit, scaled)
+    return measured, detection.study(measured)
 
 
 def axis_label(question: Question) -> str:
@@ -168,7 +211,7 @@ def _columns(measured: Sides) -> dict[str, list[dict[str, Any]]]:
     """Episodes for the figure, by what is perturbed and how hard."""
     columns: dict[str, list[dict[str, Any]]] = {}
     for side in measured.both:
-        for row, values in zip(side.rows, side.plans, strict=True):
+        for row, values in zip(side.rows, side.values, strict=True):
             level = f" {row['difficulty']}" if row["difficulty"] is not None else ""
             column = "nominal" if row["kind"] == NOMINAL else f"{row['kind']}{level}"
             known = values[np.isfinite(values)]
@@ -222,52 +265,62 @@ def tables(question: Question) -> dict[str, Any]:
             "failure": asdict(published.FAILURE),
         },
         "success": {"nominal": _rates(nominal), "perturbed": _rates(perturbed)},
-        "failure": {},
+        "failure": {name: _prediction(told) for name, told in failure.predictions(rows).items()},
     }
-    for name, predictor in failure.PREDICTORS.items():
-        try:
-            found["failure"][name] = failure.predict(rows, predictor).plain()
-        except ValueError as error:
-            found["failure"][name] = {"problem": str(error)}
     try:
-        asked = question.score, question.unit, question.scaled
-        _, told = _study(_Rows(nominal, perturbed), *asked)
-        found["study"] = told.plain() | {"curve": None}
-        lines = detection.compare(nominal, perturbed, question.unit)
-        found["scores"] = [line.plain() for line in lines]
+        _, told = study(question)
+        found["study"] = plain(told) | {"curve": None}
+        found["scores"] = plain(detection.compare(nominal, perturbed, question.unit))
     except TooFew as few:
         found["problem"] = str(few)
     return found
+
+
+def _prediction(told: failure.Prediction | str) -> dict[str, Any]:
+    return {"problem": told} if isinstance(told, str) else plain(told) | {"best": told.best.step}
 
 
 def _rates(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return [asdict(rate) | {"interval": rate.interval} for rate in success.rates(rows)]
 
 
-def episodes_csv(rows: Sequence[Row]) -> str:
-    """One line per plan: what identifies its episode, how that ended, and every score."""
-    scene = ("suite", "task", "init", "seed", "goal", "kind", "difficulty", "outcome", "steps")
-    seen = ("camera", "light", "sensor")
-    plan = ("step", "latency_s", *SCORES)
+def plans_csv(rows: Iterable[Row]) -> str:
+    """One line per plan: its episode, what made it, how it ended, and every score of the plan."""
+    columns = ("suite", "task", "init", "seed", "goal", "layout", "kind", "difficulty")
+    parts = ("robot", "camera", "light", "sensor")
+    end, plan = ("outcome", "steps"), ("step", "latency_s", *SCORES)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*scene, *seen, *plan])
+    writer.writerow(["checkpoint", "run", "episode", *columns, "instruction", *parts, *end, *plan])
     for row in rows:
-        about = [row[name] for name in scene] + [json.dumps(row[name]) for name in seen]
+        about = [row["checkpoint"], row["run"], _id(row), *(row[name] for name in columns)]
+        about += [_words(row), *(json.dumps(row[name]) for name in parts)]
+        about += [row[name] for name in end]
         for values in zip(*(row[name] for name in plan), strict=True):
             writer.writerow([*about, *values])
     return text.getvalue()
 
 
+def _id(row: Row) -> str:
+    """A short name of an episode: this checkpoint in this scene, whichever run holds it."""
+    return hashlib.sha256(f"{row['checkpoint']} {key_of(row)}".encode()).hexdigest()[:12]
+
+
 def sweep_answer(sweep: Mapping[str, Any], score: str) -> dict[str, Any]:
-    """The figure of a sweep (`studio.sweep`) and what it is of. Raises ValueError."""
-    if score not in SCORES:
-        raise ValueError(f"unknown score {score!r}: choose one of {', '.join(SCORES)}")
-    points, label = sweep["points"], SCORES[score].label
+    """The figure of a sweep (`studio.sweep`) and what it is of; the score as in `scored`.
+
+    Raises ValueError.
+    """
+    _check_score(score)
+    points = sweep["points"]
+    known = [name for name in SCORES if any(p[name] is not None for p in points)]
+    score = _told_by(score, known, "points")
+    label = SCORES[score].label
     scene = sweep["scene"]
     found = {
         "about": f"{scene['suite']} {scene['task']}, initial state {scene['init']}",
         "instruction": catalog.task(scene["suite"], scene["task"]).instruction,
+        "score": score,
         "done": len(points),
         "total": sweep["total"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Query
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from models.checkpoint import Calibration, check_weights, read_calibration, write_calibration
-from studio import lab
+from studio import evaluating, lab, sweeping
 from studio.detection import DEFAULT_K
 from studio.evaluate import calibrate
 from studio.evaluating import KIND, settings
@@ -19,8 +20,11 @@ from studio.measures import MEAN, UNITS
 from studio.report import report
 from studio.scores import PAPER, SCORES
 from studio.sweep import read_sweep
-from studio.workshop import Live, Workshop, answered, from_own_page
+from studio.web import answered, from_own_page
+from studio.workshop import Form, Live, Workshop
 from studio.workspace import shown
+
+PLANNED = {kind.KIND: kind.planned for kind in (evaluating, sweeping)}
 
 
 class Asked(BaseModel):
@@ -31,10 +35,11 @@ class Asked(BaseModel):
     task: str = ""
     difficulty: str = ""
     move: str = ""
-    score: str = PAPER
+    score: str = ""
     unit: str = MEAN
     scaled: bool = False
     k: float = Field(DEFAULT_K, allow_inf_nan=False)
+    moved: bool = False  # k alone; the page has the rest
 
 
 class Runs(BaseModel):
@@ -72,23 +77,32 @@ def router(workshop: Workshop, live: Planning) -> APIRouter:
 
     @routes.get("/study")
     def study(asked: Annotated[Asked, Query()]) -> JSONResponse:
-        return answered(lambda: lab.answer(question(asked)))
+        tell = lab.moved if asked.moved else lab.answer
+        return answered(lambda: tell(question(asked)))
 
     @routes.get("/tables")
     def tables(asked: Annotated[Asked, Query()]) -> JSONResponse:
         return answered(lambda: lab.tables(question(asked)))
 
-    @routes.get("/episodes.csv")
-    def episodes(asked: Annotated[Asked, Query()]) -> Response:
-        return _file(lambda: lab.episodes_csv(selected(asked).rows()), "text/csv", "episodes.csv")
+    @routes.get("/plans.csv")
+    def plans(asked: Annotated[Asked, Query()]) -> Response:
+        return _file(lambda: question(asked), _plans, "plans.csv")
 
     @routes.get("/report.html")
     def page(asked: Annotated[Asked, Query()]) -> Response:
-        return _file(lambda: report(question(asked)), "text/html", "report.html")
+        return _file(lambda: question(asked), report, "report.html")
 
     @routes.get("/sweep")
-    def sweep(run: str, score: str = PAPER) -> JSONResponse:
+    def sweep(run: str, score: str = "") -> JSONResponse:
         return answered(lambda: lab.sweep_answer(read_sweep(workshop.jobs.get(run).folder), score))
+
+    @routes.post("/planned", dependencies=[Depends(from_own_page)])
+    def planned(form: Form) -> dict[str, str]:
+        try:
+            _, argv = workshop.plan(form)
+            return {"planned": PLANNED[form.kind](argv) if form.kind in PLANNED else ""}
+        except ValueError:
+            return {"planned": ""}  # the form's preview says why
 
     @routes.post("/calibrate", dependencies=[Depends(from_own_page)])
     def save(which: Runs) -> JSONResponse:
@@ -123,10 +137,19 @@ def _told(calibration: Calibration) -> dict[str, float]:
     return {name: getattr(calibration, name) for name in ("mu", "sigma", "episodes")}
 
 
-def _file(make: Callable[[], str], kind: str, name: str) -> Response:
+def _plans(question: Question) -> str:
+    return lab.plans_csv(question.selection.rows())
+
+
+def _file(asked: Callable[[], Question], make: Callable[[Question], str], name: str) -> Response:
+    """What `make` writes, to be saved under `name` with checkpoint and date in it."""
     try:
-        text = make()
+        question = asked()
+        text, rows = make(question), question.selection.rows()
     except ValueError as error:
         return JSONResponse({"error": str(error)}, 400)
-    head = {"content-disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type=kind, headers=head)
+    stem, _, kind = name.rpartition(".")
+    of = sorted({row["checkpoint"][:8] for row in rows})
+    full = "-".join([stem, *of, f"{date.today()}.{kind}"])
+    head = {"content-disposition": f'attachment; filename="{full}"'}
+    return Response(text, media_type=f"text/{kind}", headers=head)

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from models import lerobot
 from models.data import read_demonstrations
 from models.trajectory import DRIVERS, Trajectory
+from models.whole import whole_folder
 from studio.demos import BLOCK
 from studio.lerobot_statistics import level_counts, statistics_of
 from studio.pace import CONTROL_HZ
-from studio.whole import whole_folder
 
 FILES_PER_CHUNK = 1000
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -47,11 +47,11 @@ STATE_NAMES = [
     "finger_1",
     "finger_2",
 ]
-ACTION_NAMES = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
+ACTION_AXES = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
 SCHEMA = pa.schema(
     [
         (lerobot.STATE, pa.list_(pa.float32(), len(STATE_NAMES))),
-        (lerobot.ACTION, pa.list_(pa.float32(), len(ACTION_NAMES))),
+        (lerobot.ACTION, pa.list_(pa.float32(), len(ACTION_AXES))),
         ("timestamp", pa.float32()),
         ("frame_index", pa.int64()),
         ("episode_index", pa.int64()),
@@ -255,7 +255,7 @@ class _Dataset:
             key: {"dtype": "video", "shape": shape, "names": names, "info": video}
             for key in lerobot.CAMERA_KEYS
         }
-        for key, names in ((lerobot.STATE, STATE_NAMES), (lerobot.ACTION, ACTION_NAMES)):
+        for key, names in ((lerobot.STATE, STATE_NAMES), (lerobot.ACTION, ACTION_AXES)):
             features[key] = {"dtype": "float32", "shape": [len(names)], "names": names}
         for field in list(self._schema)[2:]:
             features[field.name] = {"dtype": DTYPES[field.type], "shape": [1], "names": None}

@@ -2,7 +2,8 @@
 
 Each recording is a folder (`studio.tape`). What people decide about it is in its recording.json:
 whether it is `kept`, and which steps count, from `first` to before `last`; the tape itself is never
-changed. A recording that is thrown away moves to the hidden folder .trash until that is emptied.
+changed. A recording that is thrown away moves to the hidden folder .trash, until it is taken back
+or deleted.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from models.trajectory import DRIVERS
+from models.whole import write_json
 from studio import recording
+from studio.remembered import Remembered
 from studio.replay import DEMO, REPORT, changed
 from studio.sim import catalog
 from studio.sim.build import versions
 from studio.tape import TAPE, THUMB
-from studio.whole import whole_file
 
 NOTE, TRASH = "recording.json", ".trash"
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
@@ -67,9 +68,9 @@ class Library:
         """What is decided about a recording."""
         return _note(self.folder(name))
 
-    def keep(self, name: str) -> None:
-        """Mark as worth keeping. Raises ValueError when there is none, OSError on a full disk."""
-        self._decide(name, kept=True)
+    def keep(self, name: str, kept: bool = True) -> None:
+        """Mark as worth keeping, or not. Raises ValueError for no such one, OSError if full."""
+        self._decide(name, kept=kept)
 
     def trim(self, name: str, first: int, last: int) -> None:
         """Let the steps `first` <= t < `last` count. Raises ValueError when it has no such span."""
@@ -98,14 +99,20 @@ class Library:
         for folder in [self.folder(name, trash=True) for name in names]:
             folder.rename(self.path / folder.name)
 
-    def empty_trash(self) -> None:
-        """Delete for good what was thrown away."""
-        shutil.rmtree(self.path / TRASH, ignore_errors=True)
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete these for good, out of the trash; one that is no longer there is passed over.
+
+        Raises OSError for what can't be deleted.
+        """
+        for name in names:
+            with contextlib.suppress(ValueError):
+                shutil.rmtree(self.folder(name, trash=True))
+        with contextlib.suppress(OSError):  # of others
+            (self.path / TRASH).rmdir()
 
     def _decide(self, name: str, **changes: object) -> None:
         folder = self.folder(name)
-        with whole_file(folder / NOTE) as fresh:
-            fresh.write_text(json.dumps(asdict(_note(folder)) | changes))
+        write_json(folder / NOTE, asdict(_note(folder)) | changes)
 
     def _row(self, folder: Path) -> dict[str, Any]:
         try:
@@ -116,7 +123,7 @@ class Library:
         size, changed_ns = stat.st_size, stat.st_mtime_ns
         if writing:  # one that grows is read again when it has grown by a twentieth
             size, changed_ns = round(math.log(size + 1, 1.05)), 0
-        about = _outline(folder, size, changed_ns)
+        about = _OUTLINES.get(folder, (size, changed_ns), lambda: _outline(folder))
         return {
             "id": folder.name,
             **about,
@@ -157,9 +164,11 @@ def _unreadable(error: Exception, begun: float) -> dict[str, Any]:
     return {"error": str(error), "begun": begun, "steps": 0, "runs": []}
 
 
-@lru_cache(maxsize=4096)
-def _outline(folder: Path, size: int, changed_ns: int) -> dict[str, Any]:
-    """What a list shows of a tape of this size and age; a tape is read once."""
+_OUTLINES: Remembered[dict[str, Any]] = Remembered()
+
+
+def _outline(folder: Path) -> dict[str, Any]:
+    """What a list shows of a tape."""
     try:
         tape = recording.read(folder)
     except (ValueError, PermissionError) as error:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import numpy as np
 
-from studio.asking import Asking
 from studio.describe import describe_camera, describe_light, describe_sampler, describe_sensor
 from studio.events import (
     Advance,
@@ -45,6 +45,7 @@ from studio.events import (
 from studio.guard import Guard
 from studio.helm import Controller, Helm, PolicyAway
 from studio.inbox import Inbox
+from studio.instructions import Instructing
 from studio.pace import CONTROL_HZ, MAX_HZ, Pace
 from studio.sequence import Sequence
 from studio.sim.process import SimCrashed, SimProcess, StepReply
@@ -55,7 +56,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.25  # how long an idle loop sleeps between looks at its queue
 
 
-class ControlLoop(Asking):
+class ControlLoop(Instructing):
     """Drives `sim` with `controller` and tells `subscribers` (see the module docstring)."""
 
     def __init__(
@@ -65,17 +66,16 @@ class ControlLoop(Asking):
         subscribers: Iterable[Subscriber] = (),
         *,
         hz: float = CONTROL_HZ,
-        replan_every: int = 8,
-        every_frame: bool = False,
-        pictures: bool = True,
+        frames: Literal["none", "paced", "every"] = "paced",
         guard: Guard | None = None,
     ) -> None:
-        """`every_frame` renders a frame at each step, whatever it costs (for recordings);
-        `pictures=False` renders none but what the controller looks at."""
-        helm = Helm(controller, sim.observe, replan_every)
-        super().__init__(LoopState(hz=hz), subscribers, sim, helm)
-        self._guard = guard
-        self._every_frame, self._pictures = every_frame, pictures
+        """`frames`: which steps are drawn: none, those that time allows, or all (for recordings).
+
+        What the controller looks at is drawn in any case.
+        """
+        super().__init__(LoopState(hz=hz), subscribers)
+        self._sim, self._helm, self._limit = sim, Helm(controller, sim.observe), 0
+        self._frames, self._guard = frames, guard
         self._inbox = Inbox()
         self._helps = 0  # requests for help in this episode
         self._until: int | None = None  # pause at this step (Advance)
@@ -303,8 +303,8 @@ class ControlLoop(Asking):
     def _step(self) -> None:
         state, move = self.state, self._helm.move(self.state)
         now = time.monotonic()
-        due = self._every_frame or self._pace.frame_is_due(now, state.hz)
-        reply = self._sim.step(move.action, frames=self._pictures and due)
+        due = self._frames == "every" or self._pace.frame_is_due(now, state.hz)
+        reply = self._sim.step(move.action, frames=due and self._frames != "none")
         self._helm.moved(move, reply.proprio)
         self._pace.count(now, bool(reply.jpegs))
         step = state.step + 1
@@ -323,7 +323,7 @@ class ControlLoop(Asking):
 
     def _look(self) -> None:
         """A picture of the scene as it stands."""
-        if self._pictures:
+        if self._frames != "none":
             self._show(Frame(self.state.step, self._sim.frames(), time.time()))
 
     def _catch_up(self) -> None:

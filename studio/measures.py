@@ -35,10 +35,10 @@ def asked(row: Mapping) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Finished episodes and what one score says of their plans."""
+    """Finished episodes and values of one score: of their plans, or of the episodes in a unit."""
 
     rows: list[Mapping]
-    plans: np.ndarray  # float64 [E, P]
+    values: np.ndarray  # float64 [E, P] of plans or [E, V] in a unit, NaN where there is none
 
     @classmethod
     def of(cls, rows: Iterable[Mapping], score: str) -> Scored:
@@ -58,7 +58,7 @@ class Scored:
     def among(self, mask: np.ndarray) -> Scored:
         """The episodes of a mask [E]."""
         return Scored(
-            [row for row, keep in zip(self.rows, mask, strict=True) if keep], self.plans[mask]
+            [row for row, keep in zip(self.rows, mask, strict=True) if keep], self.values[mask]
         )
 
 
@@ -85,40 +85,40 @@ UNITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # plans [E, P] -> valu
 }
 
 
-def per_task(vanilla: Scored, perturbed: Scored) -> tuple[Scored, Scored]:
-    """Both sides in the units of the task: (score - mean) / sd over its vanilla plans.
+def per_task(nominal: Scored, perturbed: Scored) -> tuple[Scored, Scored]:
+    """Both sides in the units of the task: (score - mean) / sd over its nominal plans.
 
-    A vanilla episode is measured by the *other* vanilla episodes of its task, as a new one would
+    A nominal episode is measured by the *other* nominal episodes of its task, as a new one would
     be; left out is what has nothing to be measured by.
     """
-    plans = vanilla.plans
-    center = np.nanmean(plans) if plans.size else 0.0
+    plans = nominal.values
+    centre = np.nanmean(plans) if plans.size else 0.0
     own = np.stack(
         [
             np.isfinite(plans).sum(1),
-            np.nansum(plans - center, 1),
-            np.nansum((plans - center) ** 2, 1),
+            np.nansum(plans - centre, 1),
+            np.nansum((plans - centre) ** 2, 1),
         ]
     )  # [3, E]: number, sum and sum of squares of an episode's plans
     totals: dict[tuple[str, int], np.ndarray] = {}
-    for row, moments in zip(vanilla.rows, own.T, strict=True):
+    for row, moments in zip(nominal.rows, own.T, strict=True):
         totals[task_of(row)] = totals.get(task_of(row), 0) + moments
     nothing = np.zeros(3)
-    others = np.array([totals[task_of(row)] for row in vanilla.rows]).reshape(-1, 3) - own.T
-    told = _in_units(vanilla, others, center)
+    others = np.array([totals[task_of(row)] for row in nominal.rows]).reshape(-1, 3) - own.T
+    told = _in_units(nominal, others, centre)
     known = {task_of(row): totals[task_of(row)] for row in told.rows}  # with some to compare with
     all_of = np.array([known.get(task_of(row), nothing) for row in perturbed.rows]).reshape(-1, 3)
-    return told, _in_units(perturbed, all_of, center)
+    return told, _in_units(perturbed, all_of, centre)
 
 
-def _in_units(side: Scored, moments: np.ndarray, center: float) -> Scored:
+def _in_units(side: Scored, moments: np.ndarray, centre: float) -> Scored:
     """`moments` [E, 3] of what measures each episode."""
     number, total, squares = moments.T
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / number
         sd = np.sqrt((squares - total * mean) / (number - 1))
     known = (number > 1) & (sd > 1e-9)
-    scaled = (side.plans - center - mean[:, None])[known] / sd[known, None]
+    scaled = (side.values - centre - mean[:, None])[known] / sd[known, None]
     return Scored(side.among(known).rows, scaled)
 
 

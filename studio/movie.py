@@ -14,9 +14,9 @@ import numpy as np
 from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image, ImageDraw, ImageFont
 
+from models.whole import whole_file
 from studio.pace import CONTROL_HZ
 from studio.recorder import Episode, NothingRecorded
-from studio.whole import whole_file
 
 HEADER, STRIP, PAD = 32, 128, 12  # pixels
 INK, MUTED, PAPER = (31, 41, 55), (148, 156, 168), (252, 252, 251)

@@ -85,7 +85,7 @@ def draw(
     """`count` trials (None: one per scene) of one kind, drawn evenly over the scenes' tasks.
 
     The k-th trial of a task starts from its k-th scene, so that each has a nominal episode beside
-    it. Difficulties take turns. Whether a suite has a swapped layout, `check_scene` knows.
+    it. Difficulties take turns. Whether a suite has a swapped layout, `catalog.check_scene` knows.
     Raises ValueError for another kind or difficulty, and without scenes.
     """
     if kind not in KINDS:

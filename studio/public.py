@@ -15,7 +15,7 @@ OWNERS = (
 )
 SHARED = ("/jobs/", "/lab/")  # where a POST changes what all visitors have
 RECORDINGS = "/recordings"  # other visitors' ones are not even shown
-ANYONES = (("POST", "/jobs/preview"), ("GET", "/recordings/live"))
+ANYONES = (("POST", "/jobs/preview"), ("POST", "/lab/planned"), ("GET", "/recordings/live"))
 
 
 class ForVisitors:

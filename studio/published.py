@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from studio.markdown import markdown
+from studio.places import ASSETS
 
-FOLDER = Path(__file__).parents[1] / "assets" / "published"
+FOLDER = ASSETS / "published"
 SUITES = {
     "libero_spatial": "Spat.",
     "libero_object": "Obj.",

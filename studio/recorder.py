@@ -8,7 +8,6 @@ written from them one by one.
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 import json
 import logging
@@ -18,18 +17,18 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from models.types import Plan
+from models.whole import whole_file
 from studio.events import Advice, Comparison, EpisodeEvent, Frame, Mark, StepEvent
 from studio.feed import PlanRecord, append_mark
 from studio.spool import Spool
 from studio.state import LoopState
-from studio.whole import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class Recorder:
                 raise NothingRecorded("Nothing is recorded yet: run the scene first.")
             spools = {n: getattr(episode, n).so_far() for n in ("steps", "plans", "frames")}
             copies = {n: getattr(episode, n).copy() for n in ("marks", "comparisons", "advice")}
-            return dataclasses.replace(episode, **spools, **copies)
+            return replace(episode, **spools, **copies)
 
     # -- Subscriber ---------------------------------------------------------------------------
     def on_episode(self, event: EpisodeEvent) -> None:
@@ -90,7 +89,7 @@ class Recorder:
                 self._episode.end = event
 
     def on_step(self, event: StepEvent) -> None:
-        self._append("steps", dataclasses.replace(event, plan=None, frame=None))  # kept apart
+        self._append("steps", replace(event, plan=None, frame=None))  # kept apart
 
     def on_plan(self, step: int, plan: Plan) -> None:
         if self._episode:
@@ -144,11 +143,11 @@ def _same(one: PlanRecord, other: PlanRecord) -> bool:
 # -- JSONL + NPZ --------------------------------------------------------------------------------
 def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
     """The episode as JSON-able events in the order of their steps."""
-    yield {"event": "episode", **_plain(episode.begin), "provenance": episode.provenance}
+    yield {"event": "episode", **asdict(episode.begin), "provenance": episode.provenance}
     plans = ((p.step, 1, _plan_row(p, episode.advice.get(p.index))) for p in episode.plans)
-    marks = ((m.step, 0, {"event": "mark", **_plain(m)}) for m in episode.marks)
-    compared = ((c.step, 1, {"event": "comparison", **_plain(c)}) for c in episode.comparisons)
-    steps = ((s.step - 1, 2, _step_row(s)) for s in episode.steps)
+    marks = ((m.step, 0, {"event": "mark", **asdict(m)}) for m in episode.marks)
+    compared = ((c.step, 1, {"event": "comparison", **asdict(c)}) for c in episode.comparisons)
+    steps = ((s.step - 1, 2, step_row(s)) for s in episode.steps)
     for *_, row in heapq.merge(plans, marks, compared, steps, key=lambda row: row[:2]):
         yield row
     if episode.problem:
@@ -156,7 +155,7 @@ def event_lines(episode: Episode) -> Iterator[dict[str, object]]:
     if episode.end:
         yield {
             "event": "end",
-            **_plain(episode.end),
+            **asdict(episode.end),
             "mean_final_energy": episode.mean_final_energy,
         }
 
@@ -175,14 +174,15 @@ def _plan_row(record: PlanRecord, advice: Advice | None) -> dict[str, object]:
         "context_distance": plan.context_distance,
         "chain": plan.chain,
         "seed": plan.seed,
-        "sampler": _plain(plan.sampler),
+        "sampler": asdict(plan.sampler),
         "latency_s": plan.latency_s,
         "round_trip_s": plan.round_trip_s,
         **expert,
     }
 
 
-def _step_row(event: StepEvent) -> dict[str, object]:
+def step_row(event: StepEvent) -> dict[str, object]:
+    """A step as an event of a file."""
     return {
         "event": "step",
         "step": event.step,
@@ -193,17 +193,13 @@ def _step_row(event: StepEvent) -> dict[str, object]:
     }
 
 
-def _plain(value: object) -> dict[str, object]:
-    return dataclasses.asdict(value)
-
-
 def plan_arrays(record: PlanRecord, advice: Advice | None) -> dict[str, np.ndarray]:
     """A plan's trace, read-out, pictures and proprio under `plan_000/<field>`.
 
     `chunk` and, where somebody asked for it, `expert` are actions [H, 7] in environment scale.
     """
     plan = record.plan
-    traced = dataclasses.fields(plan.trace) if plan.trace else ()
+    traced = fields(plan.trace) if plan.trace else ()
     arrays = {f.name: getattr(plan.trace, f.name) for f in traced}
     arrays |= {"chunk": plan.actions, "proprio": plan.observation.proprio}
     arrays |= plan.observation.images

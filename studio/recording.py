@@ -39,7 +39,7 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Shown:
     """How the scene is seen, and what is asked, from `step` on."""
 
     step: int
@@ -60,7 +60,7 @@ class Recording:
     begun: float  # time.time()
     versions: Mapping[str, str]  # of the simulator
     provenance: Mapping[str, Any]
-    views: tuple[View, ...]  # the first is at step 0
+    views: tuple[Shown, ...]  # the first is at step 0
     plans: tuple[Mapping[str, Any], ...]
     comparisons: tuple[Comparison, ...]  # of a person's chunks with the policy's plans
     marks: tuple[Mark, ...]
@@ -80,7 +80,7 @@ class Recording:
         """What was asked, in its order."""
         return tuple(text for text, _ in groupby(view.instruction for view in self.views))
 
-    def view(self, step: int) -> View:
+    def view(self, step: int) -> Shown:
         """The one in force when action `step` was chosen."""
         return [view for view in self.views if view.step <= step][-1]
 
@@ -188,8 +188,8 @@ def _comparison(row: Mapping[str, Any]) -> Comparison:
     return Comparison(**{f.name: row[f.name] for f in fields(Comparison)})
 
 
-def _view(row: Mapping[str, Any]) -> View:
-    return View(
+def _view(row: Mapping[str, Any]) -> Shown:
+    return Shown(
         row["step"],
         row["instruction"],
         CameraPerturbation(**row["camera"]),

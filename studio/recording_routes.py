@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ from studio.library import Library
 from studio.replay import ACTIONS, DEMO
 from studio.studio import Studio
 from studio.tape import THUMB, Tape
-from studio.workshop import Workshop, answered, from_own_page
+from studio.web import answered, from_own_page
+from studio.workshop import Workshop
 from studio.workspace import shown
 
 FORMATS = ("libero", "lerobot")
@@ -43,6 +46,18 @@ class Names(BaseModel):
     """Recordings."""
 
     names: list[str]
+
+
+class Mark(Names):
+    """Recordings that are to be kept, or no longer."""
+
+    kept: bool = True
+
+
+class Export(Names):
+    """Recordings as one of FORMATS."""
+
+    format: str
 
 
 class Span(BaseModel):
@@ -91,11 +106,11 @@ class Archive:
             raise ValueError("this session has ended; reload the page")
         return session.tape
 
-    def keep(self, names: list[str]) -> None:
-        """Mark as kept and replay what has ended. Raises ValueError."""
+    def keep(self, names: list[str], kept: bool = True) -> None:
+        """Mark as kept, and replay what has ended; or take the mark away. Raises ValueError."""
         for name in names:
-            self.library.keep(name)
-            if not recording.being_written(self.library.folder(name)):
+            self.library.keep(name, kept)
+            if kept and not recording.being_written(self.library.folder(name)):
                 self.darkroom.develop(name)
 
     def throw_away(self, names: list[str]) -> None:
@@ -188,17 +203,13 @@ def _reading(routes: APIRouter, archive: Archive) -> None:
     def picture(name: str, camera: str, step: int) -> Response:
         return _jpeg(lambda: _picture(library.folder(name), camera, step))
 
-    @routes.get("/export")
-    def export(names: str, format: str) -> Response:
-        return _export(library, names.split(","), format)
-
 
 def _deciding(routes: APIRouter, archive: Archive) -> None:
     library, darkroom, own = archive.library, archive.darkroom, [Depends(from_own_page)]
 
     @routes.post("/keep", dependencies=own)
-    def keep(which: Names) -> JSONResponse:
-        return answered(lambda: archive.keep(which.names) or {})
+    def keep(which: Mark) -> JSONResponse:
+        return answered(lambda: archive.keep(which.names, which.kept) or {})
 
     @routes.post("/develop", dependencies=own)
     def develop(which: Names) -> JSONResponse:
@@ -216,9 +227,9 @@ def _deciding(routes: APIRouter, archive: Archive) -> None:
     def restore(which: Names) -> JSONResponse:
         return answered(lambda: library.take_back(which.names) or {})
 
-    @routes.post("/empty", dependencies=own)
-    def empty() -> JSONResponse:
-        return answered(lambda: library.empty_trash() or {})
+    @routes.post("/delete", dependencies=own)
+    def delete(which: Names) -> JSONResponse:
+        return answered(lambda: library.delete(which.names) or {})
 
     @routes.post("/replay", dependencies=own)
     def replay(which: Which) -> JSONResponse:
@@ -227,6 +238,10 @@ def _deciding(routes: APIRouter, archive: Archive) -> None:
     @routes.post("/score", dependencies=own)
     def score(which: Which) -> JSONResponse:
         return answered(lambda: archive.score(which) or {})
+
+    @routes.post("/export", dependencies=own)  # names of hundreds are too long for an address
+    def export(which: Export) -> Response:
+        return _export(library, which.names, which.format)
 
     @routes.post("/gather", dependencies=own)
     def collect(which: Names) -> JSONResponse:
@@ -295,7 +310,15 @@ def _export(library: Library, names: list[str], format: str) -> Response:
         room.cleanup()
         full = isinstance(error, OSError)
         return JSONResponse({"error": str(error)}, 507 if full else 400)
-    return FileResponse(archive, filename=archive.name, background=BackgroundTask(room.cleanup))
+    name = _file_name(library, names, format)
+    return FileResponse(archive, filename=name, background=BackgroundTask(room.cleanup))
+
+
+def _file_name(library: Library, names: list[str], format: str) -> str:
+    """Of an archive: its format, the checkpoint where there was one alone, and today."""
+    drivers = {row.get("checkpoint") for row in library.all() if row["id"] in names}
+    parts = ("recordings", format, *(drivers if len(drivers) == 1 else ()), date.today())
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(str(p) for p in parts if p)) + ".zip"
 
 
 def _zip(folder: Path, path: Path) -> Path:

@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 
 from models.trajectory import DRIVERS
+from models.whole import write_json
 from studio import demos, recording
 from studio.demonstrate import StepLog
 from studio.events import SceneSpec
-from studio.recording import Recording, View
+from studio.recording import Recording, Shown
 from studio.sim import catalog
 from studio.sim.libero_sim import LiberoSim
-from studio.whole import whole_file
 
 DEMO, REPORT = "demo.hdf5", "replay.json"
 ACTIONS, STATES = "actions", "states"
@@ -96,7 +96,7 @@ def replay(
     return replace(demo, extras=extras, success=bool(tape.success[-1])), report
 
 
-def _show(sim: LiberoSim, view: View, asked: str) -> str:
+def _show(sim: LiberoSim, view: Shown, asked: str) -> str:
     """See and ask as the tape says; returns what is asked now."""
     sim.set_camera(view.camera)
     sim.set_light(view.light)
@@ -167,8 +167,7 @@ def develop(folder: Path, source: str, tell: Callable[[int, int], None]) -> Repo
             writer.finish(demo)
     finally:
         sim.close()
-    with whole_file(folder / REPORT) as fresh:
-        fresh.write_text(json.dumps(asdict(report) | {"faithful": report.faithful}))
+    write_json(folder / REPORT, asdict(report) | {"faithful": report.faithful})
     return report
 
 

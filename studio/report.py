@@ -10,31 +10,31 @@ import html
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import plotly
-
+from models.whole import whole_file
 from studio import correlation, detection, failure, lab, published, success
 from studio.detection import DEFAULT_K
 from studio.lab import Question, Selection
 from studio.measures import MEAN, UNITS
-from studio.scores import PAPER, SCORES
-from studio.whole import whole_file
+from studio.places import ASSETS, plotly_script
+from studio.scores import SCORES
 
-TEMPLATE = Path(__file__).parents[1] / "assets" / "lab" / "report.html"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+TEMPLATE = ASSETS / "lab" / "report.html"
 
 
 def report(question: Question) -> str:
     """The HTML of a study. Raises ValueError when its episodes can't be compared."""
     rows = question.selection.rows()
     nominal, perturbed = lab.sides(rows)
+    question = lab.scored(question)
     found = lab.answer(question)
     if problem := found.get("problem"):
         raise ValueError(problem)
-    study = detection.study(nominal, perturbed, question.score, question.unit, question.scaled)
+    _, study = lab.study(question)
     suites = ", ".join(sorted({row["suite"] for row in rows}))
     chosen = question.selection
     only = {"task": chosen.task, "difficulty": chosen.difficulty, "move": chosen.move}
@@ -45,12 +45,13 @@ def report(question: Question) -> str:
         subtitle=html.escape(
             f"{len(nominal)} nominal and {len(perturbed)} perturbed episodes of {suites}"
             f"{narrowed}; checkpoint {rows[0]['checkpoint'][:12]}; {lab.axis_label(question)}; "
-            f"k = {question.k:g}"
+            f"k = {question.k:g}; runs {', '.join(sorted({row['run'] for row in rows}))}; "
+            f"written on {date.today()}"
         ),
         tiles=_tiles(found, study),
         figures="".join(f'<figure id="{name}"></figure>' for name in names.values()),
         sections="".join(_sections(question, study, nominal, perturbed)),
-        plotly=PLOTLY.read_text(encoding="utf-8").replace("</script", "<\\/script"),
+        plotly=plotly_script().read_text(encoding="utf-8").replace("</script", "<\\/script"),
         data=_script({names[name]: figure for name, figure in found["figures"].items()}),
     )
 
@@ -107,13 +108,10 @@ def _failure_sections(nominal: list, perturbed: list) -> Iterable[str]:
 
 def _predictions(rows: list) -> tuple[dict[str, failure.Prediction], str]:
     """Those that can be had, and what is to be said about them."""
-    known = {}
+    found = failure.predictions(rows)
     notes = ["Step, window and std are chosen on one half of the episodes, reported on the other."]
-    for name, predictor in failure.PREDICTORS.items():
-        try:
-            known[name] = failure.predict(rows, predictor)
-        except ValueError as error:
-            notes.append(f"{name}: {error}.")
+    notes += [f"{name}: {told}." for name, told in found.items() if isinstance(told, str)]
+    known = {name: told for name, told in found.items() if not isinstance(told, str)}
     return known, " ".join(notes)
 
 
@@ -138,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write a report; exit code 2 when the runs can't be compared."""
     p = argparse.ArgumentParser(prog="python -m studio.report", description=__doc__)
     p.add_argument("runs", type=Path, nargs="+", help="folders of evaluation runs")
-    p.add_argument("--score", choices=SCORES, default=PAPER)
+    p.add_argument("--score", choices=SCORES, default="", help="default: the first that there is")
     p.add_argument("--unit", choices=UNITS, default=MEAN)
     p.add_argument("--per-task", action="store_true", help="in the units of each task")
     p.add_argument("--k", type=float, default=DEFAULT_K)

@@ -8,7 +8,6 @@ the chunk that this checkpoint would have taken instead.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,16 +20,16 @@ from models.config import SamplerConfig
 from models.data import chunks
 from models.policy import Policy
 from models.types import Observation
+from models.whole import write_json
 from studio.demos import IMAGE_KEYS
 from studio.policies import describe, threshold
 from studio.recording import Recording
 from studio.replay import DEMO
 from studio.sensor import corrupted
-from studio.whole import whole_file
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ChunkEnergies:
     """Energies at one step: of the actions that were executed, and of the policy's own plan."""
 
     step: int
@@ -50,7 +49,7 @@ def starts(tape: Recording, horizon: int) -> list[int]:
 
 def rescore(
     folder: Path, tape: Recording, policy: Policy, tell: Callable[[int, int], None]
-) -> list[Score]:
+) -> list[ChunkEnergies]:
     """Scores of a replayed recording; `tell` hears (done, total). Raises OSError without demo."""
     plans = {plan["step"]: plan for plan in tape.plans}
     where = starts(tape, policy.config.horizon)
@@ -63,7 +62,7 @@ def rescore(
             seen = _observation(demo, tape, step, known["seed"])
             plan = policy.plan(seen, SamplerConfig(**known["sampler"]), known["seed"])
             energies, _ = policy.energies(seen, policy.normalize(done[i : i + 1]))
-            scores.append(Score(step, float(energies[0]), plan.final_energy))
+            scores.append(ChunkEnergies(step, float(energies[0]), plan.final_energy))
             tell(i + 1, len(where))
     return scores
 
@@ -82,12 +81,11 @@ def path(folder: Path, sha256: str) -> Path:
     return folder / f"energies-{sha256[:12]}.json"
 
 
-def write(folder: Path, policy: Policy, scores: list[Score]) -> None:
+def write(folder: Path, policy: Policy, scores: list[ChunkEnergies]) -> None:
     """Keep scores beside the tape. Raises OSError when the disk is full."""
     found: dict[str, Any] = {
         "checkpoint": describe(policy),
         "threshold": threshold(policy),
         "scores": [asdict(score) for score in scores],
     }
-    with whole_file(path(folder, policy.checkpoint.sha256)) as fresh:
-        fresh.write_text(json.dumps(found))
+    write_json(path(folder, policy.checkpoint.sha256), found, indent=None)

@@ -22,11 +22,11 @@ from typing import Any, get_args, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.whole import whole_file
 from studio.events import Outcome, Perturbation, SceneSpec
 from studio.recorder import Episode
 from studio.scores import SCORES, plan_scores
 from studio.trial import Trial, key_of
-from studio.whole import whole_file
 
 JOURNAL, TABLE, SETTINGS = "journal.jsonl", "episodes.parquet", "evaluation.json"
 
@@ -127,25 +127,37 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
     Raises ValueError, naming the file, when the results are cut off or of another schema.
     """
+    return list(read_more(folder)[0].values())
+
+
+def read_more(folder: Path, since: int = 0) -> tuple[dict[str, dict[str, Any]], int]:
+    """Finished episodes by key, and how many bytes of the journal they and earlier ones are.
+
+    `since`: how many are known already. Raises like `read_rows`.
+    """
     path = folder / JOURNAL
     if path.is_file():
-        rows = [_with_every_score(row) for row in _journal_rows(path)]
+        rows, since = _journal_rows(path, since)
+        rows = [_with_every_score(row) for row in rows]
     elif (folder / TABLE).is_file():
         rows = read_table(folder / TABLE)
     else:
-        return []
-    return list({key_of(row): row for row in rows if row["outcome"] != Outcome.ERROR}.values())
+        return {}, 0
+    return {key_of(row): row for row in rows if row["outcome"] != Outcome.ERROR}, since
 
 
-def _journal_rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_bytes().split(b"\n")[:-1]  # the last is empty, or cut off
+def _journal_rows(path: Path, since: int) -> tuple[list[dict[str, Any]], int]:
+    with path.open("rb") as file:
+        file.seek(since)
+        text = file.read()
+    lines = text.split(b"\n")[:-1]  # the last is empty, or cut off
     try:
         rows = [json.loads(line) for line in lines]
     except ValueError as error:
         raise ValueError(f"{path}: a line is no JSON ({error})") from None
     if any(not {"suite", "kind", "outcome"} <= row.keys() for row in rows):
         raise ValueError(f"{path}: rows of another schema; evaluate into another folder")
-    return rows
+    return rows, since + text.rfind(b"\n") + 1
 
 
 def write_table(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:

@@ -41,9 +41,10 @@ from studio.events import (
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
 from studio.policies import describe, threshold
+from studio.provenance import versions
 from studio.recorder import Episode, Recorder, write_zip
+from studio.sim.catalog import check_scene
 from studio.sim.process import SimCrashed, SimError, SimProcess
-from studio.studio import check_scene, versions
 
 Form = TypeVar("Form")
 _TYPES = {"str": str, "int": int, "float": float}  # of the fields of forms
@@ -69,7 +70,7 @@ def run_episode(
     """
     seen = perturbation or Perturbation()
     recorder = Recorder(provenance or {})
-    loop = ControlLoop(sim, policy, [recorder], hz=0, every_frame=frames, pictures=frames)
+    loop = ControlLoop(sim, policy, [recorder], hz=0, frames="every" if frames else "none")
     for command in (SetCamera(seen.camera), SetLight(seen.light), SetSensor(seen.sensor)):
         loop.apply(command)
     loop.apply(SetSampler(sampler or SamplerConfig()))

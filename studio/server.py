@@ -11,20 +11,17 @@ import contextlib
 import json
 import logging
 import math
-import os
 import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.background import BackgroundTask
-from starlette.requests import HTTPConnection
 
 from studio import static, wire
 from studio.detection import DEFAULT_K
@@ -35,6 +32,7 @@ from studio.policies import calibration, describe, threshold
 from studio.recorder import NothingRecorded, write_zip
 from studio.session import Session
 from studio.studio import Studio
+from studio.web import same_origin
 
 log = logging.getLogger(__name__)
 
@@ -84,21 +82,6 @@ def create_app(studio: Studio) -> FastAPI:
     return app
 
 
-def same_origin(connection: HTTPConnection) -> bool:
-    """A browser page of another site must not drive this studio.
-
-    A page in a frame counts as the site that it came from, whoever frames it: a Hugging Face Space
-    works, whose proxy may name its own host only in a header or in the environment. A page can't
-    write Origin and Host, and X-Forwarded-Host only if a preflight allows it; none does here.
-    """
-    origin = connection.headers.get("origin")
-    if origin is None:  # no browser
-        return True
-    forwarded = connection.headers.get("x-forwarded-host", "").split(",")
-    hosts = {connection.headers.get("host", ""), os.environ.get("SPACE_HOST", ""), *forwarded}
-    return urlsplit(origin).netloc.lower() in {host.strip().lower() for host in hosts} - {""}
-
-
 async def serve_page(studio: Studio, socket: WebSocket, token: str) -> None:
     """One page's socket from hello to goodbye."""
     await socket.accept()
@@ -127,7 +110,7 @@ async def _wait_for_place(studio: Studio, socket: WebSocket, token: str) -> Sess
         session = await asyncio.to_thread(studio.sessions.attach, token)
         if isinstance(session, Session):
             return session
-        message = {"type": "queue", "position": session, "cap": studio.sessions.cap}
+        message = {"type": "queue", "position": session, "cap": studio.sessions.options.cap}
         await socket.send_text(json.dumps(message))
         with contextlib.suppress(TimeoutError):  # also notices a page that leaves
             await asyncio.wait_for(socket.receive_text(), QUEUE_POLL_S)
@@ -293,8 +276,8 @@ class PageLink:
                 "versions": self._studio.versions,
                 "state": wire.state_message(snapshot.state),
                 "plans": plans,
-                "marks": [wire.mark_message(mark) for mark in snapshot.marks],
-                "comparisons": [wire.comparison_message(c) for c in snapshot.comparisons],
+                "marks": [asdict(mark) for mark in snapshot.marks],
+                "comparisons": [asdict(c) for c in snapshot.comparisons],
             }
         )
         known = (_planned(snapshot), snapshot.marks, snapshot.compared, 0, snapshot.state)
@@ -311,10 +294,10 @@ class PageLink:
             if record.index >= cursors.plans:
                 await self._text({"type": "plan", **wire.plan_message(record)})
         for mark in snapshot.marks[cursors.new_marks(snapshot.marks) :]:
-            await self._text({"type": "mark", **wire.mark_message(mark)})
+            await self._text({"type": "mark", **asdict(mark)})
         news = min(snapshot.compared - cursors.comparisons, len(snapshot.comparisons))
         for comparison in snapshot.comparisons[len(snapshot.comparisons) - news :]:
-            await self._text({"type": "comparison", **wire.comparison_message(comparison)})
+            await self._text({"type": "comparison", **asdict(comparison)})
         cursors.plans, cursors.marks = _planned(snapshot), snapshot.marks
         cursors.comparisons = snapshot.compared
 

@@ -51,7 +51,7 @@ class Busy(Exception):
     """The server can't take a request now; later it can."""
 
 
-class Metrics:
+class ServerMetrics:
     """What `GET /metrics` tells, in a registry of its own."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class PolicyServer:
         if max_queue < 1 or max_batch < 1:
             raise ValueError("the queue and a batch must hold at least one request")
         extension.check_robot(policy.config)
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         self._policy, self._api_key = policy, api_key
         self._max_queue, self._max_batch = max_queue, max_batch
         self._hello = openpi.pack(extension.metadata(policy))

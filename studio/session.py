@@ -32,14 +32,27 @@ from studio.wheel import Wheel
 log = logging.getLogger(__name__)
 
 CLOSE_S = 5.0  # for the control step in hand to end
-LINGER_S = 60.0  # a session outlives its last page by this much, so that a reload finds it
-RECORDINGS = Path("recordings")
-IDLE_S = 1800.0  # a page that does nothing for so long gives its simulator back
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How sessions begin and end. Raises ValueError for times that are not positive."""
+
+    cap: int = 4  # simulators at the same time, at most
+    scene: SceneSpec = field(default_factory=SceneSpec)  # what a new page shows
+    autorun: bool = False  # whether it runs at once
+    linger_s: float = 60.0  # how long one outlives its last page, so that a reload finds it
+    idle_s: float = 1800.0  # a page that does nothing for so long gives its simulator back
+    recordings: Path = Path("recordings")  # folder of what people record
+
+    def __post_init__(self) -> None:
+        if not (self.linger_s > 0 and self.idle_s > 0):
+            raise ValueError("sessions: linger and idle times must be positive")
 
 
 @dataclass
 class Session:
-    """Everything that belongs to one page."""
+    """Everything that the pages of one browser tab and its copies share."""
 
     token: str
     policy: EpisodePolicy
@@ -63,15 +76,13 @@ class Session:
         token: str,
         newest: Callable[[], Policy],
         provenance: dict[str, object],
-        scene: SceneSpec,
-        autorun: bool = False,
-        recordings: Path = RECORDINGS,
+        options: SessionOptions,
     ) -> Session:
         """Start the simulator and the loop's thread; the scene loads in the background."""
         provenance = dict(provenance)
         policy = EpisodePolicy(newest, provenance)
         sim, feed, recorder = SimProcess(policy.choose), Feed(), Recorder(provenance)
-        tape = Tape(recordings, sim, provenance)
+        tape = Tape(options.recordings, sim, provenance)
 
         def compared(comparison: Comparison) -> None:
             feed.on_comparison(comparison)
@@ -83,8 +94,8 @@ class Session:
         loop = ControlLoop(sim, policy, listeners, guard=guard)
         thread = threading.Thread(target=loop.run, name=f"loop-{token[:6]}", daemon=True)
         thread.start()
-        loop.submit(LoadScene(scene))
-        if autorun:
+        loop.submit(LoadScene(options.scene))
+        if options.autorun:
             loop.submit(Run())
         adviser = Adviser(sim, policy, feed, recorder.on_advice)
         analyst = Analyst(policy, feed, adviser)
@@ -107,14 +118,14 @@ class Session:
         self.last_active = time.monotonic()
         self.analyst.submit(request, deliver, page)
 
-    def unused(self, linger_s: float, idle_s: float) -> bool:
+    def unused(self, options: SessionOptions) -> bool:
         """Nobody watches any more, or nothing has happened and nobody asked for long."""
         now = time.monotonic()
         state = self.loop.state
         if state.status in (Status.LOADING, Status.RUNNING) and not state.resting:
             self.last_active = now
-        left = self.watchers <= 0 and now - self.unwatched_since > linger_s
-        return left or now - self.last_active > idle_s
+        left = self.watchers <= 0 and now - self.unwatched_since > options.linger_s
+        return left or now - self.last_active > options.idle_s
 
     def close(self) -> None:
         """Stop the loop, the analyses and the simulator; safe to call twice."""
@@ -130,29 +141,11 @@ class SessionManager:
     """Sessions by token. Thread-safe."""
 
     def __init__(
-        self,
-        policy: Policy,
-        provenance: dict[str, object],
-        *,
-        cap: int = 4,
-        scene: SceneSpec | None = None,
-        linger_s: float = LINGER_S,
-        idle_s: float = IDLE_S,
-        autorun: bool = False,
-        recordings: Path = RECORDINGS,
+        self, policy: Policy, provenance: dict[str, object], options: SessionOptions
     ) -> None:
-        """`cap` simulators at most; `scene` is what a new page shows, running with `autorun`.
-
-        `recordings`: the folder of what people record.
-        Raises ValueError for times that are not positive.
-        """
-        if not (linger_s > 0 and idle_s > 0):
-            raise ValueError("sessions: linger and idle times must be positive")
-        self.cap = cap
-        self.policy, self._provenance = policy, provenance
-        self._scene = scene or SceneSpec()
-        self._linger_s, self._idle_s, self._autorun = linger_s, idle_s, autorun
-        self._recordings = recordings
+        """`policy` plans new episodes, `provenance` goes with what is recorded of them."""
+        self.policy, self.options = policy, options
+        self._provenance = provenance
         self._sessions: dict[str, Session] = {}
         self._queue: list[str] = []
         self._lock = threading.Lock()
@@ -168,17 +161,10 @@ class SessionManager:
             if token not in self._queue:
                 self._queue.append(token)
             place = self._queue.index(token) + 1
-            if place > self.cap - len(self._sessions):
+            if place > self.options.cap - len(self._sessions):
                 return place
             self._queue.remove(token)
-            session = Session.open(
-                token,
-                lambda: self.policy,
-                self._provenance,
-                self._scene,
-                self._autorun,
-                self._recordings,
-            )
+            session = Session.open(token, lambda: self.policy, self._provenance, self.options)
             session.watchers = 1
             self._sessions[token] = session
             return session
@@ -211,8 +197,8 @@ class SessionManager:
         self._drop(lambda session: True)
 
     def _reap(self) -> None:
-        while not self._stop.wait(min(5.0, self._linger_s / 4)):
-            self._drop(lambda session: session.unused(self._linger_s, self._idle_s))
+        while not self._stop.wait(min(5.0, self.options.linger_s / 4)):
+            self._drop(lambda session: session.unused(self.options))
 
     def _drop(self, condition: Callable[[Session], bool]) -> None:
         with self._lock:

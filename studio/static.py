@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from pathlib import Path
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-FOLDER = Path(__file__).resolve().parents[1] / "assets" / "live"
+from studio.places import ASSETS
+
+FOLDER = ASSETS / "live"
 PREFIX = "live/static"
 FOREVER = "public, max-age=31536000, immutable"
 

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-from importlib import metadata
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.policy import Policy
 from studio.batching import Together
-from studio.events import LAYOUTS, Command, LoadScene, SceneSpec
+from studio.events import LAYOUTS, Command, LoadScene
 from studio.policies import describe
-from studio.session import IDLE_S, LINGER_S, RECORDINGS, SessionManager
-from studio.sim import build, catalog
+from studio.provenance import versions
+from studio.session import SessionManager, SessionOptions
+from studio.sim import catalog
+from studio.workspace import shown
 
 if TYPE_CHECKING:
     from studio.serving import ServerThread
 
-PACKAGES = ("torch", "gradio", "transformers", "numpy")
-MAX_SEED = 2**32  # NumPy's, which places the fixtures
 
-
-def versions() -> dict[str, str]:
-    """Versions of everything that a recorded number depends on."""
-    found = {name: metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found, **build.versions()}
-
-
-def check_scene(scene: SceneSpec) -> None:
-    """Raises ValueError unless suite, task, initial state, layout and goal exist there."""
-    catalog.init_state(scene.suite, scene.task, scene.init, scene.layout)
-    goals = (None, scene.task, *catalog.other_goals(scene.suite, scene.task))
-    if scene.goal not in goals:
-        raise ValueError(f"{scene.suite} task {scene.task}: the scene can't have goal {scene.goal}")
-    if not 0 <= scene.seed < MAX_SEED:
-        raise ValueError(f"the seed must lie in [0, {MAX_SEED}), not {scene.seed}")
+def _way_back(policy: Policy) -> dict[str, str] | None:
+    """`name`, `path` and `sha256` of a policy that can be loaded again; not of a server's."""
+    info = policy.checkpoint
+    if info.server:
+        return None
+    path = shown(Path(os.path.abspath(info.path)))
+    return {"name": str(describe(policy)["name"]), "path": path, "sha256": info.sha256}
 
 
 def _for_sessions(policy: Policy) -> Policy | Together:
@@ -46,32 +37,15 @@ class Studio:
     """What `app.py` builds and the page and the server read."""
 
     def __init__(
-        self,
-        policy: Policy,
-        *,
-        cap: int = 4,
-        scene: SceneSpec | None = None,
-        autorun: bool = False,
-        linger_s: float = LINGER_S,
-        idle_s: float = IDLE_S,
-        recordings: Path = RECORDINGS,
-        served: ServerThread | None = None,
+        self, policy: Policy, options: SessionOptions, served: ServerThread | None = None
     ) -> None:
-        """Sessions as in `SessionManager`; `served`: where others get the same policy."""
+        """`options` of its sessions; `served`: where others get the same policy."""
         self._served = served
         self.versions = versions()
         self.checkpoint = describe(policy)
+        self.first = _way_back(policy)
         provenance = {"checkpoint": self.checkpoint, "versions": self.versions}
-        self.sessions = SessionManager(
-            _for_sessions(policy),
-            provenance,
-            cap=cap,
-            scene=scene,
-            autorun=autorun,
-            linger_s=linger_s,
-            idle_s=idle_s,
-            recordings=recordings,
-        )
+        self.sessions = SessionManager(_for_sessions(policy), provenance, options)
         self.suites = {
             suite: [task.instruction for task in catalog.tasks(suite)] for suite in catalog.SUITES
         }
@@ -108,7 +82,7 @@ class Studio:
     def check(self, command: Command) -> None:
         """Raise ValueError for a scene that does not exist, before the simulator is asked."""
         if isinstance(command, LoadScene):
-            check_scene(command.scene)
+            catalog.check_scene(command.scene)
 
     def close(self) -> None:
         """Close every session, and answer what others have asked for."""

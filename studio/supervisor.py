@@ -6,7 +6,7 @@ that the studio is gone. (PR_SET_PDEATHSIG would fire as soon as the *thread* th
 ends, and would not reach the job's own workers.) The command leads a session of its own; its
 whole group gets SIGTERM to stop, SIGKILL after the grace period, and leaves nobody behind.
 
-Only the standard library is imported: a supervisor starts at once and costs little.
+Little but the standard library is imported: a supervisor starts at once and costs little.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import sys
 import time
 from pathlib import Path
 
+from studio.places import ROOT
+
 RECORD, LOG, LOCK = "job.json", "log.txt", ".job.lock"
-ROOT = Path(__file__).resolve().parents[1]  # where `python -m models.train` is found
 NICENESS = 5  # below the studio, so that live scenes keep their pace
 
 

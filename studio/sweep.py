@@ -29,14 +29,13 @@ from models.paraphrase import paraphrases
 from models.policy import Policy
 from models.run import StopSignal
 from models.types import Observation, Plan
+from models.whole import write_json
 from studio.arguments import add_policy, open_policy
 from studio.events import CAMERA_BOUNDS, CameraPerturbation, SceneSpec
 from studio.helm import PolicyAway
 from studio.scores import SCORES, plan_scores
 from studio.sim import catalog
 from studio.sim.process import SimCrashed, SimError, SimProcess
-from studio.studio import check_scene
-from studio.whole import whole_file
 
 RESULT = "sweep.json"
 WORDINGS = 12  # of the instruction, its own included
@@ -149,8 +148,7 @@ def _save(
     folder: Path, about: dict[str, Any], points: Sequence[Point], known: dict[str, dict[str, Any]]
 ) -> None:
     made = [known[k] for k in (_key(asdict(p)) for p in points) if k in known]
-    with whole_file(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps({**about, "total": len(points), "points": made}))
+    write_json(folder / RESULT, {**about, "total": len(points), "points": made}, indent=None)
 
 
 def _known(folder: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -169,7 +167,7 @@ def _key(row: dict[str, Any]) -> str:
 
 def make_points(args: argparse.Namespace) -> list[Point]:
     """What the command line asks to look at. Raises ValueError."""
-    check_scene(SceneSpec(args.suite, args.task, args.init, args.seed))
+    catalog.check_scene(SceneSpec(args.suite, args.task, args.init, args.seed))
     if args.plans < 1:
         raise ValueError("--plans must be at least 1")
     if args.over == "words":

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.evaluating import DEFAULT_CHECKPOINT
+from studio.evaluating import DEFAULT_CHECKPOINT, START
 from studio.events import CAMERA_BOUNDS, SceneSpec
 from studio.forms import fill, options
 from studio.jobs import Job
-from studio.studio import check_scene
-from studio.sweep import read_sweep
+from studio.sim import catalog
+from studio.sweep import make_points, parse_args, read_sweep
 from studio.workspace import Workspace, shown
 
 KIND = "sweep"
@@ -39,7 +39,7 @@ class SweepForm:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_scene(SceneSpec(self.suite, self.task, self.init, self.seed))
+        catalog.check_scene(SceneSpec(self.suite, self.task, self.init, self.seed))
         for move, bounds in MOVES.items():
             low, high = CAMERA_BOUNDS[bounds]
             first, last = getattr(self, f"{move}_from"), getattr(self, f"{move}_to")
@@ -58,6 +58,12 @@ def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[
         ends = (getattr(form, f"{move}_from"), getattr(form, f"{move}_to"))
         argv += [f"--{move}", *(f"{end:g}" for end in ends)]
     return argv + options(form, OPTIONS)
+
+
+def planned(argv: list[str]) -> str:
+    """How much a `command` asks for, in words. Raises ValueError."""
+    args = parse_args(argv[START:])
+    return f"{len(make_points(args))} points, {args.plans} plan{'s' * (args.plans != 1)} each"
 
 
 def resume_flags(job: Job) -> list[str]:

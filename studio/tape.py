@@ -36,6 +36,7 @@ import numpy as np
 
 from models.types import Plan
 from studio.events import Comparison, EpisodeEvent, Frame, Mark, Outcome, StepEvent
+from studio.recorder import step_row
 from studio.state import LoopState
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class Tape:
                 return
             self._steps += 1
             self._human += event.driver != "policy"
-            self._write(_step_row(event, state))
+            self._write({**step_row(event), "state": pack(state)})
             if self._every or event.driver != "policy":
                 self._open()
 
@@ -304,15 +305,3 @@ def pack(values: np.ndarray) -> str:
 def unpack(text: str) -> np.ndarray:
     """What `pack` was given. Raises ValueError for other text."""
     return np.frombuffer(base64.b64decode(text, validate=True), "<f8")
-
-
-def _step_row(event: StepEvent, state: np.ndarray) -> Row:
-    return {
-        "event": "step",
-        "step": event.step,
-        "driver": event.driver,
-        "action": np.asarray(event.action, float).tolist(),
-        "proprio": np.asarray(event.proprio, float).tolist(),
-        "success": bool(event.success),
-        "state": pack(state),
-    }

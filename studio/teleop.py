@@ -28,7 +28,7 @@ from studio.sim.rotations import rotation_about
 FRAMES = ("base", "effector", "camera")
 AXES = ("x", "y", "z", "roll", "pitch", "yaw")
 STALE_S = 0.4  # silence for so long means that nothing is held
-SETTLE_STEPS = 20  # the scene goes on for a second after the last key: fingers close, things fall
+REST_STEPS = 20  # the scene goes on for a second after the last key: fingers close, things fall
 TURN = 0.25  # rotation at full speed, of the controller's 0.5 rad a step
 RADIANS = 0.5  # of a rotation action of 1
 PLUMB_RAD = 0.02  # a hand this near to vertical is

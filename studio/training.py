@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from models.config import HUB, preset
 from models.run import SETTINGS, STATE
 from models.schedule import TrainConfig
 from studio.forms import fill, options
+from studio.intervals import wilson
 from studio.jobs import METRICS, Job, read_rows
+from studio.remembered import Remembered, stamp
 from studio.workspace import Workspace, shown
 
 KIND = "train"
@@ -41,6 +42,9 @@ class TrainForm:
         replace(preset(self.preset), head=self.head)
         if self.stride < 1 or (self.threads is not None and self.threads < 1):
             raise ValueError("stride and threads must be at least 1")
+
+
+FIELDS = ("preset", "head", "data", "init", "stride", *TUNED)  # that a run writes down
 
 
 def command(values: Mapping[str, Any], workspace: Workspace, name: str) -> list[str]:
@@ -77,33 +81,42 @@ def suggestion(values: Mapping[str, Any]) -> str:
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """The latest value of every metric, and `best_val_l1`; {} before the first line."""
+    """The latest value of every metric, and `best_val_l1`; {} before the first line.
+
+    `success_interval` is Wilson's, of the `successes` in so many `episodes`.
+    """
     file = job.folder / METRICS
     try:
-        stat = file.stat()
+        return _SUMMARIES.get(file, stamp(file), lambda: _summary(file))
     except FileNotFoundError:
         return {}
-    return _summary(file, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=256)
-def _summary(file: Path, size: int, changed: int) -> dict[str, Any]:
+_SUMMARIES: Remembered[dict[str, Any]] = Remembered()
+
+
+def _summary(file: Path) -> dict[str, Any]:
     latest: dict[str, Any] = {}
     best = None
     for row in read_rows(file)[0]:
         latest |= {name: value for name, value in row.items() if value is not None}
         if (score := row.get("val_l1")) is not None:
             best = score if best is None else min(best, score)
-    return latest if best is None else latest | {"best_val_l1": best}
+    if best is not None:
+        latest["best_val_l1"] = best
+    if latest.get("episodes"):
+        latest["success_interval"] = wilson(latest["successes"], latest["episodes"])
+    return latest
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Preset, head and data of a run that was started on the command line."""
+    """The form, as far as it tells, of a run that was started on the command line."""
     try:
         found = json.loads((job.folder / SETTINGS).read_text())
     except (OSError, ValueError):
         return {}
-    return {name: found[name] for name in ("preset", "head", "data") if name in found}
+    told = found.get("train", {}) | found
+    return {name: told[name] for name in FIELDS if name in told}
 
 
 def checkpoints(job: Job) -> list[str]:

@@ -16,7 +16,6 @@ from dataclasses import replace
 from studio import perturbations
 from studio.events import Perturbation, SceneSpec
 from studio.sim import catalog
-from studio.studio import check_scene
 from studio.trial import NOMINAL, Trial
 
 
@@ -24,7 +23,7 @@ def nominal(suite: str, tasks: Sequence[int], inits: Sequence[int], seed: int = 
     """Every task from every initial state. Raises ValueError for what does not exist."""
     trials = [Trial(SceneSpec(suite, task, init, seed)) for init in inits for task in tasks]
     for trial in trials:
-        check_scene(trial.scene)
+        catalog.check_scene(trial.scene)
     return trials
 
 
@@ -93,7 +92,7 @@ def perturbed(
     if kind in perturbations.KINDS:
         found = perturbations.draw(kind, [t.scene for t in trials], difficulties, count)
         for trial in found:
-            check_scene(trial.scene)
+            catalog.check_scene(trial.scene)
         return found
     if kind not in KINDS:
         raise ValueError(f"a perturbation is one of {', '.join(KINDS)}, not {kind!r}")

@@ -18,12 +18,10 @@ from studio.events import (
     Advance,
     CameraPerturbation,
     Command,
-    Comparison,
     Drive,
     Frame,
     LightPerturbation,
     LoadScene,
-    Mark,
     NextInstruction,
     Pause,
     Replan,
@@ -52,6 +50,16 @@ from studio.state import LoopState
 from studio.teleop import Assists, DriveInput
 from studio.wheel import WheelState
 
+SIMPLE = {"run": Run, "pause": Pause, "reset": Reset, "next": NextInstruction}
+FORMS = {  # commands that hold what a form on the page says
+    "camera": (SetCamera, CameraPerturbation),
+    "light": (SetLight, LightPerturbation),
+    "sensor": (SetSensor, SensorNoise),
+    "sampler": (SetSampler, SamplerConfig),
+    "drive": (Drive, DriveInput),
+    "assists": (SetAssists, Assists),
+    "guard": (SetGuard, GuardSettings),
+}
 ANALYSES = ("slice", "descent")
 THUMB_WIDTH = 96  # pixels
 
@@ -66,10 +74,12 @@ def parse_command(message: dict) -> Command | None:
     if not isinstance(kind, str):
         return None
     fields = {name: value for name, value in message.items() if name != "type"}
-    simple = {"run": Run, "pause": Pause, "reset": Reset, "next": NextInstruction}
-    if kind in simple:
-        return simple[kind]()
+    if kind in SIMPLE:
+        return SIMPLE[kind]()
     try:
+        if kind in FORMS:
+            command, form = FORMS[kind]
+            return command(_form(form, fields))
         match kind:
             case "load":
                 return LoadScene(_scene(fields))
@@ -79,22 +89,8 @@ def parse_command(message: dict) -> Command | None:
                 return SetSpeed(_finite(fields["hz"]))
             case "instruction":
                 return SetInstruction(str(fields["text"]))
-            case "camera":
-                return SetCamera(_form(CameraPerturbation, fields))
-            case "light":
-                return SetLight(_form(LightPerturbation, fields))
-            case "sensor":
-                return SetSensor(_form(SensorNoise, fields))
-            case "sampler":
-                return SetSampler(_form(SamplerConfig, fields))
             case "driver":
                 return SetDriver(str(fields["driver"]))
-            case "drive":
-                return Drive(_form(DriveInput, fields))
-            case "assists":
-                return SetAssists(_form(Assists, fields))
-            case "guard":
-                return SetGuard(_form(GuardSettings, fields))
             case "replan":
                 return Replan(_whole(fields.get("chains", Replan().chains)))
             case "sequence":
@@ -188,16 +184,6 @@ def plan_message(record: PlanRecord) -> dict:
         "instruction": plan.observation.instruction,
         "thumb": thumbnail(plan.observation.images["agentview"]),
     }
-
-
-def mark_message(mark: Mark) -> dict:
-    """MARK: an annotation of the trace."""
-    return dataclasses.asdict(mark)
-
-
-def comparison_message(comparison: Comparison) -> dict:
-    """COMPARISON: a person's chunk beside the policy's."""
-    return dataclasses.asdict(comparison)
 
 
 def wheel_message(state: WheelState, page: int) -> dict:

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, FiniteFloat
 
 from studio import collecting, datasets, evaluating, sweeping, training
-from studio.jobs import METRICS, Job, Jobs, JobState, read_rows
-from studio.server import same_origin
+from studio.jobs import METRICS, RESUMABLE, Job, Jobs, JobState, read_rows
+from studio.places import ROOT
+from studio.remembered import Remembered, stamp
+from studio.web import answered, from_own_page
 from studio.workspace import Workspace, shown
 
 KINDS: dict[str, ModuleType] = {
     kind.KIND: kind for kind in (training, collecting, evaluating, sweeping)
 }
 LOG_LINES = 300
+ENDED = (JobState.FINISHED, *RESUMABLE)
+UNREADABLE = (OSError, ValueError, TypeError, KeyError)  # of files that are damaged or forbidden
+NOTHING = {"problem": "", "says": "", "values": {}, "summary": {}, "checkpoints": []}
 
 
 class Form(BaseModel):
@@ -36,10 +41,15 @@ class Form(BaseModel):
 
 
 class Which(BaseModel):
-    """A job, and one of its checkpoints."""
+    """A job."""
 
     name: str
-    checkpoint: str = "best"
+
+
+class Choice(BaseModel):
+    """A checkpoint folder, as shown."""
+
+    path: str
 
 
 class Workshop:
@@ -49,6 +59,7 @@ class Workshop:
         """`runs`: the folder of all runs (`--workspace`); `shipped`: finished ones beside them."""
         self.workspace = Workspace(runs)
         self.jobs = Jobs(self.workspace.runs, shipped=shipped)
+        self._ended: Remembered[dict[str, Any]] = Remembered()  # of jobs that write no more
 
     def plan(self, form: Form) -> tuple[str, list[str]]:
         """Name and argv that `launch` will use. Raises ValueError when the form is no good."""
@@ -72,16 +83,17 @@ class Workshop:
             raise ValueError(f"{name}: {job.state}, there is nothing to resume")
         return self.jobs.resume(name, KINDS[job.kind].resume_flags(job))
 
-    def checkpoint(self, name: str, which: str) -> Path:
-        """A run's checkpoint folder. Raises ValueError when it has none of this name."""
-        job = self.jobs.get(name)
-        if which not in KINDS[job.kind].checkpoints(job):
-            raise ValueError(f"{name}: there is no checkpoint '{which}' yet")
-        return job.folder / which
-
     def describe(self, job: Job) -> dict[str, Any]:
-        """A job as JSON."""
-        kind = KINDS[job.kind]
+        """A job as JSON; of one whose files can't be read, why in place of what they say."""
+        try:
+            if job.state in ENDED:
+                written = sorted(file for file in job.folder.iterdir() if file.is_file())
+                stands = (job.state, job.started, stamp(*written))
+                told = self._ended.get(job.folder, stands, lambda: self._told(job))
+            else:
+                told = self._told(job)
+        except UNREADABLE as error:
+            told = NOTHING | {"problem": f"what it has written can't be read: {error}"}
         return {
             "name": job.name,
             "folder": shown(job.folder),
@@ -91,8 +103,16 @@ class Workshop:
             "resumable": job.resumable,
             "started": job.started,
             "ended": job.ended,
+            "elapsed_s": job.elapsed_s,
+            "command": command_line([*job.argv, *job.flags]),
+            **told,
+        }
+
+    def _told(self, job: Job) -> dict[str, Any]:
+        """What its files say."""
+        kind = KINDS[job.kind]
+        return {
             "problem": job.problem,
-            "command": command_line(job.argv),
             "says": "".join(job.log(1)) if job.state is JobState.RUNNING else "",
             "values": dict(job.values) or kind.settings(job),
             "summary": kind.summary(job),
@@ -115,24 +135,9 @@ def command_line(argv: tuple[str, ...] | list[str]) -> str:
 class Live(Protocol):
     """What the running studio offers to a finished training."""
 
+    first: dict[str, str] | None  # `path`, `name`, `sha256` of the checkpoint that it began with
+
     def use_checkpoint(self, path: Path) -> None: ...
-
-
-def from_own_page(request: Request) -> None:
-    """A page of another site must not start jobs here."""
-    if not same_origin(request):
-        raise HTTPException(403, "this page comes from another site")
-
-
-def answered(action: Callable[[], Mapping[str, Any]]) -> JSONResponse:
-    """What `action` returns, or {"error": ...} for what it raises on bad input or a full disk."""
-    try:
-        return JSONResponse(action())
-    except ValueError as error:
-        return JSONResponse({"error": str(error)}, 400)
-    except OSError as error:
-        text = f"{error.strerror}: {error.filename}" if error.errno else str(error)  # h5py's
-        return JSONResponse({"error": text}, 507)
 
 
 def router(workshop: Workshop, live: Live) -> APIRouter:
@@ -142,14 +147,18 @@ def router(workshop: Workshop, live: Live) -> APIRouter:
 
     @routes.get("")
     def everything() -> JSONResponse:
-        jobs = [workshop.describe(job) for job in workshop.jobs.all() if job.kind in KINDS]
-        return JSONResponse({"jobs": jobs})
+        def listed() -> dict[str, Any]:
+            found = workshop.jobs.all()
+            return {"jobs": [workshop.describe(job) for job in found if job.kind in KINDS]}
+
+        return answered(listed)
 
     @routes.get("/choices")
     def choices() -> JSONResponse:
         folders = workshop.workspace.data_folders()
         data = [{"path": f.path, "files": f.files} for f in folders]
-        return JSONResponse({"data": data, "checkpoints": workshop.workspace.checkpoints()})
+        checkpoints = workshop.workspace.checkpoints()
+        return JSONResponse({"data": data, "checkpoints": checkpoints, "first": live.first})
 
     @routes.get("/metrics")
     def metrics(name: str, since: int = 0) -> JSONResponse:
@@ -196,11 +205,13 @@ def router(workshop: Workshop, live: Live) -> APIRouter:
         return answered(lambda: workshop.jobs.stop(which.name) or {})
 
     @routes.post("/use", dependencies=own)
-    def use(which: Which) -> JSONResponse:
+    def use(choice: Choice) -> JSONResponse:
         def take() -> dict[str, str]:
-            path = workshop.checkpoint(which.name, which.checkpoint)
+            first = live.first and live.first["path"]
+            again = choice.path == first  # which may lie outside the workspace
+            path = ROOT / first if again else workshop.workspace.checkpoint(choice.path)
             live.use_checkpoint(path)
-            return {"checkpoint": shown(path)}
+            return {"checkpoint": choice.path}
 
         return answered(take)
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from models import lerobot
 from models.checkpoint import WEIGHTS
-from studio.supervisor import ROOT
+from studio.places import ASSETS, ROOT, SHIPPED
 
 DEPTH = 3  # folders below a root in which demonstrations are looked for
-SHIPPED = ROOT / "assets" / "checkpoints"
-STUDIES = ROOT / "assets" / "studies"  # evaluations of the shipped checkpoint
+STUDIES = ASSETS / "studies"  # evaluations of the shipped checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -151,6 +152,22 @@ def ask(env: Any, bddl_file: Path) -> None:
 def goal_of(problem: Mapping[str, Any]) -> dict[str, Any]:
     """What a parsed problem asks for: its goal and its wording."""
     return {key: problem[key] for key in ("goal_state", "language_instruction")}
+
+
+def placed_xml(env: Any) -> str:
+    """The scene's MJCF with each body where it stands in its frame.
+
+    LIBERO draws its fixtures' places as it resets, in the compiled model alone; whoever loads a
+    demonstration's `model_file` wants them, too.
+    """
+    root, model = ElementTree.fromstring(env.model.get_xml()), env.sim.model
+    for body in root.find("worldbody").iter("body"):
+        index = model.body_name2id(body.get("name"))
+        for other in ("axisangle", "euler", "xyaxes", "zaxis"):
+            body.attrib.pop(other, None)
+        for key, values in (("pos", model.body_pos[index]), ("quat", model.body_quat[index])):
+            body.set(key, " ".join(repr(float(value)) for value in values))
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from studio.events import CameraPerturbation
+from studio.events import CameraPerturbation, SceneSpec
+from studio.places import ASSETS
 
 SUITES: tuple[str, ...] = (
     "libero_spatial",
@@ -29,7 +30,7 @@ SUITES: tuple[str, ...] = (
     "libero_90",
 )
 _MAX_STEPS = dict(zip(SUITES, (220, 280, 300, 520, 400), strict=True))
-_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+MAX_SEED = 2**32  # NumPy's, which places the fixtures
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,16 @@ def init_state(suite: str, index: int, init: int, layout: str = "libero") -> np.
     return _init_states(suite, index, layout)[init].copy()
 
 
+def check_scene(scene: SceneSpec) -> None:
+    """Raises ValueError unless suite, task, initial state, layout and goal exist there."""
+    init_state(scene.suite, scene.task, scene.init, scene.layout)
+    goals = (None, scene.task, *other_goals(scene.suite, scene.task))
+    if scene.goal not in goals:
+        raise ValueError(f"{scene.suite} task {scene.task}: the scene can't have goal {scene.goal}")
+    if not 0 <= scene.seed < MAX_SEED:
+        raise ValueError(f"the seed must lie in [0, {MAX_SEED}), not {scene.seed}")
+
+
 def max_steps(suite: str) -> int:
     """Control steps after which an episode of `suite` counts as a timeout."""
     tasks(suite)
@@ -173,7 +184,7 @@ def max_steps(suite: str) -> int:
 def libero_plus_views() -> tuple[PlusView, ...]:
     """LIBERO-Plus's camera perturbations (assets/libero_plus_camera.csv), in the table's order."""
     index = {(t.suite, t.name): t.index for suite in SUITES[:4] for t in tasks(suite)}
-    with (_ASSETS / "libero_plus_camera.csv").open(encoding="utf-8", newline="") as file:
+    with (ASSETS / "libero_plus_camera.csv").open(encoding="utf-8", newline="") as file:
         return tuple(_plus_view(row, index) for row in csv.DictReader(file))
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from studio.sim.expert import Expert
+from studio.sim.expert_midway import successor
 from studio.sim.expert_motion import UP, Actions
 from studio.sim.expert_skills import LIFT, Manipulation
 from studio.sim.libero_sim import SETTLE_ACTION, LiberoSim
-from studio.sim.successor import successor
 
 BESIDE, ABOVE = (0.02, 0.05), (0.01, 0.05)  # m off the grasp
 OVER_GOAL = 0.12  # m above the goal where the empty hand waits

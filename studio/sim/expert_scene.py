@@ -26,8 +26,6 @@ SPARE = 0.001  # of a joint (m or rad) beyond the limit of what counts as closed
 class Joint:
     """One hinge or slide of a fixture and the body that it moves."""
 
-    name: str
-    owner: str  # the fixture's name
     qpos: int  # address in MjData.qpos
     body: int
     slides: bool  # a drawer; else it turns
@@ -191,8 +189,6 @@ class SceneGeometry:
         body = int(self.model.jnt_bodyid[joint.id])
         ranges = self.env.get_object(owner).object_properties["articulation"]
         return Joint(
-            name=names[0],
-            owner=owner,
             qpos=int(self.model.jnt_qposadr[joint.id]),
             body=body,
             slides=self.model.jnt_type[joint.id] == mujoco.mjtJoint.mjJNT_SLIDE,

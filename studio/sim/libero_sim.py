@@ -33,13 +33,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from models.config import PIXELS, Pixels
 from models.types import CAMERAS, Observation
 from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.sim import build, catalog
 from studio.sim.camera import perturbed_pose
 from studio.sim.light import Lamps
 from studio.sim.physics import control_step
-from studio.sim.renderer import Pixels, SceneRenderer
+from studio.sim.renderer import RENDER_SIZE, SceneRenderer
 from studio.sim.robot import move_arm
 
 SETTLE_ACTION = np.array([0.0] * 6 + [-1.0])
@@ -61,7 +62,6 @@ class SceneInfo:
     `home`: where the initial state has the hand, m, however the scene's `robot` moves it.
     """
 
-    scene: SceneSpec
     instruction: str
     max_steps: int
     n_inits: int
@@ -80,22 +80,14 @@ class LiberoSim:
     """A LIBERO task under physics; one thread owns it and its GL context.
 
     pixels: "fast" simplifies what is drawn (see simplify.py), "faithful" draws as LIBERO does.
-    render_size: side of the pictures in pixels. cache_dir: folder of the compiled models.
+    cache_dir: folder of the compiled models.
     Methods that need a scene raise ValueError before `load`.
     """
 
-    def __init__(
-        self,
-        pixels: Pixels = "fast",
-        render_size: int = 256,
-        cache_dir: Path | None = None,
-    ) -> None:
-        if pixels not in ("fast", "faithful"):
-            raise ValueError(f"pixels must be 'fast' or 'faithful', not {pixels!r}")
-        if not 16 <= render_size <= 2048:
-            raise ValueError(f"render_size must lie in [16, 2048], not {render_size!r}")
+    def __init__(self, pixels: Pixels = "fast", cache_dir: Path | None = None) -> None:
+        if pixels not in PIXELS:
+            raise ValueError(f"pixels must be one of {', '.join(PIXELS)}, not {pixels!r}")
         self.pixels: Pixels = pixels
-        self.render_size = render_size
         self.env: Any = None
         self.camera = CameraPerturbation()
         folder = cache_dir or catalog.user_cache() / "models"
@@ -126,7 +118,6 @@ class LiberoSim:
         self.set_camera(CameraPerturbation())
         self.set_light(LightPerturbation())
         return SceneInfo(
-            scene=scene,
             instruction=asked.instruction,
             max_steps=catalog.max_steps(scene.suite),
             n_inits=catalog.n_inits(*place),
@@ -274,17 +265,17 @@ class LiberoSim:
     # --- cameras ---------------------------------------------------------------------------------
 
     def render(self, camera: str, size: int | None = None) -> np.ndarray:
-        """Upright uint8 RGB [size, size, 3] of "agentview" or "wrist"; `render_size` by default.
+        """Upright uint8 RGB [size, size, 3] of "agentview" or "wrist"; `RENDER_SIZE` by default.
 
-        Fast pixels are drawn at `render_size` and area-averaged; faithful ones drawn at `size`.
+        Fast pixels are drawn at `RENDER_SIZE` and area-averaged; faithful ones drawn at `size`.
         """
         self._loaded()
-        size = size or self.render_size
+        size = size or RENDER_SIZE
         if camera not in _MJCF_CAMERAS:
             raise ValueError(f"unknown camera {camera!r}; choose one of {', '.join(CAMERAS)}")
-        if not 1 <= size <= self.render_size:
-            raise ValueError(f"size must lie in [1, {self.render_size}], not {size!r}")
-        drawn = self._drawn(camera, self.render_size if self.pixels == "fast" else size)
+        if not 1 <= size <= RENDER_SIZE:
+            raise ValueError(f"size must lie in [1, {RENDER_SIZE}], not {size!r}")
+        drawn = self._drawn(camera, RENDER_SIZE if self.pixels == "fast" else size)
         if size == drawn.shape[0]:
             return drawn.copy()
         return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
@@ -335,9 +326,7 @@ class LiberoSim:
         """The picture, drawn once per state, camera pose and light."""
         if (camera, side) not in self._pictures:
             if self._renderer is None:
-                self._renderer = SceneRenderer(
-                    self._model, self._data, self.pixels, self.render_size
-                )
+                self._renderer = SceneRenderer(self._model, self._data, self.pixels)
             self._pictures[camera, side] = self._renderer.draw(self._camera_ids[camera], side)
         return self._pictures[camera, side]
 

@@ -26,6 +26,8 @@ import numpy as np
 from models.types import CAMERAS, Observation, View
 from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.jpeg import encode_jpeg
+from studio.places import ROOT
+from studio.sim.renderer import RENDER_SIZE
 
 if TYPE_CHECKING:
     from studio.sim.foresight import ExpertChunk
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 85
 PATIENCE_S = 120.0  # a child that is silent for so long hangs; a first visit takes 4
-_ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 5.0  # how long a child may take to end by itself
 
 log = logging.getLogger(__name__)
@@ -65,14 +66,11 @@ class SimProcess:
     """
 
     def __init__(
-        self,
-        view: View | Callable[[], View] | None = None,
-        render_size: int = 256,
-        cache_dir: Path | None = None,
+        self, view: View | Callable[[], View] | None = None, cache_dir: Path | None = None
     ) -> None:
         self._choose = view if callable(view) else lambda: view or View()
         self._view = self._choose()
-        self._render_size, self._cache_dir = render_size, cache_dir and Path(cache_dir).resolve()
+        self._cache_dir = cache_dir and Path(cache_dir).resolve()
         self._lock = threading.Lock()
         self._life, self._closed = threading.Lock(), False
         self._start()
@@ -104,7 +102,7 @@ class SimProcess:
 
     def observe(self, instruction: str | None = None, noted: bool = True) -> Observation:
         """What the policy sees now; a moment that is `noted` can be asked about (`ask_expert`)."""
-        size = min(self._view.side, self._render_size)
+        size = min(self._view.side, RENDER_SIZE)
         return self._call("observe", instruction, size, noted)
 
     def proprio(self) -> np.ndarray:
@@ -184,8 +182,8 @@ class SimProcess:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        drawn = [self._view.pixels, str(self._render_size), str(self._cache_dir or "")]
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        drawn = [self._view.pixels, str(self._cache_dir or "")]
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno()), *drawn],
@@ -268,7 +266,7 @@ class _Server:
             return True, f"{type(error).__name__}: {error}"
 
 
-def main(descriptor: str, pixels: str, render_size: str, cache_dir: str) -> None:
+def main(descriptor: str, pixels: str, cache_dir: str) -> None:
     """Serve requests from the connection on file `descriptor` until it closes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: its parent decides
         signal.signal(number, signal.SIG_IGN)
@@ -276,7 +274,7 @@ def main(descriptor: str, pixels: str, render_size: str, cache_dir: str) -> None
     os.register_at_fork(after_in_child=connection.close)  # its end must show when this one ends
     from studio.sim.libero_sim import LiberoSim
 
-    server = _Server(LiberoSim(pixels, int(render_size), Path(cache_dir) if cache_dir else None))
+    server = _Server(LiberoSim(pixels, Path(cache_dir) if cache_dir else None))
     with contextlib.suppress(EOFError, OSError):
         while True:
             connection.send(server.answer(*connection.recv()))

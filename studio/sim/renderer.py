@@ -12,13 +12,14 @@ import math
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from models.config import Pixels
 from studio.sim.gl import choose_backend, context_class
 
-Pixels = Literal["fast", "faithful"]
+RENDER_SIZE = 256  # side of the largest pictures, those for people, in pixels
 _MAX_GEOMS = 1000  # robosuite's own limit
 _UNSEEN_GROUP = 5  # of MuJoCo's six geom groups, LIBERO uses 0 (collision) and 1 (visual)
 _gl_context: Any = None
@@ -34,12 +35,9 @@ def _current_gl_context() -> Any:
 
 
 class SceneRenderer:
-    """Draws `data` of `model` from its fixed cameras; use it from one thread.
+    """Draws `data` of `model` from its fixed cameras; use it from one thread."""
 
-    `side` is the largest picture side (pixels) that will be asked for.
-    """
-
-    def __init__(self, model: Any, data: Any, pixels: Pixels, side: int) -> None:
+    def __init__(self, model: Any, data: Any, pixels: Pixels) -> None:
         _current_gl_context()
         import mujoco
 
@@ -47,8 +45,8 @@ class SceneRenderer:
         self._fast = fast = pixels == "fast"
         if fast:
             model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = max(640, side)  # 640 x 480: robosuite's buffer
-        model.vis.global_.offheight = max(480, side)
+        # Robosuite's buffer, which RENDER_SIZE fits into.
+        model.vis.global_.offwidth, model.vis.global_.offheight = 640, 480
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
@@ -62,7 +60,7 @@ class SceneRenderer:
         self._finalizer = weakref.finalize(self, _free, self._context)
 
     def draw(self, camera_id: int, side: int) -> np.ndarray:
-        """Upright uint8 RGB [side, side, 3] from camera `camera_id`."""
+        """Upright uint8 RGB [side, side, 3] from camera `camera_id`; `side` <= RENDER_SIZE."""
         import mujoco
 
         _current_gl_context()

@@ -8,8 +8,18 @@ from typing import Any
 
 import gradio as gr
 
+from studio.collect import HELD_OUT
 from studio.collecting import CollectForm
-from studio.ui.widgets import bridge, entry, heading, listen, panel
+from studio.ui.widgets import (
+    bridge,
+    defaults_button,
+    entry,
+    heading,
+    listen,
+    number,
+    panel,
+    sentence,
+)
 
 LABELS = {
     "suite": "Suite",
@@ -22,11 +32,30 @@ LABELS = {
     "workers": "Workers",
     "seed": "Seed",
     "dagger": "A policy drives first (DAgger)",
+    "relabel": "Relabel its steps",
     "beta": "Expert's share before",
     "other_scenes": "Other scenes",
     "misses": "Missed grasps",
     "regrasps": "Second grasps",
 }
+HINTS = {
+    "suite": "of LIBERO; its tasks are listed in Live",
+    "tasks": "by number, such as 0-3,7",
+    "per_task": "demonstrations of each task",
+    "inits": f"by number; {HELD_OUT.start}-{HELD_OUT.stop - 1} are held out for evaluation",
+    "name": "of the collection's folder",
+    "noise": "standard deviation on the executed actions; the labels stay clean (DART)",
+    "noise_fraction": "share of the episodes with that noise",
+    "workers": "processes, each with a simulator",
+    "seed": "of the noise",
+    "dagger": "its policy drives first, the expert shows the way out of where that led",
+    "relabel": "it drives to the end, its steps get the expert's actions",
+    "beta": "the expert's share of the plans before it takes over",
+    "other_scenes": "each task in the scenes of other tasks that hold its objects, so that the "
+    "instruction decides and not the scene",
+    "misses": "each begins with a grasp that failed, which is not in it",
+    "regrasps": "keep those with a second grasp, too",
+}  # as the command's own help says it
 FLAGS = ("other_scenes", "misses", "regrasps")
 PLACEHOLDERS = {"tasks": "all, or 0-3,7", "name": "chosen by itself", "workers": "all cores"}
 BOUNDS = {
@@ -36,6 +65,7 @@ BOUNDS = {
     "workers": (1, 256),
     "beta": (0, 0.99),
 }
+STEPS = {"noise": 0.01, "noise_fraction": 0.01, "beta": 0.05}  # of an arrow key
 
 
 def build_collect(suites: Mapping[str, Sequence[str]]) -> None:
@@ -60,8 +90,9 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
     with gr.Group(elem_classes="st-card"):
         heading("<h3>New demonstrations</h3>")
         widgets["suite"] = gr.Dropdown(
-            suites, value=shown["suite"], label=LABELS["suite"], elem_id="collect-suite"
-        )
+            suites, value=shown["suite"], label=LABELS["suite"], elem_id="collect-suite",
+            info=sentence(HINTS["suite"]),
+        )  # fmt: skip
         for row in (("tasks", "inits"), ("per_task", "workers"), ("noise", "noise_fraction")):
             with gr.Row(elem_classes="st-numbers"):
                 widgets |= {name: _widget(name, shown[name]) for name in row}
@@ -70,11 +101,14 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
         with gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in FLAGS}
         widgets["dagger"] = gr.Dropdown(
-            [], label=LABELS["dagger"], elem_id="collect-dagger", allow_custom_value=True
-        )
-        widgets["beta"] = _widget("beta", shown["beta"])
+            [], label=LABELS["dagger"], elem_id="collect-dagger", allow_custom_value=True,
+            info=sentence(HINTS["dagger"]),
+        )  # fmt: skip
+        with gr.Row(elem_classes="st-numbers"):
+            widgets |= {name: _widget(name, shown[name]) for name in ("relabel", "beta")}
         panel("command", "collect")
         launch = gr.Button("Collect", variant="primary", elem_id="collect-launch")
+        defaults_button("collect")
     listen(launch.click, "() => { collect.launch() }")
     for name, widget in widgets.items():
         entry("collect", name, widget)
@@ -83,10 +117,11 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
 
 def _widget(name: str, value: Any) -> gr.components.Component:
     common = {"label": LABELS[name], "elem_id": f"collect-{name}", "min_width": 110}
+    common["info"] = sentence(HINTS[name])
     hint = PLACEHOLDERS.get(name)
     if isinstance(value, bool):
         return gr.Checkbox(value, **common)
     if isinstance(value, str):
         return gr.Textbox(value, max_length=64, placeholder=hint, **common)
-    low, high = BOUNDS.get(name, (0, None))
-    return gr.Number(value, minimum=low, maximum=high, placeholder=hint, precision=None, **common)
+    bounds, step = BOUNDS.get(name, (0, None)), STEPS.get(name, 1)
+    return number(value, bounds, step, placeholder=hint, **common)

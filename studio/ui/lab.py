@@ -12,7 +12,7 @@ from studio.events import CAMERA_BOUNDS
 from studio.sim import catalog
 from studio.sweeping import MOVES, SweepForm
 from studio.trial import NOMINAL
-from studio.ui.widgets import bridge, entry, heading, listen, panel
+from studio.ui.widgets import bridge, defaults_button, entry, heading, listen, number, panel
 
 Widgets = dict[str, gr.components.Component]
 LABELS = {
@@ -32,9 +32,9 @@ LABELS = {
     "task": "Task",
     "init": "Initial state",
     "orbit_from": "Orbit from (°)",
-    "orbit_to": "to",
+    "orbit_to": "Orbit to (°)",
     "distance_from": "Distance from (%)",
-    "distance_to": "to",
+    "distance_to": "Distance to (%)",
     "size": "Points per axis",
     "plans": "Plans per point",
 }
@@ -65,6 +65,8 @@ BOUNDS = {
     **{f"{move}_{end}": CAMERA_BOUNDS[field] for move, field in MOVES.items()
        for end in ("from", "to")},
 }  # fmt: skip
+
+STEPS = {f"{move}_{end}": 5 for move in MOVES for end in ("from", "to")}  # the others 1
 
 
 def build_lab() -> None:
@@ -133,6 +135,7 @@ def _launch(tab: str, kind: str, text: str) -> None:
     panel("command", tab)
     button = gr.Button(text, variant="primary", elem_id=f"{kind}-launch")
     listen(button.click, f"() => {{ {tab}.launch() }}")
+    defaults_button(tab)
 
 
 def _entries(tab: str, widgets: Widgets) -> Widgets:
@@ -158,8 +161,8 @@ def _numbers(tab: str, shown: dict[str, Any], *rows: tuple[str, ...]) -> Widgets
 
 def _widget(tab: str, name: str, value: Any) -> gr.components.Component:
     common = {"label": LABELS[name], "elem_id": f"{tab}-{name}", "min_width": 110}
-    hint = PLACEHOLDERS.get(name)
+    hint = PLACEHOLDERS.get(name, f"{value}".removesuffix(".0"))  # what an empty box means
     if isinstance(value, str):
         return gr.Textbox(value, max_length=64, placeholder=hint, **common)
-    low, high = BOUNDS.get(name, (1, None))
-    return gr.Number(value, minimum=low, maximum=high, placeholder=hint, precision=None, **common)
+    bounds, step = BOUNDS.get(name, (1, None)), STEPS.get(name, 1)
+    return number(value, bounds, step, placeholder=hint, **common)

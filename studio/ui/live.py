@@ -73,8 +73,8 @@ class StudioInfo(Protocol):
         """LIBERO-Plus camera views of a task: camera fields and difficulty."""
 
 
-def build_live(studio: StudioInfo) -> None:
-    """Lay the tab out inside the current Blocks."""
+def build_live(studio: StudioInfo, owners: str) -> None:
+    """Lay the tab out inside the current Blocks; `owners` as in `page.build`."""
     with gr.Row(elem_id="live-page", elem_classes="st-page"):
         with gr.Column(scale=0, min_width=320, elem_id="live-controls"):
             widgets = _scene(studio)
@@ -92,7 +92,7 @@ def build_live(studio: StudioInfo) -> None:
             panel("trace", elem_classes="st-card")
             widgets |= _landscape(studio.checkpoint["horizon"])
             _descent()
-    bridge(_config(studio), widgets)
+    bridge({**_config(studio), "owners": owners}, widgets)
 
 
 def _config(studio: StudioInfo) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from studio.ui.lab import build_lab
 from studio.ui.live import StudioInfo, build_live
 from studio.ui.recordings import build_recordings
 from studio.ui.train import build_train
-from studio.ui.widgets import PLOTLY, panel
+from studio.ui.widgets import PLOTLY, notice, panel
 
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "sans-serif"]
 TEAL = gr.themes.Color(
@@ -52,20 +52,26 @@ LAUNCH: dict[str, Any] = {
 }
 
 
-def build(studio: StudioInfo) -> gr.Blocks:
-    """The whole page, ready for `gr.mount_gradio_app(app, page, path="/", **LAUNCH)`."""
+def build(studio: StudioInfo, owners: str = "") -> gr.Blocks:
+    """The whole page, ready for `gr.mount_gradio_app(app, page, path="/", **LAUNCH)`.
+
+    `owners`: why what is the owner's can't be done here, in a studio that is open to everyone.
+    """
     gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="EB-VLA Studio", analytics_enabled=False, fill_width=True) as page:
         panel("header")
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Live", id="live"):
-                build_live(studio)
+                build_live(studio, owners)
             with gr.Tab("Recordings", id="recordings"):
                 build_recordings()
             with gr.Tab("OOD lab", id="lab"):
+                notice(owners)
                 build_lab()
             with gr.Tab("Collect", id="collect"):
+                notice(owners)
                 build_collect(studio.suites)
             with gr.Tab("Train", id="train"):
+                notice(owners)
                 build_train()
     return page

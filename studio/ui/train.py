@@ -9,9 +9,19 @@ import gradio as gr
 
 from models.config import HEADS, PRESETS
 from models.schedule import AUTO_PRECISIONS, BOUNDS, TrainConfig
+from models.train import OPTIONS
 from studio.sim import catalog
 from studio.training import TUNED, TrainForm
-from studio.ui.widgets import bridge, entry, heading, listen, panel
+from studio.ui.widgets import (
+    bridge,
+    defaults_button,
+    entry,
+    heading,
+    listen,
+    number,
+    panel,
+    sentence,
+)
 
 LABELS = {
     "data": "Demonstrations",
@@ -103,6 +113,34 @@ PLACEHOLDERS = {
     "steps": "no limit",
     "pretrained": "hub, or a folder",
 }
+HINTS = OPTIONS | {
+    "data": "folder of demonstrations: LIBERO's HDF5 or LeRobot v3; a parent folder joins several",
+    "preset": "architecture: eb-vla-0.5b is the paper's, debug is done in seconds",
+    "head": "energy is the paper's; the others are there to compare with",
+    "name": "of the run's folder",
+    "minutes": "training time; what comes first of this and the steps ends the run",
+    "steps": "optimiser steps; what comes first of these and the minutes ends the run",
+    "init": "checkpoint to start from, in its scales (fine-tuning)",
+    "pretrained": "Qwen2.5, DINOv2 and SigLIP, of the hub or of a folder with one folder for each",
+    "stride": "a sample every n-th step of a demonstration",
+    "device": "auto takes a GPU where there is one",
+    "threads": "of this machine's processor",
+}
+STEPS = {
+    "minutes": 5,
+    "lr": 5e-5,
+    "weight_decay": 0.01,
+    "ema": 0.001,
+    "alpha_min": 0.01,
+    "alpha_max": 0.01,
+    "warm_fraction": 0.05,
+    "contrast": 0.01,
+    "human_weight": 0.5,
+    "policy_weight": 0.1,
+    "balance": 0.1,
+    "opening_weight": 0.5,
+    "val_fraction": 0.01,
+}  # of an arrow key; 1 where nothing is said
 PROPOSED = {"minutes": 60.0}  # a run needs an end; the trainer has no default
 
 Widgets = dict[str, gr.components.Component]
@@ -142,9 +180,8 @@ def _form() -> Widgets:
         card = gr.Accordion(title, open=False, elem_classes="st-card")
         with card, gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in names}
-    reset = gr.Button("Defaults", size="sm", elem_id="train-reset")
+    defaults_button("train")
     listen(launch.click, "() => { train.launch() }")
-    listen(reset.click, "() => { train.reset() }")
     listen(widgets["data"].focus, "() => { train.choices() }")
     for name, widget in widgets.items():
         entry("train", name, widget)
@@ -152,7 +189,7 @@ def _form() -> Widgets:
 
 
 def _widget(name: str, value: Any) -> gr.components.Component:
-    common = {"label": LABELS[name], "elem_id": f"train-{name}"}
+    common = {"label": LABELS[name], "elem_id": f"train-{name}", "info": sentence(HINTS[name])}
     if name in CHOICES:
         return gr.Dropdown(CHOICES[name], value=value, **common)
     if name in ("data", "init"):
@@ -162,7 +199,5 @@ def _widget(name: str, value: Any) -> gr.components.Component:
         return gr.Checkbox(value, **common)
     if isinstance(value, str):
         return gr.Textbox(value, max_length=200, placeholder=hint, **common)
-    low, high = BOUNDS.get(name, (None, None))
-    return gr.Number(
-        value, minimum=low, maximum=high, placeholder=hint, min_width=110, precision=None, **common
-    )
+    bounds, step = BOUNDS.get(name, (None, None)), STEPS.get(name, 1)
+    return number(value, bounds, step, placeholder=hint, **common)

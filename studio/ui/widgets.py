@@ -7,14 +7,15 @@ Nothing here passes through Gradio's queue.
 
 from __future__ import annotations
 
+import html
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import plotly
 
+from studio.places import plotly_script
 from studio.static import address
 
 SCRIPTS = {
@@ -25,7 +26,7 @@ SCRIPTS = {
     "sweep": "sweep.js",
     "recordings": "recordings.js",
 }  # entry of each tab
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY = plotly_script()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,44 @@ def entry(tab: str, name: str, widget: gr.components.Component) -> None:
     listen(event, f"(v) => {{ window.{tab}.set('{name}', v) }}", [widget])
 
 
-def heading(html: str) -> gr.HTML:
-    """A card's title, styled by assets/live/live.css."""
-    return gr.HTML(html, apply_default_css=False, js_on_load=None)
+def sentence(text: str) -> str:
+    """An option's help as a field's `info`, which the page shows to who is at the field."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def number(
+    value: float | None,
+    bounds: tuple[float | None, float | None],
+    step: float = 1,
+    **options: Any,
+) -> gr.Number:
+    """A number box whose arrow keys change it by `step`.
+
+    Browsers count steps from the lowest number: one that lies between two of them is rounded down,
+    or they would lead to odd ones.
+    """
+    low, high = bounds
+    if low is not None and low % step:
+        low = step * math.floor(low / step)
+    options = {"min_width": 110, "precision": None} | options
+    return gr.Number(value, minimum=low, maximum=high, step=step, **options)
+
+
+def defaults_button(tab: str) -> None:
+    """Fills the tab's form anew."""
+    reset = gr.Button("Defaults", size="sm", elem_id=f"{tab}-reset", elem_classes="st-reset")
+    listen(reset.click, f"() => {{ window.{tab}.reset() }}")
+
+
+def heading(text: str) -> gr.HTML:
+    """A card's title as HTML, styled by assets/live/live.css."""
+    return gr.HTML(text, apply_default_css=False, js_on_load=None)
+
+
+def notice(text: str) -> None:
+    """What holds of the whole tab, if anything does."""
+    if text:
+        heading(f'<p class="st-notice" role="note">{html.escape(text)}</p>')
 
 
 def bridge(

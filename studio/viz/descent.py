@@ -13,7 +13,8 @@ import numpy as np
 
 from models.types import DescentTrace, LandscapeSlice
 from studio.viz import style
-from studio.viz.landscape import Figure, Reference, contour_mark, energy_map, marks
+from studio.viz.landscape import Reference, contour_mark, energy_map, marks
+from studio.viz.style import Figure
 
 FAINT = "rgba(127,140,141,.45)"  # other chains and what is still to come
 
@@ -29,9 +30,9 @@ def descent_figure(
     """
     last = len(trace.energies) - 1
     moving = [
-        index_and_draw
-        for group in (_slice_movers, _energy_movers, _timestep_movers)
-        for index_and_draw in group(s, trace, chain)
+        *_slice_movers(s, trace, chain),
+        *_energy_movers(trace, chain),
+        *_timestep_movers(trace),
     ]
     still = [*_still(s, trace, chain), *_expert(s, trace, chain, expert)]
     frames = [
@@ -124,7 +125,7 @@ def _slice_movers(s: LandscapeSlice, trace: DescentTrace, chain: int) -> list[An
     return [*faint, line(chain, style.INK, 4.5), line(chain, style.PAPER, 2.2), heads]
 
 
-def _energy_movers(s: LandscapeSlice, trace: DescentTrace, chain: int) -> list[Any]:
+def _energy_movers(trace: DescentTrace, chain: int) -> list[Any]:
     def energy(k: int) -> dict[str, Any]:
         curve = trace.energies[: k + 1, chain]
         return {**_curve(curve, "E"), "xaxis": "x2", "yaxis": "y2"}
@@ -135,7 +136,7 @@ def _energy_movers(s: LandscapeSlice, trace: DescentTrace, chain: int) -> list[A
     return [energy, gradient]
 
 
-def _timestep_movers(s: LandscapeSlice, trace: DescentTrace, chain: int) -> list[Any]:
+def _timestep_movers(trace: DescentTrace) -> list[Any]:
     horizon = trace.timestep_energies.shape[2]
 
     def cursor(axis: str, last: int) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from studio.viz import style
+from studio.viz.style import Figure
 
-Figure = dict[str, Any]
 NOMINAL, PERTURBED = style.IN_DISTRIBUTION, style.OUT_OF_DISTRIBUTION
 BINS = 40
+WRAP = 30  # letters of an instruction beside its bar
 SYMBOLS = {
     "text": "● success &nbsp; ✕ no success",
     "x": 1, "xref": "paper", "xanchor": "right",
@@ -206,13 +208,16 @@ def words_figure(points: Sequence[Mapping[str, Any]], score: str, label: str) ->
     """The score of every instruction that was tried, one bar each, the task's own on top."""
     colours = {"own": NOMINAL, "paraphrase": "#7fc8c2", "other task": PERTURBED}
     rows = list(reversed(points))
+    words = [p["instruction"] for p in rows]
+    wrapped = ["<br>".join(textwrap.wrap(text, WRAP)) for text in words]  # the bars need room, too
+    lines = sum(text.count("<br>") + 1 for text in wrapped)
     return {
         "data": [
             {
                 "type": "bar",
                 "orientation": "h",
                 "x": style.numbers(np.array([p[score] for p in rows], float)),
-                "y": [p["instruction"] for p in rows],
+                "y": words,
                 "marker": {"color": [colours[p["kind"]] for p in rows]},
                 "text": [p["kind"] for p in rows],
                 "textposition": "auto",
@@ -223,7 +228,7 @@ def words_figure(points: Sequence[Mapping[str, Any]], score: str, label: str) ->
         ],
         "layout": style.layout(
             xaxis=style.axis(label),
-            yaxis=style.axis("", tickfont={"size": 11}),
-            height=90 + 22 * len(rows),
+            yaxis=style.axis("", tickfont={"size": 11}, tickvals=words, ticktext=wrapped),
+            height=90 + 8 * len(rows) + 14 * lines,
         ),
     }

@@ -9,8 +9,7 @@ import numpy as np
 
 from models.types import ACTION_NAMES, DescentTrace, LandscapeSlice
 from studio.viz import style
-
-Figure = dict[str, Any]
+from studio.viz.style import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class SliceMark:
     """One action on the slice; `energy` is that of its whole chunk, not of the slice below it."""
 
     kind: Literal["start", "refined", "expert"]
@@ -71,17 +70,17 @@ def slice_figure(
 
 def marks(
     s: LandscapeSlice, trace: DescentTrace, chain: int, expert: Reference | None = None
-) -> list[Mark]:
+) -> list[SliceMark]:
     """What is marked on the slice: a^(0), a^(K) and, when it is known, the expert's action."""
     dims = list(s.dims)
     path, energies = trace.actions[:, chain, s.timestep][:, dims], trace.energies[:, chain]
     found = [
-        Mark("start", "a⁽⁰⁾", path[0], float(energies[0])),
-        Mark("refined", "a⁽ᴷ⁾ refined", path[-1], float(energies[-1])),
+        SliceMark("start", "a⁽⁰⁾", path[0], float(energies[0])),
+        SliceMark("refined", "a⁽ᴷ⁾ refined", path[-1], float(energies[-1])),
     ]
     if expert is not None:
         place = expert.actions[s.timestep, dims]
-        found.append(Mark("expert", expert.label, place, expert.energy))
+        found.append(SliceMark("expert", expert.label, place, expert.energy))
     return found
 
 
@@ -111,7 +110,7 @@ def energy_map(s: LandscapeSlice, **options: Any) -> dict[str, Any]:
         "contours": {"coloring": "heatmap"},
         "ncontours": 14,
         "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
-        "hovertemplate": _hover(s, "%{z:.4g}"),
+        "hovertemplate": _hover(s),
         **options,
     }
 
@@ -133,12 +132,12 @@ def _bracket(grid: np.ndarray, x: float) -> tuple[int, float] | None:
     return i, float((x - grid[i]) / (grid[i + 1] - grid[i]))
 
 
-def _hover(s: LandscapeSlice, energy: str) -> str:
+def _hover(s: LandscapeSlice) -> str:
     a, b = (ACTION_NAMES[d] for d in s.dims)
-    return f"{a} %{{x:.3f}}<br>{b} %{{y:.3f}}<br>E {energy}<extra></extra>"
+    return f"{a} %{{x:.3f}}<br>{b} %{{y:.3f}}<br>E %{{z:.4g}}<extra></extra>"
 
 
-def _contour(s: LandscapeSlice, points: list[Mark]) -> Figure:
+def _contour(s: LandscapeSlice, points: list[SliceMark]) -> Figure:
     return {
         "data": [
             energy_map(s, colorbar=style.colorbar("E")),
@@ -151,7 +150,7 @@ def _contour(s: LandscapeSlice, points: list[Mark]) -> Figure:
     }
 
 
-def contour_mark(s: LandscapeSlice, mark: Mark, text: str = "") -> dict[str, Any]:
+def contour_mark(s: LandscapeSlice, mark: SliceMark, text: str = "") -> dict[str, Any]:
     """One mark on a map of the slice."""
     outline = style.PAPER if mark.kind != "refined" else style.INK
     return {
@@ -173,7 +172,7 @@ def contour_mark(s: LandscapeSlice, mark: Mark, text: str = "") -> dict[str, Any
     }
 
 
-def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
+def _surface(s: LandscapeSlice, points: list[SliceMark]) -> Figure:
     surface = {
         "type": "surface",
         "x": style.numbers(s.u),
@@ -182,7 +181,7 @@ def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
         "colorscale": style.ENERGY_SCALE,
         "colorbar": style.colorbar("E"),
         "contours": {"z": {"show": True, "usecolormap": True, "project": {"z": True}}},
-        "hovertemplate": _hover(s, "%{z:.4g}"),
+        "hovertemplate": _hover(s),
     }
     pins = [_pin(s, mark, z) for mark in points if np.isfinite(z := at(s, *map(float, mark.at)))]
     a, b = (ACTION_NAMES[d] for d in s.dims)
@@ -198,7 +197,7 @@ def _surface(s: LandscapeSlice, points: list[Mark]) -> Figure:
     return {"data": [surface, *pins], "layout": style.layout(scene=scene, margin=margin)}
 
 
-def _pin(s: LandscapeSlice, mark: Mark, z: float) -> dict[str, Any]:
+def _pin(s: LandscapeSlice, mark: SliceMark, z: float) -> dict[str, Any]:
     """A mark on a needle that stands on the surface at height `z`, so that no slope hides it."""
     x, y = map(float, mark.at)
     top = z + PINS[mark.kind] * float(np.ptp(s.energies))

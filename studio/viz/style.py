@@ -13,6 +13,8 @@ import numpy as np
 
 from models.types import ACTION_NAMES
 
+Figure = dict[str, Any]
+
 IN_DISTRIBUTION = "#0f9d94"
 OUT_OF_DISTRIBUTION = "#ee6c1a"
 EXPERT = "#d6336c"  # neither of the two accents, seen on both ends of the energy scale

@@ -1,7 +1,5 @@
 """Demonstrations that begin where the shipped policy or a missed grasp led, on a real task."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -9,11 +7,14 @@ import pytest
 from models.data import load_demonstrations
 from studio import collect, dagger, demonstrate
 from studio.events import SceneSpec
+from studio.helm import REPLAN_EVERY
 from studio.sim import catalog, expert_clumsy
+from studio.sim.expert_midway import successor
+from studio.sim.foresight import expert_chunk
 from studio.sim.libero_sim import LiberoSim
-from studio.sim.successor import successor
+from tests.helpers import ROOT
 
-CHECKPOINT = str(Path(__file__).parents[2] / "assets/checkpoints/eb-vla-tiny")
+CHECKPOINT = str(ROOT / "assets/checkpoints/eb-vla-tiny")
 SCENE = SceneSpec("libero_object", 9, 5)
 
 
@@ -34,7 +35,7 @@ def test_the_expert_finishes_what_the_policy_began(sim, leader):
     kept = (d for v, d in (demonstrate.record(sim, a) for a in attempts) if d is not None)
     demo = next(kept)
     begun = demo.attributes["steps_before"]
-    assert demo.attributes["collected_by"] == "dagger" and begun % dagger.PLAN_STEPS == 0
+    assert demo.attributes["collected_by"] == "dagger" and begun % REPLAN_EVERY == 0
     assert demo.attributes["checkpoint"] == leader.sha256
     np.testing.assert_array_equal(demo.actions, demo.executed_actions)
 
@@ -45,6 +46,25 @@ def test_the_expert_finishes_what_the_policy_began(sim, leader):
     np.testing.assert_array_equal(demo.states[0], sim.get_state())
     successes = [sim.step(action).success for action in demo.executed_actions]
     assert all(successes[-demonstrate.HOLD_STEPS :])
+
+
+def test_the_policys_own_states_get_the_experts_actions(sim):
+    leader = dagger.Dagger.of(CHECKPOINT, relabel=True)
+    verdict, demo = demonstrate.record(sim, demonstrate.Attempt(SCENE, 0.0, (3,), leader))
+    assert verdict is demonstrate.Verdict.KEPT
+    assert demo.attributes["collected_by"] == "dagger, relabelled"
+    info = sim.load(SCENE)
+    np.testing.assert_array_equal(demo.states[0], sim.get_state())
+    success = [sim.step(action).success for action in demo.executed_actions]  # the policy's own
+    assert success[-1] == demo.success and (demo.success or len(success) == info.max_steps)
+    sim.load(SCENE)
+    for action in demo.executed_actions[: 2 * REPLAN_EVERY]:
+        sim.step(action)
+    last = demo.executed_actions[2 * REPLAN_EVERY - 1]
+    expected = expert_chunk(sim, last, REPLAN_EVERY).actions
+    labels = demo.actions[2 * REPLAN_EVERY : 3 * REPLAN_EVERY]
+    np.testing.assert_allclose(labels, expected, atol=2e-3)  # the solver starts warmer here
+    assert np.abs(demo.actions - demo.executed_actions).max() > 0.05
 
 
 def test_the_expert_goes_back_after_a_missed_grasp(sim):

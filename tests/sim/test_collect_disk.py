@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 from studio import collect
 from studio.events import SceneSpec
 from studio.sim.libero_sim import LiberoSim
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 # no file may grow beyond 2 MB, in the workers neither; an episode takes more
 LIMITED = (
     "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000));"

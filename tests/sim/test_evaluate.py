@@ -9,7 +9,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -19,16 +18,17 @@ from models.checkpoint import CALIBRATION, read_calibration
 from models.config import SamplerConfig
 from models.policy import Policy
 from studio import results, sweep
-from studio.arguments import CHECKPOINT
 from studio.events import Outcome
-from studio.fleet import Worker, provenance
+from studio.fleet import Worker
 from studio.helm import PolicyAway
+from studio.places import CHECKPOINT
+from studio.provenance import provenance
 from studio.scores import SCORES
 from studio.trial import key_of
 from studio.trials import nominal, perturbed
 from studio.workspace import STUDIES
+from tests.helpers import ROOT, wait_for
 
-ROOT = Path(__file__).parents[2]
 WAIT_S = 300
 
 
@@ -37,15 +37,6 @@ def evaluation(out: Path, *options: str) -> subprocess.Popen:
     argv += ["--workers", "1", "--out", str(out), *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(argv, cwd=ROOT, start_new_session=True, **pipes)
-
-
-def wait_for(condition, what: str):
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {WAIT_S} s")
 
 
 def journal(out: Path) -> list[str]:
@@ -59,11 +50,11 @@ def test_a_killed_run_loses_and_repeats_nothing_and_leaves_no_process(tmp_path):
     (checkpoint / CALIBRATION).unlink()
     options = ("--checkpoint", str(checkpoint), "--calibrate")
     run = evaluation(out, *options)
-    wait_for(lambda: journal(out), "the first episode")
+    wait_for(lambda: journal(out), WAIT_S)
     children = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    wait_for(lambda: not any(c.is_running() for c in children), "the simulators' end")
+    wait_for(lambda: not any(c.is_running() for c in children), WAIT_S)
     before = journal(out)
     assert 0 < len(before) < 3
     again = evaluation(out, *options)
@@ -82,7 +73,7 @@ def test_a_killed_run_loses_and_repeats_nothing_and_leaves_no_process(tmp_path):
 
 def test_a_stopped_run_ends_after_the_episode_under_way(tmp_path):
     run = evaluation(tmp_path)
-    wait_for(lambda: journal(tmp_path), "the first episode")
+    wait_for(lambda: journal(tmp_path), WAIT_S)
     os.killpg(run.pid, signal.SIGTERM)  # as a job's supervisor does: the simulators hear it, too
     said = run.communicate(timeout=WAIT_S)[0].decode()
     assert run.returncode == 128 + signal.SIGTERM and "the same command goes on" in said

@@ -1,5 +1,6 @@
 """The scripted expert in the real simulator, and collections that are interrupted."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from studio import collect, demos
 from studio.demonstrate import Attempt, Verdict, record
 from studio.events import RobotStart, SceneSpec
+from studio.sim import catalog
 from studio.sim.expert import Expert
 from studio.sim.libero_sim import LiberoSim
 
@@ -91,6 +93,42 @@ def test_a_recorded_episode_replays_to_success(sim):
     sim.load(SceneSpec("libero_object", 9, 5))
     success = [sim.step(action).success for action in demo.executed_actions]
     assert all(success[-5:])
+
+
+def test_robosuite_plays_a_file_back_from_what_the_file_says(sim, tmp_path):
+    """As robomimic does: make the environment of `env_args`, load `model_file`, set the states."""
+    import robosuite
+
+    attempt = Attempt(SceneSpec("libero_goal", 1, 4, seed=7), 0.0, (0,))
+    verdict, demo = record(sim, attempt)
+    assert verdict is Verdict.KEPT
+    info = catalog.task("libero_goal", 1)
+    header = demos.task_header(info.bddl_file, info.instruction, demos.COLLECTED)
+    demos.write_file(tmp_path / "demo.hdf5", header, [demo])
+    with h5py.File(tmp_path / "demo.hdf5") as file:
+        told = json.loads(file["data"].attrs["env_args"])
+        first = file["data/demo_0"]
+        xml, states = first.attrs["model_file"], first["states"][()]
+        assert told["env_name"] == file["data"].attrs["env_name"]
+    cheap = {"use_camera_obs": False, "has_offscreen_renderer": False}
+    env = robosuite.make(told["env_name"], **told["env_kwargs"] | cheap)
+    env.reset()
+    env.reset_from_xml_string(xml)
+    env.sim.reset()
+    for state, proprio in ((states[0], demo.proprio[0]), (states[-1], demo.proprio[-1])):
+        env.sim.set_state_from_flattened(state)
+        env.sim.forward()
+        at = env.sim.data.site_xpos[env.robots[0].eef_site_id]
+        np.testing.assert_allclose(at, proprio[:3], atol=1e-4)
+    assert env._check_success()
+    sim.load(attempt.scene)
+    bodies = [
+        (s.model.body_names, s.model.body_pos, s.model.body_quat) for s in (env.sim, sim.env.sim)
+    ]
+    assert bodies[0][0] == bodies[1][0]
+    np.testing.assert_allclose(bodies[0][1], bodies[1][1], atol=1e-9)
+    np.testing.assert_allclose(bodies[0][2], bodies[1][2], atol=1e-9)
+    env.close()
 
 
 def test_a_killed_collection_leaves_whole_files_and_goes_on(tmp_path):

@@ -1,7 +1,5 @@
 """What the expert would do: asked at any moment, without a trace in the running episode."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from studio.sim.expert import Expert
 from studio.sim.foresight import expert_chunk
 from studio.sim.libero_sim import LiberoSim
 from studio.sim.process import SimError, SimProcess
+from tests.helpers import wait_for
 
 PICK = SceneSpec("libero_object", 0, 40)
 DRAWER = SceneSpec("libero_goal", 0, 40)
@@ -39,11 +38,7 @@ def episode(sim, scene):
 
 def answers(process, step, instruction=SOUP):
     ticket = process.ask_expert(step, instruction, HORIZON)
-    deadline = time.monotonic() + 60
-    while (chunk := process.expert_answer(ticket)) is None:
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
-    return chunk
+    return wait_for(lambda: process.expert_answer(ticket), 60)
 
 
 def test_a_restored_snapshot_goes_on_bit_for_bit(sim):

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from models.policy import Policy
 from studio.events import SceneSpec
 from studio.server import create_app
+from studio.session import SessionOptions
 from studio.studio import Studio
 
 TOKEN = "a" * 32
@@ -20,7 +21,7 @@ TOKEN = "a" * 32
 @pytest.fixture(scope="module")
 def client(debug_checkpoint):
     policy = Policy.from_pretrained(debug_checkpoint, device="cpu")
-    studio = Studio(policy, cap=1, scene=SceneSpec("libero_object", 0, 40, 0))
+    studio = Studio(policy, SessionOptions(cap=1, scene=SceneSpec("libero_object", 0, 40, 0)))
     with TestClient(create_app(studio)) as client:
         yield client
 
@@ -202,7 +203,7 @@ def test_no_other_sites_page_is_promised_anything(client):
     """The browser asks before it sends a header such as X-Forwarded-Host from another site."""
     asked = {"origin": "http://elsewhere.example", "access-control-request-method": "POST",
              "access-control-request-headers": "x-forwarded-host"}  # fmt: skip
-    for path in ("/jobs/launch", "/recordings/empty", "/"):
+    for path in ("/jobs/launch", "/recordings/delete", "/"):
         answer = client.options(path, headers=asked)
         assert answer.status_code == 403
         assert not any(name.startswith("access-control") for name in answer.headers)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-import time
+from functools import partial
 
 import pytest
 
@@ -20,10 +20,12 @@ from studio.events import (
 )
 from studio.loop import ControlLoop
 from studio.recorder import Recorder
-from studio.session import Session, SessionManager
+from studio.session import Session, SessionManager, SessionOptions
 from studio.sim.process import SimError, SimProcess
+from tests import helpers
 
 SCENE = SceneSpec("libero_object", 0, 40, 0)
+wait_for = partial(helpers.wait_for, seconds=180)
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +35,9 @@ def policy(debug_checkpoint):
 
 @pytest.fixture
 def manager(policy):
-    manager = SessionManager(policy, {}, cap=2, scene=SCENE, linger_s=0.5)
+    manager = SessionManager(policy, {}, SessionOptions(cap=2, scene=SCENE, linger_s=0.5))
     yield manager
     manager.close()
-
-
-def wait_for(condition, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def status(session):
@@ -89,7 +84,8 @@ def test_a_session_that_runs_ends_without_another_simulator(manager):
 
 
 def test_an_idle_session_gives_its_simulator_back(policy):
-    manager = SessionManager(policy, {}, cap=1, scene=SCENE, linger_s=0.5, idle_s=0.5)
+    options = SessionOptions(cap=1, scene=SCENE, linger_s=0.5, idle_s=0.5)
+    manager = SessionManager(policy, {}, options)
     session = manager.attach("5" * 32)
     pid = session.sim.pid
     wait_for(lambda: session.feed.snapshot().closed)
@@ -117,7 +113,7 @@ def test_the_same_scene_gives_the_same_episode(policy):
     with SimProcess() as sim:
         for _ in range(2):
             recorder = Recorder({})
-            loop = ControlLoop(sim, policy, [recorder], hz=0, pictures=False)
+            loop = ControlLoop(sim, policy, [recorder], hz=0, frames="none")
             loop.apply(SetSampler(SamplerConfig(steps=3)))
             loop.apply(LoadScene(SceneSpec("libero_object", 1, 41, 3)))
             loop.apply(Advance(24))

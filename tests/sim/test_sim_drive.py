@@ -39,7 +39,7 @@ def policy(debug_checkpoint):
 def loop(sim, policy):
     """The arm of a fresh episode in a person's hand."""
     recorder = Recorder({})
-    loop = ControlLoop(sim, policy, [recorder], hz=0, pictures=False)
+    loop = ControlLoop(sim, policy, [recorder], hz=0, frames="none")
     loop.recorder = recorder
     loop.apply(SetSampler(SamplerConfig(steps=2)))
     loop.apply(LoadScene(SceneSpec("libero_object", 0, 40, 0)))

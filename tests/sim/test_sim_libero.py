@@ -185,8 +185,6 @@ def test_bad_input_is_one_clear_error(sim):
             call()
     with pytest.raises(ValueError, match="pixels"):
         LiberoSim("pretty")
-    with pytest.raises(ValueError, match="render_size"):
-        LiberoSim(render_size=0)
     sim.load(GOAL)
     for scene, text in (
         (SceneSpec("libero", 0), "unknown suite"),

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from models.types import View
 from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.sim.libero_sim import LiberoSim
 from studio.sim.process import SimCrashed, SimError, SimProcess
+from tests.helpers import gone, wait_for
 
 SCENE = SceneSpec("libero_goal", 3)
 ACTION = np.array([0.2, 0, -0.3, 0, 0, 0, -1.0])
@@ -30,20 +30,6 @@ def process(folder):
         yield simulator
 
 
-def gone(pid: int, within: float = 10.0) -> bool:
-    """Whether the process ends in time (a zombie counts as ended)."""
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_each_scene_is_drawn_by_the_renderer_that_is_asked_for_as_it_loads(folder):
     wanted = View("fast", side=64)
 
@@ -56,7 +42,7 @@ def test_each_scene_is_drawn_by_the_renderer_that_is_asked_for_as_it_loads(folde
         wanted = View("faithful", side=224)
         np.testing.assert_array_equal(changing.observe().images["agentview"], fast)
         faithful = picture(changing)
-        assert changing.pid != child and gone(child)
+        assert changing.pid != child and wait_for(lambda: gone(child), 10)
         child = changing.pid
         np.testing.assert_array_equal(picture(changing), faithful)
         assert changing.pid == child
@@ -128,7 +114,7 @@ def test_a_killed_process_is_noticed_and_replaced(folder):
         process.load(SCENE)
         assert process.step(ACTION).proprio.shape == (8,)
         pid = process.pid
-    assert gone(pid)
+    wait_for(lambda: gone(pid), 10)
     process.close()
 
 
@@ -140,7 +126,7 @@ def test_one_that_hangs_is_ended_and_replaced(folder, monkeypatch):
         with pytest.raises(SimCrashed, match=r"silent for 0\.3 s"):
             process.step(ACTION)
         monkeypatch.undo()
-        assert gone(process.pid)
+        wait_for(lambda: gone(process.pid), 10)
         process.restart()
         process.load(SCENE)
         assert process.step(ACTION).proprio.shape == (8,)
@@ -156,4 +142,4 @@ def test_no_orphan_when_the_parent_is_killed():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert gone(child)
+    wait_for(lambda: gone(child), 10)

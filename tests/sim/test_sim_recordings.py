@@ -33,8 +33,8 @@ from studio.events import (
 from studio.loop import ControlLoop
 from studio.sim.process import SimCrashed, SimProcess
 from studio.tape import TAPE, Tape
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCENE = SceneSpec("libero_object", 1, 41, 3, robot=RobotStart(0.1, 7))
 
 
@@ -61,7 +61,7 @@ def recorded(sim, policy, tmp_path_factory) -> Path:
     """24 steps; the camera and the light move and other words are said on the way."""
     tape = Tape(tmp_path_factory.mktemp("recordings"), sim, {"checkpoint": {"sha256": "abc"}})
     tape.record_every(True)
-    loop = ControlLoop(sim, policy, [tape], hz=0, pictures=False)
+    loop = ControlLoop(sim, policy, [tape], hz=0, frames="none")
     play(
         loop,
         SetSampler(SamplerConfig(steps=2)),
@@ -167,7 +167,7 @@ def test_a_killed_simulator_leaves_what_was_recorded(policy, tmp_path):
     with SimProcess() as sim:
         tape = Tape(tmp_path, sim, {})
         tape.record_every(True)
-        loop = ControlLoop(sim, policy, [tape], hz=0, pictures=False)
+        loop = ControlLoop(sim, policy, [tape], hz=0, frames="none")
         play(loop, SetSampler(SamplerConfig(steps=1)), LoadScene(SCENE), Advance(5))
         os.kill(sim.pid, signal.SIGKILL)
         with pytest.raises(SimCrashed):

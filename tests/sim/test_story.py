@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers import ROOT
 
 
 def run(module: str, *arguments: object) -> str:
@@ -36,9 +36,13 @@ def test_from_demonstrations_to_an_acting_policy(tmp_path):
     train = ("models.train", "--preset", "debug", "--data", demos,
              "--batch-size", 4, "--log-every", 1, "--val-every", 2)  # fmt: skip
     run(*train, "--out", out, "--steps", 2)
-    run(*train, "--out", out, "--steps", 4, "--resume")
+    judged = ("--eval-every", 4, "--eval-tasks", 0, "--eval-inits", 39)
+    run(*train, "--out", out, "--steps", 4, "--resume", *judged)
     found = losses(out)
     assert list(found) == [1, 2, 3, 4]
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 4 and last["episodes"] == 1 and last["success_rate"] in (0, 1)
+    assert (out / "best").is_dir()
     run(*train, "--out", tmp_path / "compiled", "--steps", 4, "--compile")
     assert losses(tmp_path / "compiled") == pytest.approx(found, rel=0.02)
     scene = ("--suite", "libero_object", "--task", 0, "--init", 40)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,11 +15,11 @@ from urllib.parse import urljoin
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.helpers import ROOT, free_port
 from tests.ui import proxy
 
 expect.set_options(timeout=30_000)  # a small machine may be busy with scenes and jobs
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "assets" / "checkpoints" / "eb-vla-tiny"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 TOKEN = "0123456789abcdef" * 2
@@ -67,12 +66,6 @@ def behind_proxy(checkpoint: Path, folder: Path, *options: str) -> Iterator[str]
         proxy.running(url.rstrip("/"), free_port()) as address,
     ):
         yield address
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -169,6 +162,11 @@ def watched_tab(chromium: Browser, *inside: str) -> Iterator[Page]:
 def ready() -> Callable[[Page], None]:
     """`wait_until_ready`, for tests that load the page again."""
     return wait_until_ready
+
+
+def until(tab: Page, condition: str, seconds: float = 150) -> None:
+    """Wait until the page finds `condition` true."""
+    tab.wait_for_function(condition, timeout=1000 * seconds)
 
 
 def wait_until_ready(tab: Page, *statuses: str) -> None:

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import TOKEN
+from tests.ui.conftest import TOKEN, until
 
 STATE = "window.studio.live.state"
 
@@ -23,10 +23,6 @@ def pixels(page: Page, camera: str) -> str:
 
 def state(page: Page, field: str):
     return page.evaluate(f"{STATE}.{field}")
-
-
-def until(page: Page, condition: str, seconds: float = 60) -> None:
-    page.wait_for_function(condition, timeout=1000 * seconds)
 
 
 def pause(page: Page) -> None:

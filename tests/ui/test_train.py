@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from studio import static
 from tests.ui.conftest import app, wait_until_ready, watched_tab
 from tests.unit.test_models_data import write_demos
 
@@ -105,6 +106,47 @@ def test_the_command_follows_the_form_and_says_what_is_wrong(tab: Page, folder: 
     expect(tab.locator("#train-launch")).to_be_enabled()
 
 
+def test_what_is_filled_in_outlives_a_reload(tab: Page, folder: Path):
+    milk = str(folder / "data" / "milk")
+    open_tab(tab, "Train")
+    choose(tab, "train-data", milk)
+    fill(tab, "train-minutes", "")
+    fill(tab, "train-steps", "33")
+    open_tab(tab, "OOD lab")
+    choose(tab, "lab-suite", "libero_goal")
+    expect(tab.locator("#lab-command code")).to_contain_text("libero_object,libero_goal")
+    tab.reload()
+    open_tab(tab, "Train")
+    expect(tab.locator("#train-steps input")).to_have_value("33")
+    expect(tab.locator("#train-minutes input")).to_have_value("")
+    expect(tab.locator("#train-command code")).to_contain_text("--steps 33")
+    assert milk in command(tab) and "--minutes" not in command(tab)
+    open_tab(tab, "OOD lab")
+    expect(tab.locator("#lab-suite")).to_contain_text("libero_goal")
+    expect(tab.locator("#lab-command code")).to_contain_text("libero_object,libero_goal")
+
+    tab.click("#lab-reset")
+    expect(tab.locator("#lab-command code")).not_to_contain_text("libero_goal")
+    open_tab(tab, "Train")
+    tab.click("#train-reset")
+    expect(tab.locator("#train-minutes input")).to_have_value("60")
+    expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
+    assert milk in command(tab) and "--steps" not in command(tab)
+
+
+def test_the_field_that_has_the_focus_says_what_it_is(tab: Page):
+    open_tab(tab, "Train")
+    tab.locator("#train-steps input").focus()
+    expect(tab.locator(".st-explained")).to_contain_text("Optimiser steps")
+    expect(tab.locator("#train-steps input")).to_have_accessible_description(re.compile("^Optim"))
+    tab.locator("#train-minutes input").focus()
+    expect(tab.locator(".st-explained")).to_contain_text("Training time")
+    tab.get_by_text("Optimiser", exact=True).click()
+    expect(tab.locator(".st-explained")).to_have_count(0)
+    tab.locator("#train-ema input").press("ArrowDown")
+    expect(tab.locator("#train-ema input")).to_have_value("0.997")
+
+
 def test_a_lost_connection_is_no_fault_of_the_form(tab: Page):
     open_tab(tab, "Train")
     expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
@@ -121,6 +163,28 @@ def test_a_lost_connection_is_no_fault_of_the_form(tab: Page):
     assert tab.evaluate("getSelection().toString()").split() == command(tab).split()
 
 
+def test_visitors_of_a_public_studio_launch_nothing(tab: Page):
+    open_tab(tab, "Train")
+    expect(tab.locator("#train-launch")).to_be_enabled()
+    tab.evaluate("() => { studio.live.config.owners = 'Its owner does that.' }")
+    fill(tab, "train-steps", "7")
+    expect(tab.locator("#train-command code")).to_contain_text("--steps 7")
+    expect(tab.locator("#train-launch")).to_be_disabled()
+    open_tab(tab, "OOD lab")
+    calibrate = tab.locator("#lab-study [data-action=calibrate]")
+    expect(calibrate).to_have_attribute("title", "Its owner does that.")
+    expect(calibrate).to_be_disabled()
+
+
+def test_a_list_that_fails_is_told(tab: Page):
+    bend(tab, "/jobs", "Promise.resolve(new Response('', { status: 500 }))")
+    open_tab(tab, "Train")
+    expect(tab.locator("#train-run .st-unlisted")).to_contain_text("answered 500")
+    straighten(tab)
+    expect(tab.locator("#train-run .st-unlisted")).to_be_hidden()
+    expect(tab.locator("#train-page .st-run")).not_to_contain_text("Looking for runs")
+
+
 def test_a_failed_run_says_why(tab: Page, folder: Path):
     open_tab(tab, "Train")
     choose(tab, "train-data", str(folder / "data" / "bad"))
@@ -131,6 +195,13 @@ def test_a_failed_run_says_why(tab: Page, folder: Path):
     expect(tab.locator("#train-run .st-problem")).to_contain_text("bad_demo.hdf5")
     expect(tab.locator("#train-run pre").first).to_contain_text("bad_demo.hdf5")
     expect(tab.locator("#train-run [data-action=resume]")).to_be_visible()
+
+    tab.click("#train-reset")
+    choose(tab, "train-data", str(folder / "data" / "milk"))
+    expect(tab.locator("#train-command code")).to_contain_text("data/milk")
+    press(tab, "reuse")
+    expect(tab.locator("#train-command code")).to_contain_text("data/bad")
+    expect(tab.locator("#train-command code")).not_to_contain_text("runs/broken")
 
 
 def test_a_training_from_launch_to_live(tab: Page, folder: Path, studio: str):
@@ -181,6 +252,12 @@ def test_a_training_from_launch_to_live(tab: Page, folder: Path, studio: str):
     tab.click("#live-chunk")
     tab.wait_for_function("window.studio.live.plans.length === 1", timeout=SLOW)
 
+    open_tab(tab, "Train")
+    tab.get_by_role("button", name="Back to debug").click()
+    expect(tab.locator("#live-checkpoint b")).to_have_text("debug", timeout=SLOW)
+    open_tab(tab, "Train")
+    expect(tab.get_by_role("button", name="Back to debug")).to_have_count(0)
+
 
 def test_runs_are_compared_in_one_plot(tab: Page, folder: Path):
     for name, level in (("left", 0.5), ("right", 0.2)):
@@ -188,7 +265,8 @@ def test_runs_are_compared_in_one_plot(tab: Page, folder: Path):
         rows = [f'{{"step": {i}, "elapsed_s": {i}, "l1": {level}}}\n' for i in (20, 40, 60)]
         (folder / "runs" / name / "metrics.jsonl").write_text("".join(rows))
     open_tab(tab, "Train")
-    tab.locator("#train-runs tr[data-name=left] .st-name").click()
+    tab.locator("#train-runs tr[data-name=left]").press(" ")
+    expect(tab.locator("#train-run h3")).to_have_text("left")
     tab.locator("#train-runs tr[data-name=right] input").check()
     tab.wait_for_function(f"{LOSS}?.data?.length === 2", timeout=SLOW)
     assert tab.evaluate(f"{LOSS}.data.map(t => t.y[0])") == [0.5, 0.2]
@@ -206,6 +284,18 @@ def test_curves_that_come_late_fit_their_place(tab: Page):
     tab.wait_for_timeout(2000)
     open_tab(tab, "Train")
     tab.wait_for_function(f"{LOSS}?._fullLayout?.width === {LOSS}?.clientWidth && {POINTS} > 0")
+
+
+def test_what_is_handed_over_goes_on_from_its_checkpoint(tab: Page, folder: Path):
+    milk = str(folder / "data" / "milk")
+    open_tab(tab, "Train")
+    expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
+    tab.evaluate(f"""async () => {{
+        const train = await import(new URL("{static.address("train.js")}", document.baseURI));
+        await train.trainOn("{milk}", "eb-vla-tiny");
+    }}""")
+    expect(tab.locator("#train-command code")).to_contain_text("--init assets/checkpoints/eb-vla")
+    assert milk in command(tab)
 
 
 def test_demonstrations_are_listed_and_shown(tab: Page, folder: Path):
@@ -232,6 +322,11 @@ def test_a_collection_starts_and_stops(tab: Page):
         fill(tab, f"collect-{name}", value)
     expect(tab.locator("#collect-command code")).to_contain_text("runs/soups")
     expect(tab.locator("#collect-command code")).to_contain_text("--tasks 0")
+    fill(tab, "collect-inits", "0-42")
+    expect(tab.locator("#collect-command")).to_contain_text("40-49 are for evaluation")
+    expect(tab.locator("#collect-launch")).to_be_disabled()
+    fill(tab, "collect-inits", "0-39")
+    expect(tab.locator("#collect-command")).not_to_contain_text("for evaluation")
     tab.click("#collect-launch")
     pill(tab, "running", "collect")
     expect(tab.locator("#collect-run .st-tiles")).to_contain_text("of 2")

@@ -8,6 +8,8 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.conftest import until
+
 STATE = "window.studio.live.state"
 ARMS = "arms => arms.map(arm => `${arm.dataset.x} ${arm.dataset.y}`)"
 DRIVER = "#live-driver [data-value={}]"
@@ -15,10 +17,6 @@ DRIVER = "#live-driver [data-value={}]"
 
 def state(page: Page, field: str):
     return page.evaluate(f"{STATE}.{field}")
-
-
-def until(page: Page, condition: str, seconds: float = 60) -> None:
-    page.wait_for_function(condition, timeout=1000 * seconds)
 
 
 def picture(page: Page) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +25,20 @@ PLOT = "document.getElementById('lab-plot-{}')"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A workspace with a nominal and a perturbed run of known energies, and two sweeps."""
+    """A workspace with a nominal and a perturbed run of known energies, and two sweeps.
+
+    The newest runs have failed at once, the oldest has more chains: none is compared by itself.
+    """
     folder = tmp_path_factory.mktemp("lab")
-    write_runs(folder / "runs")
+    nominal, _ = write_runs(folder / "runs")
+    settings = folder / "runs" / "eight" / results.SETTINGS
+    shutil.copytree(nominal, settings.parent)
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chains": 8}))
+    os.utime(settings, (1, 1))
+    record = {"kind": "evaluate", "started": 4e9, "ended": 4e9, "exit_code": 2}
+    for i in range(6):
+        (folder / "runs" / f"failed-{i}").mkdir()
+        (folder / "runs" / f"failed-{i}" / "job.json").write_text(json.dumps(record))
     for name, shift in (("low", 0), ("high", 100)):
         sweep = sweep_of(camera_points("x", (-10, 10), (80, 120), 3), "camera")
         for point in sweep["points"]:
@@ -68,9 +82,48 @@ def test_the_threshold_walks_along_the_roc(tab: Page):
     set_k(tab, -2)
     tab.wait_for_function(f"{PLOT.format('roc')}.data[2].x[0] > 0.5")
     assert caught(tab) == 60
-    set_k(tab, 5)
+    with tab.expect_response(lambda answer: "moved=true" in answer.url):
+        set_k(tab, 5)
     tab.wait_for_function(f"{PLOT.format('roc')}.data[2].x[0] === 0")
+    assert tab.evaluate(f"{PLOT.format('episodes')}.data.length") == 6
     assert tab.evaluate(f"{PLOT.format('histogram')}.layout.shapes.length") == 2
+
+
+def test_runs_are_found_and_tables_sorted(tab: Page):
+    open_lab(tab)
+    names = tab.locator("#lab-runs tbody .st-name")
+    expect(names.nth(8)).to_be_visible()
+    tab.get_by_label("Filter the runs").fill("camera abc")
+    expect(names).to_have_count(0)
+    tab.get_by_label("Filter the runs").fill("camera elsewhere")
+    expect(names).to_have_text(["moved"])
+    expect(tab.locator("#lab-study .st-matrix")).to_be_visible()  # the ticks stay
+    tab.get_by_label("Filter the runs").fill("")
+    row = tab.locator("#lab-runs tr[data-name=nominal]")
+    row.press("Space")
+    expect(row).to_have_attribute("aria-selected", "true")
+    tab.locator("#lab-tables [data-table=operating]").click()
+    first = tab.locator("#lab-tables tbody tr td").first
+    expect(first).to_have_text("0.2 σ")
+    tab.locator("#lab-tables").get_by_role("button", name="threshold").click()
+    expect(first).to_have_text("3.0 σ")  # the highest
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.get_by_role("button", name="Copy as CSV").click()
+    lines = list(csv.reader(tab.evaluate("navigator.clipboard.readText()").splitlines()))
+    assert lines[0][:2] == ["k", "threshold"] and lines[1][0] == "3.0 σ" and len(lines) == 10
+
+
+def test_figures_of_an_earlier_question_are_dimmed(tab: Page):
+    open_lab(tab)
+    grid, table = tab.locator("#lab-study .st-grid"), tab.locator("#lab-tables .st-scroll")
+    bend(tab, "/lab/", "new Promise(() => {})")
+    tab.locator("#lab-study [data-field=difficulty]").select_option("5")
+    for place in (grid, table):
+        expect(place).to_have_attribute("aria-busy", "true")
+    straighten(tab)
+    tab.locator("#lab-study [data-field=difficulty]").select_option("")
+    for place in (grid, table):
+        expect(place).to_have_attribute("aria-busy", "false")
 
 
 def test_filters_and_scores_change_what_is_compared(tab: Page):
@@ -102,13 +155,36 @@ def test_one_run_alone_asks_for_the_other_side(tab: Page):
     expect(tab.locator("#lab-study .st-empty")).to_contain_text("50 nominal and 0 perturbed")
     few = "Promise.resolve(Response.json({ error: 'too few' }, { status: 400 }))"
     bend(tab, "report.html", few)
-    tab.locator("#lab-runs [data-action=report]").click()
+    report = tab.locator("#lab-study [data-action=report]")
+    expect(report).to_have_text("Report of 1 run")
+    report.click()
     expect(tab.locator("#live-toasts")).to_contain_text("too few")
     tab.locator("#lab-runs tr[data-name=nominal] input").uncheck()
     expect(tab.locator("#lab-study .st-empty")).to_be_hidden()
+    expect(tab.locator("#lab-study .st-keep")).to_contain_text("Tick runs to compare")
+    for action in ("csv", "report", "calibrate"):
+        expect(tab.locator(f"#lab-study [data-action={action}]")).to_be_disabled()
     tab.locator("#lab-runs tr[data-name=nominal] input").check()
     tab.locator("#lab-runs tr[data-name=moved] input").check()
     expect(tab.locator("#lab-study .st-matrix")).to_be_visible()
+
+
+def test_a_form_says_how_many_episodes_it_asks_for(tab: Page):
+    open_lab(tab)
+    told, launch = tab.locator("#lab-command .st-planned"), tab.locator("#evaluate-launch")
+    expect(told).to_have_text("50 episodes")
+    fill(tab, "lab-inits", "")
+    expect(tab.locator("#lab-inits :is(input, textarea)")).to_have_attribute("placeholder", "40-44")
+    fill(tab, "lab-inits", "50")
+    expect(tab.locator("#lab-command code")).to_contain_text("initial states 0 to 49")
+    expect(launch).to_be_disabled()
+    fill(tab, "lab-inits", "0-1")
+    expect(told).to_have_text("20 episodes")
+    expect(launch).to_be_enabled()
+    tab.locator("#lab-suite .token-remove").first.click()
+    expect(tab.locator("#lab-command code")).to_have_text("choose at least one suite")
+    expect(told).to_be_empty()
+    expect(launch).to_be_disabled()
 
 
 def test_what_was_not_answered_is_asked_again(tab: Page):
@@ -138,16 +214,29 @@ def test_a_map_is_of_the_chosen_sweep(tab: Page):
     tab.wait_for_function(f"document.getElementById('sweep-plot').data[0].z[0][0] === {first}")
 
 
-def test_an_episode_is_played_again_in_live(tab: Page):
+def test_an_episode_is_told_and_then_played_again_in_live(tab: Page):
+    wait_until_ready(tab)
     open_lab(tab)
     scene, state = PLOT.format("episodes"), "studio.live.state"
+    before = tab.evaluate(f"{state}.episode")
     chosen = tab.evaluate(f"""() => {{
         const place = {scene};
-        const moved = place.data.flatMap(t => t.customdata).map(JSON.parse)
-            .find(e => e.camera && e.camera.orbit_horizontal);
-        place.emit("plotly_click", {{ points: [{{ customdata: JSON.stringify(moved) }}] }});
-        return moved;
+        const moved = place.data.flatMap(t => t.customdata)
+            .find(e => JSON.parse(e).camera?.orbit_horizontal);
+        place.emit("plotly_click", {{ points: [{{ customdata: moved }}] }});
+        return JSON.parse(moved);
     }}""")
+    picked = tab.locator("#lab-study .st-picked")
+    expect(picked).to_contain_text(f"{chosen['instruction']} · init {chosen['scene']['init']}")
+    expect(picked).to_contain_text("another checkpoint, eb-vla-tiny")
+    tab.wait_for_function(f"{scene}.data.some(t => t.selectedpoints?.length === 1)")
+    assert tab.evaluate(f"{state}.episode") == before
+    told = picked.locator("p").inner_text()
+    picked.get_by_role("button", name="Next episode").press("Enter")
+    expect(picked.locator("p")).not_to_have_text(told)
+    picked.get_by_role("button", name="Previous episode").press("Enter")
+    expect(picked.locator("p")).to_have_text(told)
+    picked.get_by_role("button", name="Play in Live").press("Enter")
     task, orbit = chosen["scene"]["task"], chosen["camera"]["orbit_horizontal"]
     seen = f"{state}?.scene.task === {task} && {state}.camera.orbit_horizontal === {orbit}"
     tab.wait_for_function(f"{seen} && studio.live.plans.length > 0", timeout=SLOW)
@@ -156,10 +245,12 @@ def test_an_episode_is_played_again_in_live(tab: Page):
 
 def test_a_study_is_kept_as_csv_and_report(tab: Page):
     open_lab(tab)
-    for action, name in (("csv", "episodes.csv"), ("report", "report.html")):
+    for action, name in (("csv", "plans"), ("report", "report")):
+        button = tab.locator(f"#lab-study [data-action={action}]")
+        expect(button).to_contain_text("of 2 runs")
         with tab.expect_download() as download:
-            tab.locator(f"#lab-runs [data-action={action}]").click()
-        assert download.value.suggested_filename == name
+            button.click()
+        assert re.match(rf"{name}-abc-\d+-\d+-\d+\.", download.value.suggested_filename)
         assert Path(download.value.path()).stat().st_size > 10_000
     with tab.expect_download() as download:
         tab.locator("#lab-study figure[data-plot=roc] [data-save=svg]").click()
@@ -177,7 +268,8 @@ def test_a_calibration_is_replaced_after_a_question(tab: Page):
 
     open_lab(tab)
     tab.route("**/lab/calibrate", told)
-    runs = tab.locator("#lab-runs")
+    runs = tab.locator("#lab-study .st-keep")
+    expect(runs).to_contain_text("of the nominal runs: nominal")
     runs.locator("[data-action=calibrate]").click()
     expect(runs).to_contain_text("Replace μ −2.50, σ 1.50 of 150 episodes by μ −2.50")
     runs.locator("[data-action=spare]").click()

@@ -46,6 +46,10 @@ def rows(tab: Page):
     return tab.locator("#recordings-library li[data-id]")
 
 
+def kept(tab: Page):
+    return rows(tab).filter(has_text="kept")
+
+
 def viewer(tab: Page, action: str):
     return tab.locator(f"#recordings-viewer [data-action={action}]")
 
@@ -76,6 +80,24 @@ def test_the_library_filters_and_shows_who_drove(tab: Page):
     expect(rows(tab).locator(".st-state")).to_contain_text("stopped")
     expect(rows(tab).locator(".st-state")).to_contain_text("kept")
     expect(rows(tab).locator("[data-driver=human]")).to_have_count(1)
+
+
+def test_many_are_chosen_at_once(tab: Page):
+    library, boxes = tab.locator("#recordings-library"), rows(tab).locator("input")
+    library.locator("[data-name=all]").click()
+    expect(rows(tab)).to_have_count(2)
+    boxes.first.click()
+    boxes.last.click(modifiers=["Shift"])
+    expect(library.locator(".st-many")).to_contain_text("2 chosen")
+    every = library.locator(".st-all input")
+    every.click()
+    expect(boxes.first).not_to_be_checked()
+    every.click()
+    expect(library.locator(".st-many")).to_contain_text("2 chosen")
+    every.click()
+    expect(library.locator(".st-many")).not_to_contain_text("chosen")
+    library.locator("[data-name=human]").click()
+    expect(rows(tab)).to_have_count(1)
 
 
 def test_a_replay_makes_the_recorded_states_again(tab: Page):
@@ -118,6 +140,19 @@ def test_what_does_not_count_is_trimmed(tab: Page):
     viewer(tab, "first").click()
     expect(tab.locator(".st-cut")).to_contain_text("steps 2 –")
     expect(rows(tab).locator(".st-drivers u")).to_have_count(1)
+    tab.locator("#recordings-step").fill("1")
+    expect(viewer(tab, "last")).to_be_disabled()
+    tab.locator("#recordings-step").fill("4")
+    expect(viewer(tab, "last")).to_be_enabled()
+
+
+def test_a_star_is_taken_back(tab: Page):
+    expect(viewer(tab, "keep")).to_have_text("★ Kept")
+    viewer(tab, "keep").click()
+    expect(viewer(tab, "keep")).to_have_text("☆ Keep")
+    expect(rows(tab).locator(".st-state")).not_to_contain_text("kept")
+    viewer(tab, "keep").click()
+    expect(rows(tab).locator(".st-state")).to_contain_text("kept")
 
 
 def test_discarding_can_be_undone(tab: Page):
@@ -125,6 +160,18 @@ def test_discarding_can_be_undone(tab: Page):
     expect(rows(tab)).to_have_count(0)
     tab.locator("#recordings-library [data-action=undo]").click()
     expect(rows(tab)).to_have_count(1)
+
+
+def test_a_scene_is_done_again_and_its_recording_stays(tab: Page):
+    scene = f"{STATE}.scene"
+    tab.evaluate(f"studio.drive({{ ...{scene}, init: 7 }})")
+    tab.wait_for_function(f"{STATE}.status !== 'loading' && {scene}.init === 7")
+    viewer(tab, "redo").click()
+    tab.wait_for_function(f"{STATE}.status !== 'loading' && {scene}.init !== 7")
+    expect(tab.locator("#live-toasts")).to_contain_text("The recording stays")
+    open_tab(tab, "Recordings")
+    expect(rows(tab)).to_have_count(1)
+    expect(tab.locator("#recordings-library [data-name=trash]")).to_have_text("trash")
 
 
 def test_the_trash_is_emptied_after_a_question(tab: Page, folder: Path):
@@ -141,16 +188,18 @@ def test_the_trash_is_emptied_after_a_question(tab: Page, folder: Path):
     expect(rows(tab)).to_have_count(0)
     expect(library.locator(".st-many")).to_be_hidden()
     library.locator("[data-name=human]").click()
-    expect(rows(tab)).to_have_count(1)
+    expect(kept(tab)).to_have_count(1)  # what goes on in Live by hand may be there, too
     assert not (folder / "recordings" / ".trash").exists()
 
 
 def test_a_recording_trains(tab: Page, folder: Path):
-    rows(tab).locator("input").check()
+    kept(tab).locator("input").check()
     tab.set_viewport_size({"width": 390, "height": 844})  # where Train is in the menu of more tabs
     tab.locator("#recordings-library [data-action=train]").click()
     expect(tab.locator("#train-command code")).to_contain_text("data/recordings-1", timeout=SLOW)
     assert len(list((folder / "data" / "recordings-1").glob("*.hdf5"))) == 1
+    expect(tab.locator("#live-toasts")).to_contain_text(f"choose {folder / 'data'} to train on")
+    assert "--init" not in tab.locator("#train-command code").inner_text()  # no choice is Live's
     choose(tab, "train-preset", "debug")
     fill(tab, "train-minutes", "")
     fill(tab, "train-steps", "2")
@@ -162,5 +211,5 @@ def test_a_recording_trains(tab: Page, folder: Path):
 def test_a_narrow_page_does_not_overflow(tab: Page):
     tab.set_viewport_size({"width": 390, "height": 844})
     open_tab(tab, "Recordings")
-    expect(rows(tab)).to_have_count(1)
+    expect(kept(tab)).to_have_count(1)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import ROOT, app, free_port, watched_tab
-from tests.ui.test_visitors import DRIVES, until
+from tests.helpers import ROOT, free_port
+from tests.ui.conftest import app, until, watched_tab
+from tests.ui.test_visitors import DRIVES
 
 
 class Server:

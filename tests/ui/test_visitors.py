@@ -5,18 +5,14 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.ui.conftest import behind_proxy, visitors, watched_tab
+from tests.ui.conftest import behind_proxy, until, visitors, watched_tab
 
 DRIVES = (
     "window.studio?.live.state?.status === 'running' && window.studio.live.plans.length >= 1"
     " && Number(document.querySelector('.st-stage').dataset.frames) >= 5"
 )
-
-
-def until(page: Page, condition: str, seconds: float = 150) -> None:
-    page.wait_for_function(condition, timeout=1000 * seconds)
 
 
 def test_a_fresh_visitor_sees_the_scene_drive(visit):

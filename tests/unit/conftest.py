@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -34,15 +33,6 @@ def room_for(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> object:
-    """What `condition` finds once it is true; a test that waits longer fails."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
-    return found
 
 
 @dataclass

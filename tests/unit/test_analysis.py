@@ -10,7 +10,8 @@ from models.config import SamplerConfig
 from models.types import LandscapeSlice
 from studio.analysis import AnalysisRequest, Analyst
 from studio.feed import Feed
-from tests.unit.conftest import Drifter, PointMass, wait_for
+from tests.helpers import wait_for
+from tests.unit.conftest import Drifter, PointMass
 
 
 class Explorer:

@@ -13,7 +13,7 @@ from models.config import SamplerConfig
 from models.policy import EnergyPolicy
 from models.types import Observation
 from studio.batching import Batcher, Together
-from tests.unit.conftest import wait_for
+from tests.helpers import wait_for
 
 
 def observation(seed: int, size: int = 128) -> Observation:

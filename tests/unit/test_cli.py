@@ -7,10 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,23 +22,14 @@ import app
 from studio import evaluate, rollout, sweep
 from studio.arguments import parse_args, trusted_hosts
 from studio.ports import check_port, web_address
-from studio.server import same_origin
+from studio.web import same_origin
+from tests.helpers import ROOT, complaint, free_port
 from tests.unit.openpi_client import Client, element
-
-ROOT = Path(__file__).parents[2]
-
-
-def complaint(capsys) -> str:
-    text = capsys.readouterr().err.strip()
-    assert len(text.splitlines()) == 1, text
-    return text
 
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return str(free_port())
 
 
 COMMANDS = (
@@ -255,6 +246,7 @@ def test_a_public_studio_keeps_what_is_shared_to_its_owner(debug_checkpoint, tmp
         assert page.post("/recordings/live/keep", json={}).status_code == 403
         for path in ("/", "/jobs", "/recordings/live?token=abc"):
             assert page.get(path).status_code == 200, path
+        assert "st-notice" in page.get("/").text
         asked = {"kind": "train", "values": {}}
         assert page.post("/jobs/preview", json=asked).status_code == 200
     monkeypatch.setenv("EB_VLA_PUBLIC", "0")
@@ -271,7 +263,7 @@ def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
     with TestClient(application, base_url="http://127.0.0.1") as page:
         robot = Client(port)
         assert robot.infer(element())["actions"].shape[1] == 7
-        used = page.post("/jobs/use", json={"name": "mine", "checkpoint": "last"})
+        used = page.post("/jobs/use", json={"path": str(tmp_path / "mine" / "last")})
         assert used.status_code == 400 and "--serve" in used.text
         assert robot.infer(element(1))["actions"].shape[1] == 7
     with pytest.raises(OSError, match="refused"):
@@ -296,3 +288,22 @@ def test_a_studio_that_serves_keeps_its_checkpoint_and_ends_with_its_page(
 def test_whose_page_it_is(headers, own, monkeypatch):
     monkeypatch.setenv("SPACE_HOST", "lab-studio.hf.space")
     assert same_origin(SimpleNamespace(headers=headers)) is own
+
+
+def test_an_evaluation_of_a_damaged_checkpoint_is_one_line(debug_checkpoint, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(debug_checkpoint, copy)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    argv = ["--checkpoint", str(copy), "--inits", "40", "--out", str(tmp_path / "out")]
+    assert evaluate.main(argv) == 2
+    assert "truncated" in complaint(capsys) and not (tmp_path / "out" / "journal.jsonl").exists()
+
+
+def test_an_evaluation_without_memory_says_what_needs_less(monkeypatch, tmp_path, capsys):
+    def full(args):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr(evaluate, "open_policy", full)
+    assert evaluate.main(["--inits", "40", "--out", str(tmp_path / "out")]) == 2
+    assert "fewer --workers or --chains" in complaint(capsys)

@@ -63,12 +63,18 @@ def test_attempts_differ_in_scene_and_noise(tmp_path):
         (["--tasks", "8-12"], "--tasks: libero_object has the tasks 0-9"),
         (["--tasks", "five"], "a range looks like 0-9"),
         (["--inits", "40-60"], "--inits: LIBERO has the initial states 0-49"),
+        (["--inits", "0-40"], "--inits: 40-49 are for evaluation"),
         (["--per-task", "0"], "--per-task must be at least 1"),
         (["--workers", "many"], "'many' is neither a number nor auto"),
         (["--noise", "nan"], "--noise and --noise-fraction must lie in [0, 1]"),
         (["--dagger", "no/where"], "no such checkpoint folder"),
         (["--dagger", "assets/checkpoints/eb-vla-tiny", "--beta", "1"], "--beta must lie in"),
         (["--beta", "0.5"], "--beta goes with --dagger"),
+        (["--relabel"], "--relabel goes with --dagger"),
+        (
+            ["--dagger", "assets/checkpoints/eb-vla-tiny", "--relabel", "--beta", "0.5"],
+            "leave it or --relabel out",
+        ),
         (["--dagger", "assets/checkpoints/eb-vla-tiny", "--misses"], "choose who leads"),
     ],
 )
@@ -103,13 +109,17 @@ def made(monkeypatch):
     """Collects without a simulator: numbers of the episodes that were made; `failing` are not."""
     numbers, failing = [], set()
 
-    def make(episodes, workers):
+    def make(episodes, workers, hopeless):
         for episode in episodes:
+            if episode.task in hopeless:
+                continue
             numbers.append(episode.index)
-            if episode.index not in failing:
-                entropy = [0, episode.task, episode.index, 0]
-                attributes = {"attributes": {"entropy": entropy}}
-                demos.write_part(episode.part, demonstration(3, episode.index, **attributes))
+            if episode.index in failing:
+                yield episode, ("failed",) * len(list(episode.scenes()))
+                continue
+            entropy = [0, episode.task, episode.index, 0]
+            attributes = {"attributes": {"entropy": entropy}}
+            demos.write_part(episode.part, demonstration(3, episode.index, **attributes))
             yield episode, ("kept",)
 
     monkeypatch.setattr(collect, "_make", make)
@@ -120,10 +130,9 @@ def test_more_of_the_same_makes_what_is_missing(made, tmp_path):
     numbers, failing = made
     command = ["--tasks", "3", "--out", str(tmp_path), "--per-task"]
     failing.add(1)
-    assert collect.main([*command, "3"]) == 1 and numbers == [0, 1, 2]
-    assert collect.main([*command, "5"]) == 1 and numbers[3:] == [1, 3, 4]
+    assert collect.main([*command, "3"]) == 3 and numbers == [0, 1, 2]
+    assert collect.main([*command, "5"]) == 3 and numbers[3:] == [1, 3, 4]
     part = Episode(collect.parse([*command, "5"]), 3, 1).part
-    part.parent.mkdir(parents=True)
     part.write_bytes(b"")  # as a power cut may leave it
     failing.clear()
     assert collect.main([*command, "5"]) == 0 and numbers[6:] == [1]
@@ -132,6 +141,32 @@ def test_more_of_the_same_makes_what_is_missing(made, tmp_path):
         assert [h5[f"data/demo_{i}"].attrs["entropy"][2] for i in range(5)] == [0, 1, 2, 3, 4]
     assert collect.main([*command, "4"]) == 0 and len(numbers) == 7
     assert demos.count_demos(file) == 5 and not part.parent.exists()
+
+
+def test_where_attempts_failed_others_are_made(made, tmp_path):
+    _, failing = made
+    failing.add(1)
+    command = ["--tasks", "3", "--out", str(tmp_path), "--per-task", "2"]
+    episode = Episode(collect.parse(command), 3, 1)
+    first = list(episode.scenes())
+    assert collect.main(command) == 3
+    second = list(episode.scenes())
+    assert collect.main(command) == 3
+    third = list(episode.scenes())
+    scenes = [scene for scene, _ in first + second + third]
+    assert len(set(scenes)) == len({entropy for _, entropy in first + second + third}) == 12
+
+
+def test_a_task_that_never_succeeds_is_given_up(made, tmp_path, capsys):
+    numbers, failing = made
+    failing.update(range(20))
+    command = ["--tasks", "3", "--per-task", "20", "--out", str(tmp_path)]
+    assert collect.main(command) == 3
+    assert len(numbers) == 6 and "task 3: 24 attempts" in capsys.readouterr().out
+    failing.discard(3)
+    assert collect.main(command) == 3
+    assert len(numbers) == 26  # with a success the others get their turn
+    assert demos.count_demos(collect.demo_file(collect.parse(command), 3)) == 1
 
 
 def test_a_folder_has_one_recipe_for_each_suite(made, tmp_path, capsys):

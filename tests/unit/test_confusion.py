@@ -1,10 +1,12 @@
 """Confusion, ROC curve and AUROC against scikit-learn."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from studio.confusion import Confusion, Curve, Pairs, operating_point
+from studio.confusion import Confusion, Curve, Pairs, operating_point, plain
 from studio.intervals import wilson
 
 
@@ -42,7 +44,7 @@ def test_rates_are_scikit_learns(sides, threshold):
         metrics.recall_score(~truth, ~flagged),
     )
     assert ours == pytest.approx(theirs)
-    assert c.plain()["false_positive_rate"] == pytest.approx(1 - c.specificity)
+    assert plain(c)["false_positive_rate"] == pytest.approx(1 - c.specificity)
 
 
 def test_of_nothing_every_rate_is_zero():
@@ -56,11 +58,21 @@ def test_the_curve_is_scikit_learns(sides):
     assert curve.fpr == pytest.approx(fpr) and curve.tpr == pytest.approx(tpr)
 
 
-def test_a_point_of_the_curve_is_what_its_threshold_does(sides):
-    curve = Curve.of(*sides)
-    for fpr, tpr, threshold in zip(curve.fpr, curve.tpr, curve.thresholds, strict=True):
-        c = operating_point(*sides, threshold)
-        assert (c.false_positive_rate, c.true_positive_rate) == pytest.approx((fpr, tpr))
+def test_the_curve_is_the_rule_above_every_threshold(sides):
+    curve, negative, positive = Curve.of(*sides), *sides
+    points = {
+        (float(np.mean(negative > t)), float(np.mean(positive > t)))
+        for t in (-np.inf, *negative, *positive)
+    }
+    drawn = list(zip(curve.fpr, curve.tpr, strict=True))
+    assert drawn == sorted(drawn) and set(drawn) <= points
+    assert drawn[0] == (0, 0) and drawn[-1] == (1, 1)
+    for (left, low), (right, high) in itertools.pairwise(drawn):  # what is left out lies between
+        inside = [(x, y) for x, y in points if left <= x <= right and low <= y <= high]
+        for x, y in inside:
+            assert (x - left) * (high - low) == pytest.approx((y - low) * (right - left))
+        points -= set(inside)
+    assert not points
 
 
 def test_auroc_is_scikit_learns(sides):

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,8 +13,8 @@ import pytest
 
 from studio import demos
 from studio.hdf5 import whole_hdf5
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 BDDL = """(define (problem LIBERO_Floor_Manipulation)
   (:domain robosuite)
   (:language Pick the soup and place it in the basket)
@@ -60,9 +59,9 @@ def test_assembled_file_has_liberos_layout(task_file):
         data = file["data"]
         assert list(data) == ["demo_0", "demo_1"]
         assert data.attrs["num_demos"] == 2 and data.attrs["total"] == 15
-        assert data.attrs["env_name"] == "LIBERO_Floor_Manipulation"
+        assert data.attrs["env_name"] == "Libero_Floor_Manipulation"
         assert json.loads(data.attrs["problem_info"])["language_instruction"] == "pick the soup"
-        assert json.loads(data.attrs["env_args"])["bddl_file"] == "soup.bddl"
+        assert data.attrs["bddl_file_name"] == f"{path.parent.name}/soup.bddl"
         assert data.attrs["bddl_file_content"] == BDDL
         assert data.attrs["tag"] == "libero-v1" and data.attrs["pixels"] == "fast"
         for i, original in enumerate(originals):

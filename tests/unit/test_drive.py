@@ -28,7 +28,7 @@ from studio.events import (
 from studio.guard import Guard, GuardSettings
 from studio.loop import ControlLoop
 from studio.sequence import Sequence
-from studio.teleop import REACH, SETTLE_STEPS, Assists, DriveInput
+from studio.teleop import REACH, REST_STEPS, Assists, DriveInput
 
 FREE = Assists(workspace=False)  # a point mass has metres to go
 
@@ -108,15 +108,15 @@ def test_the_workspace_stays_where_the_scene_is(loop, point_mass):
 
 def test_an_idle_person_uses_no_steps(driven, listener):
     driven.apply(SetDriver("human"))
-    steps(driven, 3 * SETTLE_STEPS)
+    steps(driven, 3 * REST_STEPS)
     assert driven.state.resting and driven.state.status is Status.RUNNING
-    assert driven.state.step == SETTLE_STEPS
+    assert driven.state.step == REST_STEPS
     shown = len(listener.of("on_frame"))
     driven.apply(SetCamera(CameraPerturbation(distance=120)))
     assert len(listener.of("on_frame")) == shown + 1  # a scene at rest shows the move at once
     hold(driven, x=1.0)
     steps(driven, 1)
-    assert not driven.state.resting and driven.state.step == SETTLE_STEPS + 1
+    assert not driven.state.resting and driven.state.step == REST_STEPS + 1
 
 
 def test_the_limit_counts_the_policys_steps(driven):

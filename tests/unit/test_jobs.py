@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from studio.jobs import Jobs, JobState, read_rows, tail
-from studio.supervisor import ROOT, start_time
-from tests.unit.conftest import wait_for
+from studio.places import ROOT
+from studio.supervisor import start_time
+from tests.helpers import gone, wait_for
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEP
@@ -37,14 +37,6 @@ time.sleep(600)
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-S", "-c", code]
-
-
-def gone(pid: int) -> bool:
-    """No such process, or one that only waits for its parent to look."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 @pytest.fixture
@@ -73,7 +65,7 @@ def test_a_job_runs_prints_and_finishes(jobs):
     job = ended(jobs)
     assert job.state is JobState.FINISHED and job.exit_code == 0
     assert job.log() == ["two", "three"]
-    assert job.ended >= job.started and not job.resumable
+    assert job.elapsed_s == job.ended - job.started >= 0 and not job.resumable
     assert jobs.all() == [job]
 
 
@@ -112,6 +104,7 @@ def test_a_full_disk_does_not_keep_a_job_alive(jobs):
     jobs.stop("a")
     wait_for(lambda: gone(pid))
     assert ended(jobs).state is JobState.LOST  # its end could not be told
+    assert jobs.get("a").elapsed_s is None
 
 
 def test_stop_takes_the_workers_along(jobs):
@@ -123,12 +116,12 @@ def test_stop_takes_the_workers_along(jobs):
 
 
 def test_resume_adds_flags_to_the_same_argv(jobs):
-    jobs.launch("train", "a", python("import sys; print(sys.argv[1:]); sys.exit(3)"), {})
+    jobs.launch("train", "a", python("import sys; print(sys.argv[1:]); sys.exit(2)"), {})
     assert ended(jobs).state is JobState.FAILED
     jobs.resume("a", ["--resume"])
     job = ended(jobs)
     assert job.log() == ["[]", "['--resume']"]
-    assert "--resume" not in job.argv
+    assert "--resume" not in job.argv and job.flags == ("--resume",)
 
 
 def test_of_two_who_resume_at_once_one_does(jobs):
@@ -172,6 +165,13 @@ def test_one_that_is_only_starting_is_not_stopped_in_another_s_place(jobs):
     with pytest.raises(ValueError, match="only just starting"):
         Jobs(jobs.workspace).stop("a")
     file.write_text(json.dumps(record))
+
+
+def test_one_that_did_what_it_could_says_what_is_missing(jobs):
+    jobs.launch("collect", "a", python("print('2 tasks have fewer'); raise SystemExit(3)"), {})
+    job = ended(jobs)
+    assert job.state is JobState.INCOMPLETE and job.resumable
+    assert job.problem == "2 tasks have fewer"
 
 
 def test_a_failed_job_tells_why(jobs):

@@ -23,10 +23,10 @@ from models import lerobot as models_lerobot
 from models import libero_hdf5
 from models.data import load_demonstrations
 from studio import lerobot
+from tests.helpers import ROOT
 
 CAMERAS = ("observation.images.image", "observation.images.image2")
 SIDE, FPS = 32, 20
-ROOT = Path(__file__).parents[2]
 
 
 def scene(camera: int, step: int, episode: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zipfile
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,10 +100,17 @@ def test_what_was_thrown_away_can_be_taken_back(library):
     assert library.all() == [] and len(library.all(trash=True)) == 2
     library.take_back([one])
     assert [row["id"] for row in library.all()] == [one]
-    library.empty_trash()
-    assert library.all(trash=True) == []
+    library.delete([one, two, "..", "nothing"])
+    assert library.all(trash=True) == [] and [row["id"] for row in library.all()] == [one]
     with pytest.raises(ValueError, match="no such recording"):
         library.take_back([two])
+
+
+def test_only_what_was_asked_about_is_deleted(library):
+    asked, later = record(library.path, "h"), record(library.path, "hh")
+    library.throw_away([asked, later])
+    library.delete([asked])
+    assert [row["id"] for row in library.all(trash=True)] == [later]
 
 
 def test_what_is_being_recorded_is_not_thrown_away(library):
@@ -259,6 +267,8 @@ def test_decisions_over_http_and_none_from_another_site(client, library):
     assert post(client, "/trim", name=name, first=1, last=2) == {}
     assert post(client, "/keep", names=[name]) == {}
     assert (library.note(name).kept, library.span(name)) == (True, (1, 2))
+    assert post(client, "/keep", names=[name], kept=False) == {}
+    assert (library.note(name).kept, library.span(name)) == (False, (1, 2))
     foreign = {"origin": "http://evil.example"}
     reply = client.post("/recordings/discard", json={"names": [name]}, headers=foreign)
     assert reply.status_code == 403 and library.all()
@@ -304,7 +314,10 @@ def test_gathering_over_http_makes_new_folders(client, library, tmp_path):
 @pytest.mark.parametrize("format", ["libero", "lerobot"])
 def test_exports_are_archives(client, library, format):
     name = record(library.path, "pphh")
-    reply = client.get("/recordings/export", params={"names": name, "format": format})
+    asked = {"names": [name], "format": format}
+    reply = client.post("/recordings/export", json=asked)
+    saved = f"recordings-{format}-tiny-{date.today()}.zip"
+    assert saved in reply.headers["content-disposition"]
     archive = zipfile.ZipFile(io.BytesIO(reply.content))
     (file,) = [n for n in archive.namelist() if n.endswith((".hdf5", "file-000.parquet"))][-1:]
     if format == "libero":
@@ -315,7 +328,7 @@ def test_exports_are_archives(client, library, format):
         rows = pq.read_table(io.BytesIO(archive.read(table)))
         assert rows["driver"].to_pylist() == [0, 0, 1, 1]
         assert "`driver`" in archive.read("lerobot/README.md").decode()
-    bad = client.get("/recordings/export", params={"names": name, "format": "tar"})
+    bad = client.post("/recordings/export", json=asked | {"format": "tar"})
     assert "libero or lerobot" in bad.json()["error"]
 
 

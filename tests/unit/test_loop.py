@@ -27,7 +27,7 @@ from studio.events import (
 )
 from studio.helm import plan_seed
 from studio.loop import ControlLoop
-from tests.unit.conftest import wait_for
+from tests.helpers import wait_for
 
 
 def run_to_end(loop, limit=1000):

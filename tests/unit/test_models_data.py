@@ -16,6 +16,7 @@ from models.data import (
     POLICY,
     Demonstrations,
     chunks,
+    demonstration_files,
     load_demonstrations,
     training_rows,
 )
@@ -224,6 +225,36 @@ def test_files_say_which_renderer_drew_them(tmp_path):
     assert mixed.pixels == ("faithful", "fast")
     with pytest.raises(ValueError, match="two renderers"):
         mixed.renderer()
+
+
+def test_a_demonstration_that_is_there_twice_counts_once(tmp_path, capsys):
+    first = write_demos(tmp_path / "a.hdf5")
+    once = load_demonstrations(tmp_path, H)
+    assert not capsys.readouterr().out
+    (tmp_path / "b.hdf5").write_bytes(first.read_bytes())
+    twice = load_demonstrations(tmp_path, H)
+    assert len(twice) == len(once) and twice.digest() == once.digest()
+    assert "2 demonstrations are there again" in capsys.readouterr().out
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "elsewhere" / ".parts").mkdir(parents=True)
+    write_demos(tmp_path / "elsewhere" / "a.hdf5")
+    write_demos(tmp_path / "elsewhere" / ".parts" / "b.hdf5")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "data")
+    assert demonstration_files(tmp_path / "data") == [tmp_path / "data" / "link" / "a.hdf5"]
+
+
+def test_grippers_of_another_convention_are_told(tmp_path):
+    with h5py.File(write_demos(tmp_path / "a.hdf5"), "r+") as h5:
+        actions = h5["data/demo_1/actions"]
+        actions[:, -1] = actions[:, -1] > 0
+    with pytest.raises(
+        ValueError, match=r"a.hdf5: /data/demo_1: the gripper's actions are 0 and 1"
+    ):
+        load_demonstrations(tmp_path, H)
 
 
 def test_other_samples_have_another_digest(tmp_path):

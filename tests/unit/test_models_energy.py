@@ -10,7 +10,7 @@ import torch
 from models.action_head import Context, attention, rotary_angles, rotate
 from models.config import SamplerConfig, preset
 from models.energy_head import EnergyHead
-from models.mcmc import descend, draw_noise, score, train_descend, update
+from models.mcmc import descend, draw_noise, evaluate_energies, train_descend, update
 
 CONFIG = preset("debug")
 QUIET = SamplerConfig(langevin_std=0.0)
@@ -242,11 +242,11 @@ def test_noise_of_a_seed_does_not_depend_on_its_batch():
     assert alone[1].shape == (config.steps, 1, 2, 8, 7)
 
 
-def test_score_in_chunks_equals_score_at_once_and_stops():
+def test_energies_in_chunks_equal_energies_at_once_and_stop():
     points = torch.randn(1, 1100, 8, 7)
-    torch.testing.assert_close(score(quadratic, points), quadratic(points))
+    torch.testing.assert_close(evaluate_energies(quadratic, points), quadratic(points))
     with pytest.raises(InterruptedError):
-        score(quadratic, points, stop=lambda: True)
+        evaluate_energies(quadratic, points, stop=lambda: True)
 
 
 # -- the gradient of training -------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_a_model_s_slice_agrees_with_its_energies(span):
         context = model.backbone(images, torch.randn(1, 8), torch.randn(1, 1, MINILM_SIZE))
         energy = model.head.bind(context)
     centre = np.random.default_rng(0).normal(size=(8, 7)).astype(np.float32)
-    found = slice_2d(energy, centre, 3, (1, 6), span * AXIS, span * AXIS)
+    found = slice_2d(energy, centre, 3, (1, 6), 1.5 * span, len(AXIS))
     points = np.repeat(centre[None], 2500, axis=0)
     points[:, 3, 1] = np.tile(found.u, 50)
     points[:, 3, 6] = np.repeat(found.v, 50)

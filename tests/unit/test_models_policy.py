@@ -274,9 +274,16 @@ def test_bad_input_is_a_clear_error(folder):
     with pytest.raises(ValueError, match="shape"):
         policy.energies(good, np.zeros((8, 7)))
     for options, words in (
-        ({"timestep": 8}, "timestep"),
-        ({"dims": (0, 0)}, "different"),
-        ({"grid": 1}, "grid"),
+        ({"timestep": 8}, "8 actions"),
+        ({"timestep": -1}, "8 actions"),
+        ({"dims": (0, 0)}, "different dimensions out of 0-6"),
+        ({"dims": (0, 9)}, "different"),
+        ({"dims": (0, 1, 2)}, "different"),
+        ({"grid": 1}, "grid must have 2 to 120 points"),
+        ({"grid": 100_000}, "grid"),
+        ({"span": 0}, "range"),
+        ({"span": (1.0, float("inf"))}, "range"),
+        ({"span": (1.0, 1.0, 1.0)}, "range"),
     ):
         with pytest.raises(ValueError, match=words):
             policy.slice_2d(good, np.zeros((8, 7), np.float32), **options)

@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +16,13 @@ from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig, preset
 from models.energy_head import EnergyHead
 from models.evaluation import Evaluation
-from models.losses import contrastive_loss, descent_loss, training_loss
+from models.losses import choose_precision, contrastive_loss, descent_loss, training_loss
 from models.model import EBVLA
 from models.policy import Policy
+from models.run import read_state, write_state
 from models.schedule import Draw, Schedule, TrainConfig
-from models.trainer import Trainer, choose_precision
+from models.trainer import Trainer
 
-ROOT = Path(__file__).parents[2]
 CONFIG = TrainConfig(steps=6, batch_size=4, val_every=3, log_every=1, warmup_steps=2)
 
 
@@ -74,7 +73,8 @@ def test_a_term_that_is_given_up_on_resuming_spoils_no_line(tmp_path, data):
 def test_a_run_leaves_metrics_and_checkpoints_that_plan(tmp_path, data):
     trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
     trainer.run()
-    line = next(line for line in lines(tmp_path / "run") if "loss" in line)
+    first, line, *_ = (line for line in lines(tmp_path / "run") if "loss" in line)
+    assert first["step"] == 1 and "eta_s" not in first  # one step is no measure
     assert {
         "step",
         "loss",
@@ -183,6 +183,39 @@ def test_validation_is_spread_over_all_tasks(tmp_path, data, monkeypatch):
     assert {trainer.val_rows[0], trainer.val_rows[-1]} <= set(seen)
 
 
+def test_a_state_of_an_earlier_version_says_so(tmp_path, data):
+    trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
+    trainer.save()
+    state = read_state(tmp_path / "run", "cpu")
+    del state["window"]
+    write_state(tmp_path / "run", state)
+    with pytest.raises(ValueError, match=r"earlier version, without window; .* --init .*last"):
+        trainer.resume()
+
+
+def test_a_run_says_which_weights_it_began_with(tmp_path, data):
+    first = Trainer(preset("debug"), CONFIG, data, tmp_path / "first")
+    first.run()
+    begun = load_checkpoint(tmp_path / "first" / "last").info
+    assert begun.training.init == "" and begun.training.k_range == (8, 15)
+    second = Trainer(preset("debug"), CONFIG, data, tmp_path / "second")
+    second.start_from(tmp_path / "first" / "last")
+    second.save()
+    resumed = Trainer(preset("debug"), CONFIG, data, tmp_path / "second")
+    resumed.resume()
+    resumed.save()
+    folder = tmp_path / "second" / "last"
+    assert load_checkpoint(folder).info.training.init == begun.sha256
+    card = (folder / "README.md").read_text()
+    assert begun.sha256[:12] in card and "K in [8, 15], α in [0.05, 0.4]" in card
+
+
+def test_without_a_successful_evaluation_the_last_weights_are_best(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(Evaluation, "run", lambda self, step, stop: {})
+    Trainer(preset("debug"), replace(CONFIG, eval_every=3), data, tmp_path / "run").run()
+    assert load_checkpoint(tmp_path / "run" / "best").info.train_steps == CONFIG.steps
+
+
 def test_resume_without_or_with_other_state_says_so(tmp_path, data):
     trainer = Trainer(preset("debug"), CONFIG, data, tmp_path / "run")
     with pytest.raises(ValueError, match="nothing to resume"):
@@ -253,6 +286,8 @@ def test_the_descent_of_training_starts_at_noise_of_the_samplers_width():
 
         def detach(self):
             return self
+
+        float = detach
 
     batch = random_batch(EBVLA(preset("debug")), 4)
     generator = torch.Generator().manual_seed(0)

@@ -1,6 +1,5 @@
 """What the policy thinks of a person's chunks, on a point mass."""
 
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +12,7 @@ from studio.loop import ControlLoop
 from studio.onlooker import Onlooker
 from studio.recorder import Recorder, event_lines
 from studio.teleop import Assists, DriveInput
+from tests.helpers import wait_for
 from tests.unit.conftest import Drifter
 
 
@@ -61,11 +61,8 @@ def push(watched, steps):
 
 
 def comparisons(watched, count):
-    deadline = time.monotonic() + 5
-    while len(found := watched.feed.snapshot().comparisons) < count:
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
-    return found
+    wait_for(lambda: len(watched.feed.snapshot().comparisons) >= count, 5)
+    return watched.feed.snapshot().comparisons
 
 
 def test_a_chunk_is_weighed_beside_the_policys(watched):

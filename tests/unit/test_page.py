@@ -27,15 +27,19 @@ from studio.ui.widgets import Field, form
 
 
 @pytest.fixture(scope="module")
-def page() -> gr.Blocks:
+def studio() -> SimpleNamespace:
     view = {f.name: f.default for f in fields(CameraPerturbation)} | {"difficulty": 3}
     suites = {"libero_object": ["pick up the soup", "pick up the milk"], "libero_90": ["open it"]}
-    studio = SimpleNamespace(
+    return SimpleNamespace(
         suites=suites,
         checkpoint={"horizon": 6},
         layouts={"libero_object": ["libero", "swap"], "libero_90": ["libero"]},
         views=lambda suite, task: [view] * (task + 1),
     )
+
+
+@pytest.fixture(scope="module")
+def page(studio) -> gr.Blocks:
     return build(studio)
 
 
@@ -62,6 +66,32 @@ def test_every_field_has_a_widget_with_its_default_and_bounds(page, group, defau
             assert tuple(value for _, value in widget.choices) == bounds[field.name]
         else:
             assert (widget.minimum, widget.maximum) == bounds[field.name]
+
+
+@pytest.mark.parametrize("tab", ["train", "collect"])
+def test_every_field_says_what_it_is(page, tab):
+    found = widgets(page)
+    named = found[f"{tab}-bridge"].props["config"]["widgets"]
+    for name in named:
+        info = found[name.replace(".", "-")].info
+        assert re.fullmatch(r"[A-Z].*[^.]\.", info), (name, info)
+        assert len(info) < 150, (name, info)
+    assert len(named) > 10
+
+
+@pytest.mark.parametrize("tab", ["train", "collect"])
+def test_an_arrow_key_changes_a_number_a_little(page, tab):
+    boxes = [w for w in widgets(page).values() if (w.elem_id or "").startswith(f"{tab}-")]
+    boxes = [w for w in boxes if isinstance(w, gr.Number) and w.value is not None]
+    assert len(boxes) >= 5
+    for box in boxes:
+        lowest = box.minimum or 0
+        steps = (box.value - lowest) / box.step
+        assert steps == pytest.approx(round(steps)), box.elem_id  # counted from the lowest
+        near = [value for value in (box.value - box.step, box.value + box.step) if value >= lowest]
+        assert any(value <= (box.maximum or value) for value in near), box.elem_id
+        if box.value % 1:
+            assert box.step <= 0.1, box.elem_id
 
 
 def test_the_bounds_of_the_figures_are_those_of_model_and_server(page):
@@ -95,6 +125,19 @@ def test_a_field_without_a_look_is_noticed():
         form("sampler", SamplerConfig(), SAMPLER_BOUNDS, {"steps": Field("K")})
 
 
+def test_a_studio_for_everyone_says_on_each_tab_what_its_visitors_can_t_do(studio):
+    why = "It is its owner's."
+    page = build(studio, why)
+    notes = [b.value for b in page.blocks.values() if "st-notice" in str(getattr(b, "value", ""))]
+    assert len(notes) == 3 and all("It is its owner&#x27;s." in note for note in notes)
+    assert widgets(page)["live-bridge"].props["config"]["owners"] == why
+
+
+def test_a_studio_of_one_s_own_says_nothing_of_the_kind(page):
+    assert widgets(page)["live-bridge"].props["config"]["owners"] == ""
+    assert not any("st-notice" in str(getattr(b, "value", "")) for b in page.blocks.values())
+
+
 def test_the_page_asks_no_other_machine():
     assert "http" not in LAUNCH["head"]
     assert not LAUNCH["run_history"]
@@ -108,6 +151,17 @@ def test_coloured_words_can_be_read():
         for word in ("ink", "muted", "in", "out", "success", "error"):
             for ground in ("card", "page"):
                 assert contrast(colors[word], colors[ground]) >= 4.5, (word, ground)
+
+
+def test_the_curves_can_be_told_apart_on_their_cards():
+    """WCAG AA for graphics: 3:1, in both themes; a shape for each colour."""
+    script = (FOLDER / "curves.js").read_text()
+    cards = re.findall(r"--st-card: (#\w{6});", (FOLDER / "live.css").read_text())
+    shapes = re.search(r"SHAPES = \{(.*)\}", script)[1].count(":")
+    for theme, card in zip(("light", "dark"), cards, strict=True):
+        tones = re.findall(r"#\w{6}", re.search(rf"{theme}: \[(.*)\]", script)[1])
+        assert len(set(tones)) == shapes
+        assert all(contrast(tone, card) >= 3 for tone in tones), theme
 
 
 def contrast(one: str, other: str) -> float:

@@ -4,9 +4,9 @@ import pytest
 
 from studio import published
 from studio.confusion import Confusion
-from studio.detection import MULTIPLIERS
+from studio.detection import KS
 
-VANILLA, PERTURBED = 120, 825  # rollouts of Table III
+NOMINAL, PERTURBED = 120, 825  # rollouts of Table III
 FAILURES = 293  # among them, see the note of Table IV
 
 
@@ -27,7 +27,7 @@ def test_the_rates_are_those_of_table_iii():
     errors = zip(numbers(table, "FP"), numbers(table, "FN"), strict=True)
     ours = []
     for fp, fn in errors:
-        c = from_errors(VANILLA, PERTURBED, int(fp), int(fn))
+        c = from_errors(NOMINAL, PERTURBED, int(fp), int(fn))
         rates = (
             c.accuracy, c.balanced_accuracy, c.true_positive_rate, c.false_positive_rate, c.f1
         )  # fmt: skip
@@ -37,14 +37,14 @@ def test_the_rates_are_those_of_table_iii():
 
 def test_its_thresholds_follow_from_mu_and_sigma():
     table = published.DETECTION
-    assert numbers(table, "Multiplier") == list(MULTIPLIERS)
-    expected = [5.869 + k * 0.407 for k in MULTIPLIERS]
+    assert numbers(table, "Multiplier") == list(KS)
+    expected = [5.869 + k * 0.407 for k in KS]
     assert numbers(table, "Threshold") == pytest.approx(expected, abs=1e-3)
 
 
 def test_table_iv_judges_every_rollout_at_every_step():
     """Its rates are shares of the same 293 failures and 652 successes in all rows."""
-    table, successes = published.FAILURE, VANILLA + PERTURBED - FAILURES
+    table, successes = published.FAILURE, NOMINAL + PERTURBED - FAILURES
     assert numbers(table, "Step") == list(range(1, 21))
     for tpr, spec, *printed in zip(
         *(numbers(table, c) for c in ("TPR", "Spec.", "Acc.", "Bal. Acc.")), strict=True

@@ -5,16 +5,17 @@ import json
 import re
 import shlex
 import sys
-from pathlib import Path
+from collections import Counter
 
 import pytest
 
 from models.checkpoint import read_calibration, sha256
-from studio import detection, results, success
+from studio import correlation, detection, failure, results, success
 from studio.measures import MEAN, PLAN
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PROSE = " ".join(README.split())
 SHIPPED = ROOT / "assets/checkpoints/eb-vla-tiny"
 STUDIES = {name: ROOT / f"assets/studies/eb-vla-tiny-{name}" for name in ("nominal", "moved")}
 # Its names of scores, and whether their unit is each task's own spread.
@@ -26,13 +27,27 @@ SCORES = {
     "context distance, in units of each task": ("context_distance", True),
     "energy gap to the read-out": ("energy_gap", False),
 }
+LABELS = {  # of the failure predictors
+    "Slope Start": "Slope Start",
+    "Slope Final": "Slope Final",
+    "Level Final": "Level Final",
+    "Level of the read-out distance": "distance to the read-out",
+}
 COMMAND = re.compile(r"python (app\.py|-m [\w.]+)((?: (?!#)[^`\n]*)?)")
 COMMANDS = sorted({found[0].strip() for found in COMMAND.finditer(README)})
 
 
+EVALUATIONS = {name: ROOT / f"assets/evaluations/{name}" for name in ("ten", "goal", "language")}
+
+
 @pytest.fixture(scope="module")
 def rows():
-    return {name: results.read_rows(folder) for name, folder in STUDIES.items()}
+    return {name: results.read_rows(folder) for name, folder in (STUDIES | EVALUATIONS).items()}
+
+
+def wins(rows: list[dict]) -> Counter[str]:
+    """Successes by suite."""
+    return Counter(row["suite"] for row in rows if row["outcome"] == "success")
 
 
 def test_the_study_is_of_the_shipped_weights(rows):
@@ -44,9 +59,38 @@ def test_the_study_is_of_the_shipped_weights(rows):
     assert f"{record['samples']:,} samples" in (SHIPPED / "README.md").read_text()
 
 
-def test_the_success_table(rows):
-    for line in success.table(rows["nominal"]).splitlines():
+@pytest.mark.parametrize("name", ["nominal", "ten"])
+def test_the_success_table(rows, name):
+    for line in success.table(rows[name]).splitlines():
         assert line in README
+
+
+def test_what_it_does_when_asked_for_another_task(rows):
+    totals = [line for line in success.table(rows["goal"]).splitlines() if "**" in line]
+    assert len(totals) == 2
+    assert "| --- | --- | --- |\n" + "\n".join(totals) + "\n\n" in README
+
+
+def test_what_it_does_when_told_in_other_words(rows):
+    told, own = (
+        wins([row for row in rows[name] if row["init"] in (40, 41)])
+        for name in ("language", "nominal")
+    )
+    assert len(rows["language"]) == 60
+    spatial, goal, thing = "libero_spatial", "libero_goal", "libero_object"
+    assert (
+        f"it solves {told.total()} of 60 where its own words solve {own.total()}: libero_spatial "
+        f"{told[spatial]}, libero_goal {told[goal]} and libero_object {told[thing]} of 20 "
+        f"({own[spatial]}, {own[goal]} and {own[thing]})"
+    ) in PROSE
+
+
+def test_what_moved_cameras_leave(rows):
+    moved, nominal = wins(rows["moved"]).total(), wins(rows["nominal"]).total()
+    told = (
+        f"Moved cameras let {moved} of 300 episodes succeed, of the nominal ones {nominal} of 150"
+    )
+    assert told in PROSE
 
 
 def test_the_detection_table(rows):
@@ -60,7 +104,7 @@ def test_the_detection_table(rows):
         cells = []
         for line in (by_rollout[score], by_plan[score]):
             group = line.per_task if own else line.pooled
-            k = line.multiplier_per_task if own else line.multiplier
+            k = line.k_per_task if own else line.k
             accuracy = f"{group.held_out.balanced_accuracy:.1%}"
             if line is by_rollout[score]:
                 cells.append(f"{group.auroc:.3f} ({group.low:.3f} – {group.high:.3f})")
@@ -68,6 +112,42 @@ def test_the_detection_table(rows):
             else:
                 cells += [f"{group.auroc:.3f}", accuracy]
         assert told[name] == " | ".join(cells)
+
+
+def test_the_table_of_failure_predictors(rows):
+    sides = [*rows["nominal"], *rows["moved"]], rows["nominal"], rows["moved"]
+    told = re.findall(r"^\| ((?:Slope|Level) [^|]*) \| (.*) \|$", README, re.MULTILINE)
+    assert len(told) == len(failure.PREDICTORS)
+    for name, predictor in failure.PREDICTORS.items():
+        [cells] = [cells for label, cells in told if LABELS[name] in label]
+        whole, *each = (failure.predict(side, predictor).best for side in sides)
+        rates = [whole.held_out, whole.running, *(step.held_out for step in each)]
+        first, running, *rest = (f"{rate.balanced_accuracy:.1%}" for rate in rates)
+        assert cells == " | ".join([first, running, str(whole.step), f"{whole.warning_s} s", *rest])
+
+
+def test_how_scores_go_with_failure(rows):
+    told = correlation.table([*rows["nominal"], *rows["moved"]])
+    for name, start in (
+        ("final energy", "failure only weakly: −Spearman "),
+        ("energy gap", "energy gap does best with "),
+    ):
+        cells = re.search(rf"^\| {name} \| (\S+) \| (\S+) \|$", told, re.MULTILINE)
+        said = re.search(re.escape(start) + r"(\S+?),? (?:and |−Pearson )(\S+)", PROSE)
+        assert said.groups() == cells.groups()
+
+
+def test_the_papers_threshold(rows):
+    [line] = re.findall(
+        r"^\| 1\.0σ \| \S+ \| \S+ \| (\S+) \| (\S+) \| (\S+) \|",
+        detection.operating_table(
+            detection.study(detection.measure(rows["nominal"], rows["moved"]))
+        ),
+        re.MULTILINE,
+    )
+    balanced, caught, false = line
+    said = f"{balanced} balanced accuracy over all episodes (the paper: 84.5%), {caught} caught"
+    assert f"{said}, {false} false alarms" in PROSE
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.whole import whole_file
 from studio.events import (
     Advance,
     Advice,
@@ -31,7 +32,6 @@ from studio.feed import MAX_PLANS, Feed
 from studio.loop import ControlLoop
 from studio.movie import write_mp4
 from studio.recorder import NothingRecorded, Recorder, write_zip
-from studio.whole import whole_file
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def recorded(point_mass, drifter):
     Image.new("RGB", (256, 256), (200, 30, 30)).save(jpeg, "JPEG")
     point_mass.frames = lambda: {"agentview": jpeg.getvalue(), "wrist": jpeg.getvalue()}
     recorder, feed = Recorder({"checkpoint": "abc"}), Feed()
-    loop = ControlLoop(point_mass, drifter, [recorder, feed], hz=0, every_frame=True)
+    loop = ControlLoop(point_mass, drifter, [recorder, feed], hz=0, frames="every")
     loop.apply(LoadScene(SceneSpec(init=4)))
     loop.apply(Run())
     loop.tick()

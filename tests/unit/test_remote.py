@@ -28,7 +28,7 @@ from studio.loop import ControlLoop
 from studio.policies import describe
 from studio.remote import RemotePolicy
 from studio.serving import PolicyServer, ServerThread
-from tests.unit.conftest import wait_for
+from tests.helpers import wait_for
 
 SAMPLER = SamplerConfig(steps=3, chains=2)
 BACKOFF = (0.05, 0.1, 0.2)
@@ -130,7 +130,7 @@ def test_what_a_url_keeps_secret_is_shown_to_nobody(server):
 
 
 def test_bad_requests_are_value_errors(remote):
-    with pytest.raises(ValueError, match="policy server says: landscape: grid"):
+    with pytest.raises(ValueError, match="policy server says: landscape: the grid"):
         remote.slice_2d(observation(), np.zeros((8, 7), np.float32), grid=1000)
     with pytest.raises(ValueError, match="finite numbers"):
         remote.energies(observation(), np.full((1, 8, 7), np.nan, np.float32))

@@ -26,7 +26,7 @@ from models.policy import EnergyPolicy, Policy
 from models.types import Observation
 from studio import serve
 from studio.serving import MAX_MESSAGE, PolicyServer, ServerThread
-from tests.unit.conftest import wait_for
+from tests.helpers import free_port, wait_for
 from tests.unit.openpi_client import Client, element, from_map, robosuite_images, to_map
 
 
@@ -265,7 +265,9 @@ BAD = {
     "at most 4096 chunks": broken(
         eb_vla={"kind": "energies", "actions": np.zeros((4097, 8, 7), np.float32)}
     ),
-    "grid must lie": broken(eb_vla={"kind": "slice_2d", "centre": np.zeros((8, 7)), "grid": 10**6}),
+    "grid must have 2 to 120": broken(
+        eb_vla={"kind": "slice_2d", "centre": np.zeros((8, 7)), "grid": 10**6}
+    ),
 }
 
 
@@ -377,9 +379,7 @@ def test_the_api_key(policy):
 def test_sigterm_answers_what_is_in_flight(policy, monkeypatch, capsys):
     """The command itself, in this thread, where signals arrive; its client in another."""
     monkeypatch.setattr(serve.Policy, "from_pretrained", lambda *_, **__: policy)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     policy.gate.clear()
     policy.entered.clear()
 

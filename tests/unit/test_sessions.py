@@ -2,9 +2,18 @@
 
 from types import SimpleNamespace
 
-from studio.session import Session, SessionManager
+import pytest
+
+from studio.session import Session, SessionManager, SessionOptions
 
 TOKEN = "1" * 32
+
+
+@pytest.mark.parametrize("name", ["linger_s", "idle_s"])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_a_session_lives_for_some_time(name, seconds):
+    with pytest.raises(ValueError, match="must be positive"):
+        SessionOptions(**{name: seconds})
 
 
 def test_a_page_that_closes_late_leaves_the_next_session_of_its_tab_alone(monkeypatch):
@@ -12,7 +21,7 @@ def test_a_page_that_closes_late_leaves_the_next_session_of_its_tab_alone(monkey
         return SimpleNamespace(token=token, watchers=0, close=lambda: None)
 
     monkeypatch.setattr(Session, "open", opened)
-    manager = SessionManager(None, {})
+    manager = SessionManager(None, {}, SessionOptions())
     old = manager.attach(TOKEN)
     manager._drop(lambda session: True)  # it had rested for long
     new = manager.attach(TOKEN)

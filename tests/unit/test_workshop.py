@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,12 +14,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from models import train
+from models.run import SETTINGS
+from models.schedule import TrainConfig
 from studio import collect, collecting, evaluate, evaluating, lerobot, sweep, sweeping, training
 from studio.forms import fill, options
-from studio.jobs import JobState
+from studio.jobs import METRICS, JobState
 from studio.workshop import Workshop, router
 from studio.workspace import STUDIES, shown
-from tests.unit.conftest import wait_for
+from tests.helpers import wait_for
 from tests.unit.test_models_data import write_demos
 
 
@@ -36,9 +38,10 @@ def used():
 
 
 @pytest.fixture
-def client(workshop, used):
+def client(workshop, used, tmp_path):
+    first = {"name": "mine", "path": str(tmp_path / "mine"), "sha256": "abc"}
     app = FastAPI()
-    app.include_router(router(workshop, SimpleNamespace(use_checkpoint=used.append)))
+    app.include_router(router(workshop, SimpleNamespace(use_checkpoint=used.append, first=first)))
     with TestClient(app) as client:
         yield client
 
@@ -78,6 +81,20 @@ def test_the_training_command_says_what_the_form_says(workshop):
     assert parsed["out"] == workshop.workspace.runs / "a"
     untouched = vars(train.parser().parse_args(["--data", "x", "--out", "y"]))
     assert all(parsed[n] == v for n, v in untouched.items() if n not in {*expected, "out"})
+
+
+def test_the_settings_of_a_run_on_the_command_line_fill_a_form(workshop):
+    values = {"preset": "debug", "data": milk(workshop), "steps": 2, "batch_size": 2, "ema": 0.9}
+    out = workshop.workspace.runs / "outside"
+    settings = {name: values[name] for name in ("preset", "data")} | {"init": None, "digest": "a"}
+    out.mkdir(parents=True)
+    (out / METRICS).touch()
+    config = TrainConfig(steps=2, batch_size=2, ema=0.9)
+    (out / SETTINGS).write_text(json.dumps(settings | {"train": asdict(config)}))
+    found = training.settings(workshop.jobs.get("outside"))
+    assert found.items() >= values.items() and "digest" not in found
+    argv = [training.command(form, workshop.workspace, "a") for form in (found, values)]
+    assert argv[0] == argv[1]
 
 
 def test_every_field_of_the_form_is_an_option(workshop):
@@ -247,7 +264,8 @@ def test_a_training_from_launch_to_use(client, workshop, used):
     values = {"data": milk(workshop), "preset": "debug", "steps": 2, "batch_size": 2, "threads": 1}
     form = {"kind": "train", "values": {**values, "log_every": 1}}
     assert client.post("/jobs/launch", json=form).json()["state"] == "running"
-    assert client.post("/jobs/use", json={"name": "debug-1"}).status_code == 400
+    best = workshop.workspace.runs / "debug-1" / "best"
+    assert client.post("/jobs/use", json={"path": shown(best)}).status_code == 400
     wait_for(lambda: workshop.jobs.get("debug-1").state is not JobState.RUNNING, 300)
     (job,) = client.get("/jobs").json()["jobs"]
     assert job["state"] == "finished", workshop.jobs.get("debug-1").log()
@@ -256,10 +274,20 @@ def test_a_training_from_launch_to_use(client, workshop, used):
     rows = client.get("/jobs/metrics", params={"name": "debug-1"}).json()
     assert rows["rows"][0]["step"] == 1
     assert "samples" in client.get("/jobs/log", params={"name": "debug-1"}).json()["lines"][0]
-    assert client.post("/jobs/use", json={"name": "debug-1"}).status_code == 200
-    assert used == [workshop.workspace.runs / "debug-1" / "best"]
+    assert client.post("/jobs/use", json={"path": shown(best)}).status_code == 200
+    assert used == [best]
     assert preview(client, "train", **values)["name"] == "debug-2"
     assert client.post("/jobs/resume", json={"name": "debug-1"}).status_code == 400
+
+
+def test_the_way_back_is_to_the_first_checkpoint_alone(client, used, tmp_path):
+    first = client.get("/jobs/choices").json()["first"]
+    assert first["path"] == str(tmp_path / "mine")
+    for path in ("/etc", str(tmp_path), first["path"] + "/..", ""):
+        assert client.post("/jobs/use", json={"path": path}).status_code == 400
+    assert used == []
+    assert client.post("/jobs/use", json={"path": first["path"]}).status_code == 200
+    assert used == [tmp_path / "mine"]
 
 
 def test_a_number_that_json_does_not_know_spoils_no_page(client, workshop):
@@ -268,6 +296,16 @@ def test_a_number_that_json_does_not_know_spoils_no_page(client, workshop):
     (run / "metrics.jsonl").write_text('{"step": 1, "l1": 0.5}\n{"step": 2, "l1": NaN}\n')
     (job,) = (job for job in client.get("/jobs").json()["jobs"] if job["name"] == "nan")
     assert job["summary"] == {"step": 2, "l1": 0.5}
+
+
+def test_a_success_rate_comes_with_its_interval(client, workshop):
+    run = workshop.workspace.runs / "judged"
+    run.mkdir(parents=True)
+    row = {"step": 20, "success_rate": 0.4, "successes": 8, "episodes": 20}
+    (run / "metrics.jsonl").write_text(f'{{"step": 10}}\n{json.dumps(row)}\n')
+    (job,) = client.get("/jobs").json()["jobs"]
+    assert job["summary"].pop("success_interval") == pytest.approx([0.219, 0.613], abs=1e-3)
+    assert job["summary"] == row
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[1]"])
@@ -290,6 +328,20 @@ def test_a_spoilt_record_spoils_no_list(client, workshop):
     assert job["values"] == {"x": None}
 
 
+def test_what_can_t_be_read_spoils_no_list(client, workshop):
+    runs = workshop.workspace.runs
+    for name in ("closed", "damaged", "good"):
+        (runs / name).mkdir(parents=True)
+    (runs / "closed/metrics.jsonl").symlink_to("metrics.jsonl")  # leads nowhere: an OSError
+    (runs / "good/metrics.jsonl").write_text('{"step": 1}\n')
+    record = {"kind": "collect", "values": {"per_task": 0}, "ended": 1, "started": 0}
+    (runs / "damaged/job.json").write_text(json.dumps(record))
+    jobs = {job["name"]: job for job in client.get("/jobs").json()["jobs"]}
+    assert jobs.keys() == {"damaged", "good"}
+    assert "per-task" in jobs["damaged"]["problem"] and jobs["damaged"]["summary"] == {}
+    assert jobs["good"]["summary"] == {"step": 1} and not jobs["good"]["problem"]
+
+
 def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
     values = {"suite": "libero_object", "tasks": "0-1", "per_task": 2}
     code = "print('50%|# | 2/4 [00:30<01:05, 15.0s/demo, task 1]')"
@@ -299,9 +351,26 @@ def test_a_collection_counts_its_demonstrations(workshop, tmp_path):
     (folder / ".parts/second").mkdir(parents=True)
     (folder / ".parts/second/demo_1.hdf5").write_bytes(b"")
     wait_for(lambda: workshop.jobs.get("a").state is not JobState.RUNNING)
-    expected = {"done": 3, "total": 4, "progress": 0.75, "eta_s": 65}
-    assert collecting.summary(workshop.jobs.get("a")) == expected
+    expected, job = {"done": 3, "total": 4, "progress": 0.75}, workshop.jobs.get("a")
+    assert collecting.summary(job) == expected
+    running = replace(job, state=JobState.RUNNING)
+    assert collecting.summary(running) == {**expected, "eta_s": 65}
     assert json.loads((folder / "job.json").read_text())["values"] == values
+
+
+def test_a_job_that_has_ended_is_read_once_until_its_folder_changes(workshop, monkeypatch):
+    reads = []
+    monkeypatch.setattr(collecting, "summary", lambda job: reads.append(job.name) or {})
+    folder = workshop.workspace.runs / "a"
+    folder.mkdir(parents=True)
+    record = {"kind": "collect", "values": {}, "exit_code": 0, "ended": 1, "started": 0}
+    (folder / "job.json").write_text(json.dumps(record))
+    for _ in range(3):
+        assert workshop.describe(workshop.jobs.get("a"))["state"] == "finished"
+    assert len(reads) == 1
+    (folder / "soup_demo.hdf5").touch()
+    workshop.describe(workshop.jobs.get("a"))
+    assert len(reads) == 2
 
 
 def test_the_shipped_study_is_there_until_a_run_takes_its_name(tmp_path):

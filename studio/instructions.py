@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from studio.events import Status
 from studio.helm import Helm
 from studio.sequence import Sequence
 from studio.sim.process import SimProcess
-from studio.state import LoopState, Subscriber, Telling
+from studio.state import Telling
 
 
-class Asking(Telling):
+class Instructing(Telling):
     """The part of the control loop that keeps them (see the module docstring)."""
 
-    def __init__(
-        self, state: LoopState, subscribers: Iterable[Subscriber], sim: SimProcess, helm: Helm
-    ) -> None:
-        super().__init__(state, subscribers)
-        self._sim, self._helm = sim, helm
-        self._limit = 0  # control steps that the suite gives an instruction
+    _sim: SimProcess  # the loop's own, as is the rest
+    _helm: Helm
+    _limit: int  # control steps that the suite gives an instruction
 
     def _say(self, text: str) -> bool:
         """The instruction from now on; True if its goal can be tested."""

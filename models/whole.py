@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -22,6 +24,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """A file of its own. Raises OSError when it can't be written; what was there stays whole."""
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(value, indent=indent) + "\n")
 
 
 @contextmanager
