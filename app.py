@@ -79,7 +79,14 @@ def main(argv: list[str] | None = None) -> int:
     import uvicorn
 
     print(f"EB-VLA Studio: http://{web_address(args.host, args.port)}", flush=True)
-    uvicorn.run(application, host=args.host, port=args.port, log_level="warning", ws_max_size=2**20)
+    uvicorn.run(
+        application,
+        host=args.host,
+        port=args.port,
+        log_level="warning",
+        ws_max_size=2**20,
+        timeout_keep_alive=75,  # longer than proxies do, so that they never reuse a closed one
+    )
     return 0
 
 
