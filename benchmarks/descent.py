@@ -3,10 +3,11 @@
 The energy head of a preset (the paper's: D = 896, a context of 577 tokens) on random weights and a
 random context, batch 1. `straightforward` is the loop one would write first: the module is called
 at each step, which encodes the context in each block anew, and `backward` computes the gradients of
-all weights on its way to that of the actions. `bound` is ours without; `captured` with its CUDA
-graph or, on a CPU, `packed` with its weights laid out for oneDNN. The floor is what reading the
-weights takes at the bandwidth that this run measures: those that a step needs (all of the head's
-but the context's keys and values) twice, forward and backward, in each of the K steps.
+all weights on its way to that of the actions. `bound` is ours without, on a CPU `packed` with the
+weights laid out for oneDNN, too. `traced` is `descend`, how plans are made: `packed` and the exact
+energies of all K + 1 points, which the loop leaves out; on a GPU as one CUDA graph. The floor is
+what reading the weights takes at the bandwidth that this run measures: those that a step needs (all
+of the head's but the context's keys and values) twice, forward and backward, in each of K steps.
 Ways take turns and the best turn counts: a shared machine's milliseconds vary, its ratios less.
 """
 
@@ -25,7 +26,7 @@ from models.captured import CapturedDescents
 from models.config import PRECISIONS, PRESETS, ModelConfig, SamplerConfig, preset
 from models.energy_head import EnergyHead
 from models.landscape import slice_2d
-from models.mcmc import descend, draw_noise
+from models.mcmc import Energy, descend, draw_noise, update
 from models.packed import pack
 from models.policy import choose_device
 
@@ -59,6 +60,14 @@ def straightforward(
         scale = config.step_size * torch.exp(energies.detach() / config.temperature)
         step = scale.unsqueeze(-1) * point.grad.clamp(-config.grad_clip, config.grad_clip)
         actions = (actions - step).clamp(-config.action_clamp, config.action_clamp).detach()
+    return actions
+
+
+def bare(energy: Energy, initial: Tensor, noise: Tensor, config: SamplerConfig) -> Tensor:
+    """a^(K) of `descend`, without what explains it."""
+    actions = initial
+    for jitter in noise:
+        actions, _, _ = update(energy, actions, jitter, config.step_size, config)
     return actions
 
 
@@ -100,29 +109,28 @@ def main() -> None:
     context = random_context(config, device, dtype)
     shape = (config.horizon, config.action_dim)
     initial, noise = (t.to(device) for t in draw_noise(sampler, shape, [0]))
-    captured = CapturedDescents()
     with torch.no_grad():  # slices are taken in float32
         bound = copy.deepcopy(frozen).float().bind(context.float())
 
-    def ours(way: Callable, head: EnergyHead = frozen) -> Callable[[], Tensor]:
+    def ours(way: Callable, head: EnergyHead = frozen) -> Callable[[], object]:
         @torch.no_grad()
-        def plan() -> Tensor:
-            return way(head.bind(context), initial, noise, sampler).actions[-1]
+        def plan() -> object:
+            return way(head.bind(context), initial, noise, sampler)
 
         return plan
 
     centre = initial[0, 0].cpu().numpy()
     ways: dict[str, Callable[[], object]] = {
         "straightforward": lambda: straightforward(head, context, initial, noise, sampler),
-        "bound": ours(descend),
+        "bound": ours(bare),
         "slice 50 x 50": lambda: slice_2d(bound, centre, 0, (0, 1), 1.0, 50, device),
     }
     if device.type == "cuda":
-        ways["captured"] = ours(captured)
+        ways["traced"] = ours(CapturedDescents())
     else:
         packed = copy.deepcopy(frozen)
         pack(packed)
-        ways["packed"] = ours(descend, packed)
+        ways |= {"packed": ours(bare, packed), "traced": ours(descend, packed)}
     best = best_turns({name: _whole(way, device) for name, way in ways.items()}, args.turns)
     read = [w for name, w in frozen.named_parameters() if "context_" not in name]
     weights = sum(w.numel() * w.element_size() for w in read)

@@ -40,7 +40,7 @@ SYMBOLS = {"start": "circle-open", "refined": "star", "expert": "cross"}
 SYMBOLS_3D = {"start": "circle", "refined": "diamond", "expert": "cross"}
 PINS = {"start": 0.12, "refined": 0.12, "expert": 0.24}  # heights, of the slice's range
 COLORS = {"start": style.PAPER, "refined": style.PAPER, "expert": style.EXPERT}
-LABELS_AT = {"start": "bottom center", "refined": "top center", "expert": "middle right"}
+LABELS_AT = {"start": "bottom center", "refined": "top center", "expert": "bottom center"}
 
 
 def slice_figure(
