@@ -42,7 +42,9 @@ def build(args: Namespace):
     policy = open_policy(args)
     served = None
     if args.serve is not None:
-        server = PolicyServer(policy, api_key=os.environ.get(API_KEY))
+        # On a CPU scenes don't wait for others' plans; a GPU does one thing at a time anyway.
+        theirs = policy.beside() if str(policy.device) == "cpu" else policy
+        server = PolicyServer(theirs, api_key=os.environ.get(API_KEY))
         served = ServerThread(server, args.host, args.serve)
         print(f"EB-VLA policy: ws://{web_address(args.host, served.port)}", flush=True)
     workshop = Workshop(args.workspace, STUDIES.glob("*/"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -58,21 +59,26 @@ class CapturedDescents:
         self._usable = True
 
     def __call__(
-        self, energy: BoundHead, initial: Tensor, noise: Tensor, config: SamplerConfig
+        self,
+        energy: BoundHead,
+        initial: Tensor,
+        noise: Tensor,
+        config: SamplerConfig,
+        stop: Callable[[], bool] | None = None,
     ) -> Descent:
-        """As `models.mcmc.descend`."""
+        """As `models.mcmc.descend`; a graph is over before it could be stopped."""
         count = energy.size
         tokens = _filled_up(count) * initial[0, ..., 0].numel()
         fits = initial.device.type == "cuda" and tokens <= MOST
         if config.grad_cutoff or not (fits and self._usable):
-            return descend(energy, initial, noise, config)
+            return descend(energy, initial, noise, config, stop)
         full = energy.map(lambda t: _filled(t, 0)), _filled(initial, 0), _filled(noise, 1)
         inputs = [*full[0].tensors, *full[1:]]
         key = (config, *((t.shape, t.dtype) for t in inputs))
         if key not in self._kept:
             if key not in self._asked:
                 self._asked.append(key)
-                return descend(energy, initial, noise, config)
+                return descend(energy, initial, noise, config, stop)
             self._asked.remove(key)
             try:
                 # A graph takes its stream's workspaces with it: nobody else's may be on that.
@@ -83,7 +89,7 @@ class CapturedDescents:
             except RuntimeError as error:
                 self._usable = isinstance(error, torch.OutOfMemoryError)
                 _log.warning("no CUDA graph for this plan, it takes longer", exc_info=error)
-                return descend(energy, initial, noise, config)
+                return descend(energy, initial, noise, config, stop)
         self._kept.move_to_end(key)
         return _first(count, self._kept[key].replay(inputs))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from reprlib import repr as short
 from typing import Literal, get_args
 
 
@@ -29,13 +30,15 @@ class SamplerConfig:
         for field in fields(self):
             value, (low, high) = getattr(self, field.name), SAMPLER_BOUNDS[field.name]
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"sampler: {field.name} must be a number, not {value!r}")
+                raise ValueError(f"sampler: {field.name} must be a number, not {short(value)}")
             if not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(
-                    f"sampler: {field.name} must lie in [{low:g}, {high:g}], not {value!r}"
+                    f"sampler: {field.name} must lie in [{low:g}, {high:g}], not {short(value)}"
                 )
             if field.type == "int" and value != int(value):
-                raise ValueError(f"sampler: {field.name} must be a whole number, not {value!r}")
+                raise ValueError(
+                    f"sampler: {field.name} must be a whole number, not {short(value)}"
+                )
 
 
 SAMPLER_BOUNDS: dict[str, tuple[float, float]] = {

@@ -12,6 +12,7 @@ may take any number of steps. Shape letters: B, N, H, D_a as in `models.action_h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from models.action_head import ActionTransformer
 from models.config import ModelConfig
+from models.mcmc import heed
 
 CLIP = 1.5  # |a| of a guess at the actions; normalised ones fill [-1, 1]
 OFFSET = 0.008  # s of Nichol & Dhariwal's Eq. 17
@@ -119,11 +121,21 @@ class Head(Protocol):
 
 
 @torch.no_grad()
-def denoise(head: Head, process: Process, noise: Tensor, steps: int) -> Tensor:
-    """Actions [B, N, H, D_a] from noise of that shape, in `steps` evaluations of a bound head."""
+def denoise(
+    head: Head,
+    process: Process,
+    noise: Tensor,
+    steps: int,
+    stop: Callable[[], bool] | None = None,
+) -> Tensor:
+    """Actions [B, N, H, D_a] from noise of that shape, in `steps` evaluations of a bound head.
+
+    Raises InterruptedError as soon as `stop()` is true.
+    """
     times = torch.linspace(1, 0, steps + 1, device=noise.device)
     actions = noise
     for time, following in pairwise(times):
+        heed(stop)
         said = head(actions, time.expand(actions.shape[:2]))
         actions = process.step(actions, said, time, following)
     return actions

@@ -8,7 +8,6 @@ nodes are tried, and at last every point is evaluated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +19,7 @@ from models.types import LandscapeSlice
 
 NODES = (13, 25)  # Chebyshev nodes a side, tried in turn
 MAX_GRID = 120  # points along a side
+MAX_SPAN = 1000.0  # each way
 CHECKS = 40  # grid points that are evaluated to judge the interpolation
 TOLERANCE = 1e-3  # largest difference accepted there, in units of the slice's range
 ROUNDING = 1e-5  # and in units of E itself: what float32 scatters
@@ -53,8 +53,10 @@ def slice_2d(
         raise ValueError(f"landscape: choose two different dimensions out of 0-{size - 1}")
     if not 2 <= grid <= MAX_GRID:
         raise ValueError(f"landscape: the grid must have 2 to {MAX_GRID} points a side")
-    if len(spans) != 2 or not all(0 < s < math.inf for s in spans):
-        raise ValueError("landscape: the range must be positive, one or one for each dimension")
+    if len(spans) != 2 or not all(0 < s <= MAX_SPAN for s in spans):
+        raise ValueError(
+            f"landscape: the range must lie in (0, {MAX_SPAN:g}], one or one for each dimension"
+        )
     u, v = (
         centre[timestep, d] + np.linspace(-s, s, grid) for d, s in zip(dims, spans, strict=True)
     )

@@ -96,17 +96,23 @@ def evaluate_energies(
 
 
 def descend(
-    energy: Energy, initial: Tensor, noise: Tensor | None, config: SamplerConfig
+    energy: Energy,
+    initial: Tensor,
+    noise: Tensor | None,
+    config: SamplerConfig,
+    stop: Callable[[], bool] | None = None,
 ) -> Descent:
     """K updates from `initial` [..., N, H, D_a] with `noise` [K, ..., N, H, D_a] (Eq. 2-3).
 
     With a `grad_cutoff` a chain makes no further one after that of a gradient no longer than it
     (EBT-Policy, Alg. 2), and there are no more than some chain needs.
+    Raises InterruptedError as soon as `stop()` is true.
     """
     points, norms, scales = [initial], [], []
     arrived = initial.new_zeros(initial.shape[:-2], dtype=torch.bool)  # [..., N]
     updates = initial.new_full(initial.shape[:-3], config.steps, dtype=torch.long)
     for k in range(config.steps):
+        heed(stop)
         jitter = None if noise is None or config.langevin_std == 0 else noise[k]
         moved, gradient, scale = update(energy, points[-1], jitter, config.step_size, config)
         norms.append(gradient.flatten(-2).norm(dim=-1))
@@ -120,7 +126,7 @@ def descend(
         if arrived.all():
             break
     trajectory = torch.stack(points, dim=-4)  # [..., K+1, N, H, D_a]
-    flat = evaluate_energies(energy, trajectory.flatten(-4, -3))
+    flat = evaluate_energies(energy, trajectory.flatten(-4, -3), stop)
     energies = flat.unflatten(-2, trajectory.shape[-4:-2])
     return Descent(
         actions=torch.stack(points),

@@ -32,7 +32,7 @@ from models.packed import pack
 from models.text import build_text
 from models.types import CAMERAS, DescentTrace, LandscapeSlice, Observation, Plan
 
-FAR = 1e6  # standard deviations of a state: no robot is there, and the octaves would overflow
+FAR = 1e6  # standard deviations of a state or an action: no robot is there, and sums overflow
 # On a CPU fewer chains of a smaller model are so little work that splitting it costs more than it
 # saves.
 MANY_CHAINS, LARGE = 4, 20_000_000
@@ -133,19 +133,25 @@ class Policy(Scaled):
         return self.plan_batch([obs], sampler or SamplerConfig(), [seed])[0]
 
     def plan_batch(
-        self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
+        self,
+        observations: Sequence[Observation],
+        sampler: SamplerConfig,
+        seeds: Sequence[int],
+        stop: Callable[[], bool] | None = None,
     ) -> list[Plan]:
         """A chunk for each observation, encoded and refined together, one seed each.
 
         `latency_s` of each plan is the time of the whole batch.
+        Raises ValueError as `check`, InterruptedError once `stop()` is true.
         """
         started = time.perf_counter()
         few = len(observations) * sampler.chains < MANY_CHAINS and not self._large
         with self._lock, _threads(1 if few else torch.get_num_threads()), torch.no_grad():
+            heed(stop)
             context = self._encode(observations)
             trained = self.checkpoint.training.readout
             readout = self._model.read_out(context) if trained else None
-            found = self._refine(self._model.head.bind(context), readout, sampler, seeds)
+            found = self._refine(self._model.head.bind(context), readout, sampler, seeds, stop)
             away = self._contexts and self._contexts.distance(summary(context)).cpu().numpy()
             readout = None if readout is None else readout.cpu().numpy()
         latency = time.perf_counter() - started
@@ -171,6 +177,7 @@ class Policy(Scaled):
         readout: Tensor | None,
         sampler: SamplerConfig,
         seeds: Sequence[int],
+        stop: Callable[[], bool] | None,
     ) -> list[Refined]:
         """A chunk for each context of `head`; `readout` is [B, H, D], None if untrained."""
         raise NotImplementedError
@@ -187,13 +194,8 @@ class Policy(Scaled):
         This and the two below raise ValueError for a head that has no energy, and InterruptedError
         once `stop()` is true.
         """
-        bound = self._bind(obs)
-
-        def energy(actions: Tensor) -> Tensor:
-            heed(stop)
-            return bound(actions)
-
-        return _trace(descend(energy, *self._noise(sampler, [seed]), sampler), 0)
+        noise = self._noise(sampler, [seed])
+        return _trace(descend(self._bind(obs), *noise, sampler, stop), 0)
 
     def energies(
         self, obs: Observation, actions: np.ndarray, stop: Callable[[], bool] | None = None
@@ -202,6 +204,8 @@ class Policy(Scaled):
         expected = (self.config.horizon, self.config.action_dim)
         if actions.ndim != 3 or actions.shape[1:] != expected:
             raise ValueError(f"actions must have shape [N, {expected[0]}, {expected[1]}]")
+        if not (np.abs(actions) < FAR).all():
+            raise ValueError(f"actions must be finite and below {FAR:g}")
         points = torch.from_numpy(np.ascontiguousarray(actions, dtype=np.float32))
         found = evaluate_energies(self._bind(obs), points.unsqueeze(0).to(self.device), stop)
         per_step = found[0].cpu().numpy()
@@ -223,6 +227,8 @@ class Policy(Scaled):
         """
         if centre.shape != (self.config.horizon, self.config.action_dim):
             raise ValueError(f"landscape: centre has shape {centre.shape}, expected one chunk")
+        if not (np.abs(centre) < FAR).all():
+            raise ValueError(f"landscape: the centre must be finite and below {FAR:g}")
         energy = self._bind(obs)
         return slice_2d(energy, centre, timestep, dims, span, grid, self.device, stop)
 
@@ -252,17 +258,27 @@ class Policy(Scaled):
                     self._looked_into = obs, bound
             return self._looked_into[1]
 
-    @torch.no_grad()
-    def _encode(self, observations: Sequence[Observation]) -> Context:
-        images = torch.from_numpy(np.stack([_views(obs) for obs in observations]))
-        proprio = np.stack([np.asarray(obs.proprio, dtype=np.float32) for obs in observations])
-        fits = proprio.shape[1:] == (self.config.proprio_dim,)
+    def check(self, obs: Observation) -> None:
+        """Raises ValueError for an observation that the model cannot read."""
+        _views(obs)
+        self._state(obs)
+
+    def _state(self, obs: Observation) -> np.ndarray:
+        """The standardised proprio, float32 [proprio_dim]. Raises ValueError if it does not fit."""
+        proprio = np.asarray(obs.proprio, dtype=np.float32)
+        fits = proprio.shape == (self.config.proprio_dim,)
         with np.errstate(over="ignore", invalid="ignore"):
             state = self.statistics.standardize(proprio) if fits else proprio
         if not fits or not (np.abs(state) < FAR).all():
             raise ValueError(
                 f"observation: proprio must be {self.config.proprio_dim} finite numbers"
             )
+        return state
+
+    @torch.no_grad()
+    def _encode(self, observations: Sequence[Observation]) -> Context:
+        images = torch.from_numpy(np.stack([_views(obs) for obs in observations]))
+        state = np.stack([self._state(obs) for obs in observations])
         text, mask = self._text([obs.instruction for obs in observations])
         return self._model.backbone(
             images.to(self.device),
@@ -281,8 +297,9 @@ class EnergyPolicy(Policy):
         readout: Tensor | None,
         sampler: SamplerConfig,
         seeds: Sequence[int],
+        stop: Callable[[], bool] | None,
     ) -> list[Refined]:
-        descent = self._descents(head, *self._noise(sampler, seeds), sampler)
+        descent = self._descents(head, *self._noise(sampler, seeds), sampler, stop)
         traces = [_trace(descent, row) for row in range(len(seeds))]
         chains = [int(np.argmin(trace.energies[-1])) for trace in traces]
         gaps: list[float | None] = [None] * len(seeds)
@@ -307,9 +324,10 @@ class DenoisingPolicy(Policy):
         readout: Tensor | None,
         sampler: SamplerConfig,
         seeds: Sequence[int],
+        stop: Callable[[], bool] | None,
     ) -> list[Refined]:
         noise, _ = self._noise(replace(sampler, chains=1), seeds)
-        final = denoise(head, self._model.head.process, noise, sampler.steps)
+        final = denoise(head, self._model.head.process, noise, sampler.steps, stop)
         return [Refined(chunk) for chunk in final[:, 0].cpu().numpy()]
 
 

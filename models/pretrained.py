@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 REACH_S = 10.0  # for the hub to answer
+WEIGHTS, TOKENS = "model.safetensors", "tokenizer.json"  # of a part that is there
 T = TypeVar("T")
 
 
@@ -39,9 +40,16 @@ DINO = Part("facebook/dinov2-with-registers-large", "e4c89a4e05589de9b3e188688a3
 SIGLIP = Part("google/siglip-so400m-patch14-224", "d04cf29fca7b6374f74d8bea1969314492266b5e")
 
 
-def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **options: Any) -> T:
+def fetch(
+    load: Callable[..., T],
+    part: Part,
+    folder: Path | None = None,
+    file: str = WEIGHTS,
+    **options: Any,
+) -> T:
     """What a `from_pretrained` makes of a part: of the hub, or of `folder`/NAME.
 
+    `file` is what it makes it of: without, it may well make something else of what is there.
     Raises ValueError, one line that says what to do, when it can't.
     """
     local = folder and folder / part.name
@@ -52,9 +60,13 @@ def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **opti
         )
     try:
         if local:
+            if not (local / file).is_file():
+                raise FileNotFoundError(f"no {file}")
             return load(local, local_files_only=True, **options)
-        _reach(part)
-        return load(part.repo, revision=part.revision, **options)
+        cached = isinstance(try_to_load_from_cache(part.repo, file, revision=part.revision), str)
+        if not cached:
+            _reach(part)
+        return load(part.repo, revision=part.revision, local_files_only=cached, **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         if local:
@@ -66,16 +78,14 @@ def fetch(load: Callable[..., T], part: Part, folder: Path | None = None, **opti
 
 
 def _reach(part: Part) -> None:
-    """Raises OSError when a part that is not in the hub's cache can't be had.
+    """Raises OSError when the hub can't be reached.
 
     Asked once: a download would be tried again and again, for the better part of a minute.
     """
-    cached = try_to_load_from_cache(part.repo, "config.json", revision=part.revision)
-    if not isinstance(cached, str):
-        try:
-            HfApi().model_info(part.repo, revision=part.revision, timeout=REACH_S)
-        except Exception as error:  # of whichever HTTP library the client has
-            raise OSError(f"{type(error).__name__}: {error}") from None
+    try:
+        HfApi().model_info(part.repo, revision=part.revision, timeout=REACH_S)
+    except Exception as error:  # of whichever HTTP library the client has
+        raise OSError(f"{type(error).__name__}: {error}") from None
 
 
 def load_pretrained(backbone: nn.Module, folder: Path | None = None) -> None:
@@ -97,6 +107,7 @@ def load_pretrained(backbone: nn.Module, folder: Path | None = None) -> None:
             part,
             folder,
             dtype=torch.float32,
+            use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below, by name
         )

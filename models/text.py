@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.pretrained import LANGUAGE, fetch
+from models.pretrained import LANGUAGE, TOKENS, fetch
 
 MINILM_SIZE = 384
 PROMPT = "In: What action should the robot take to {}?\nOut:"
@@ -78,7 +78,7 @@ class QwenText:
         if own and own.is_dir():
             self._tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
         else:
-            self._tokenizer = fetch(AutoTokenizer.from_pretrained, LANGUAGE, parts)
+            self._tokenizer = fetch(AutoTokenizer.from_pretrained, LANGUAGE, parts, TOKENS)
         self._tokenizer.padding_side = "left"
 
     def __call__(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:

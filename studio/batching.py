@@ -28,6 +28,7 @@ class _Asked:
     observation: Observation
     sampler: SamplerConfig
     seed: int
+    stop: Callable[[], bool]
     plan: Future[Plan] = field(default_factory=Future)
 
     @property
@@ -54,14 +55,22 @@ class Batcher:
         self._waiting: deque[_Asked] = deque()
         self._news = threading.Condition()
         self._open = True
-        threading.Thread(target=self._run, name="batcher", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
 
-    def submit(self, obs: Observation, sampler: SamplerConfig, seed: int = 0) -> Future[Plan]:
+    def submit(
+        self,
+        obs: Observation,
+        sampler: SamplerConfig,
+        seed: int = 0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Future[Plan]:
         """The plan to come, with what the policy raises; cancelled in time it isn't made.
 
+        Once nobody in a batch wants his plan any more, by `stop()`, the batch is broken off.
         Raises Closed after `close()`.
         """
-        asked = _Asked(obs, sampler, seed)
+        asked = _Asked(obs, sampler, seed, stop)
         with self._news:
             if not self._open:
                 raise Closed("the batcher is closed")
@@ -79,6 +88,10 @@ class Batcher:
         with self._news:
             self._open = False
             self._news.notify()
+
+    def join(self, timeout_s: float) -> None:
+        """After `close()`, wait until it has ended: a process must not leave amid a plan."""
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while batch := self._take():
@@ -104,6 +117,7 @@ class Batcher:
                 [asked.observation for asked in batch],
                 batch[0].sampler,
                 [asked.seed for asked in batch],
+                lambda: all(asked.stop() for asked in batch),
             )
         except Exception as error:  # it belongs to who asked
             if len(batch) == 1:

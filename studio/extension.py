@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from reprlib import repr as short
 from typing import Any
-
-import numpy as np
 
 from models.checkpoint import Calibration, CheckpointInfo, TrainingRecord
 from models.config import ModelConfig, SamplerConfig
@@ -57,13 +56,16 @@ def parse(request: object) -> Query:
         raise BadRequest(f"'{EXTENSION}' must be a map")
     kind = asked.get("kind", "plan")
     if not isinstance(kind, str) or kind not in FIELDS:
-        raise BadRequest(f"'{EXTENSION}': kind must be one of {', '.join(FIELDS)}, not {kind!r}")
+        kinds = ", ".join(FIELDS)
+        raise BadRequest(f"'{EXTENSION}': kind must be one of {kinds}, not {short(kind)}")
     fields = {name: value for name, value in asked.items() if name != "kind"}
     if unknown := sorted(str(name) for name in fields.keys() - FIELDS[kind]):
         raise BadRequest(f"'{EXTENSION}': {kind} has no field {unknown[0]!r}")
     sampler, seed = fields.pop("sampler", {}), whole("seed", fields.pop("seed", 0))
     if not 0 <= seed < 2**63:
         raise BadRequest("'seed' must lie in [0, 2**63)")
+    if not isinstance(fields.get("trace", False), bool):
+        raise BadRequest("'trace' must be true or false")
     own = fields if EXTENSION in request else None
     return Query(to_observation(request), kind, _sampler(sampler), seed, own)
 
@@ -81,8 +83,8 @@ def _sampler(fields: object) -> SamplerConfig:
 
 def whole(name: str, value: object) -> int:
     """A whole number. Raises BadRequest."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise BadRequest(f"{name!r} must be a whole number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadRequest(f"{name!r} must be a whole number, not {short(value)}")
     return int(value)
 
 
@@ -140,7 +142,7 @@ def _slice_options(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRequest(f"{name!r} must be a number, not {value!r}")
+        raise BadRequest(f"{name!r} must be a number, not {short(value)}")
     return float(value)
 
 

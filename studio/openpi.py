@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import count
 from math import prod
-from typing import Any
+from reprlib import repr as short
+from typing import Any, NoReturn
 
 import msgpack
 import numpy as np
@@ -29,7 +29,7 @@ KEYS = frozenset({*IMAGES.values(), STATE, PROMPT})
 API_KEY = "EB_VLA_API_KEY"  # variable of the environment, which other users don't see
 STATE_SIZE = 8  # end-effector position (m), axis-angle (rad), two gripper joints (m)
 MIN_SIDE, MAX_SIDE = 16, 1024  # pixels of an image; openpi's client sends 224
-MAX_PARTS = 10_000  # maps and lists in one message, and what one of them holds
+MAX_PARTS = 10_000  # in all maps and lists of a message: numbers come as arrays
 
 DTYPE = re.compile(r"[<>|=]?[biufSU]\d{1,4}")
 SCALARS = {"S": bytes, "U": str}  # by kind of dtype; numbers otherwise
@@ -49,10 +49,12 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes) -> Any:
     """The value in `data`; its arrays are read-only. Raises BadRequest if it is malformed."""
-    parts = count(1)
+    parts = 0
 
     def counted(part: Any) -> Any:
-        if next(parts) > MAX_PARTS:
+        nonlocal parts
+        parts += 1 + len(part)
+        if parts > MAX_PARTS:
             raise BadRequest(f"the message has more than {MAX_PARTS} parts")
         return part
 
@@ -61,13 +63,19 @@ def unpack(data: bytes) -> Any:
             data,
             object_hook=lambda found: _unpack_array(counted(found)),
             list_hook=counted,
+            ext_hook=_refuse_extension,
             max_map_len=MAX_PARTS,
             max_array_len=MAX_PARTS,
+            max_ext_len=0,  # of timestamps, which no hook sees
         )
     except BadRequest:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadRequest(f"the message is no msgpack as openpi sends it ({error})") from None
+
+
+def _refuse_extension(code: int, data: bytes) -> NoReturn:
+    raise BadRequest(f"the message has an extension of msgpack, of type {code}")
 
 
 def _pack_array(value: object) -> dict[bytes, object]:
@@ -91,14 +99,15 @@ def _unpack_array(found: dict) -> object:
         # A number where a text belongs would be its length.
         if not isinstance(data, SCALARS.get(dtype.kind, bool | int | float)):
             raise BadRequest("a scalar's data don't fit its dtype")
-        return dtype.type(data)
+        return dtype.type(data).item()
     return found
 
 
 def _dtype(found: dict) -> np.dtype:
     name = found.get(b"dtype")
     if not isinstance(name, str) or not DTYPE.fullmatch(name):
-        raise BadRequest(f"dtype {name!r}: arrays hold booleans, numbers or strings, no objects")
+        found = short(name)
+        raise BadRequest(f"dtype {found}: arrays hold booleans, numbers or strings, no objects")
     return np.dtype(name)
 
 
@@ -138,6 +147,8 @@ def _image(key: str, image: object) -> np.ndarray:
 def numbers(key: str, value: object, shape: tuple[int | None, ...]) -> np.ndarray:
     """`value` as finite float32 of `shape` (None: any length but 0). Raises BadRequest."""
     try:
+        if not isinstance(value, np.ndarray) and not _nested(value, len(shape)):
+            raise TypeError
         with np.errstate(over="ignore"):
             array = np.asarray(value).astype(np.float32, casting="same_kind")
     except (TypeError, ValueError):
@@ -152,3 +163,10 @@ def numbers(key: str, value: object, shape: tuple[int | None, ...]) -> np.ndarra
     if not np.isfinite(array).all():
         raise BadRequest(f"{key!r} must hold finite numbers; it has one that is not")
     return array
+
+
+def _nested(value: object, depth: int) -> bool:
+    """Whether it is numbers in so many lists: of texts NumPy would make an array of the longest."""
+    if not depth:
+        return isinstance(value, int | float)
+    return isinstance(value, list) and all(_nested(part, depth - 1) for part in value)

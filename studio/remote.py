@@ -73,10 +73,18 @@ class RemotePolicy(Scaled):
 
     def plan(self, obs: Observation, sampler: SamplerConfig | None = None, seed: int = 0) -> Plan:
         """As `Policy.plan`; raises PolicyAway while the server can't plan."""
-        sampler = sampler or SamplerConfig()
+        return self._plan(obs, sampler or SamplerConfig(), seed)
+
+    def _plan(
+        self,
+        obs: Observation,
+        sampler: SamplerConfig,
+        seed: int,
+        stop: Callable[[], bool] | None = None,
+    ) -> Plan:
         asked = {"seed": int(seed), "sampler": asdict(sampler), "trace": True}
         started = time.perf_counter()
-        reply = self._ask(obs, asked)
+        reply = self._ask(obs, asked, stop)
         round_trip = time.perf_counter() - started
         told = reply[EXTENSION]
         return Plan(
@@ -93,8 +101,15 @@ class RemotePolicy(Scaled):
             round_trip_s=round_trip,
         )
 
+    def check(self, obs: Observation) -> None:
+        """Nothing: the server looks at each observation itself."""
+
     def plan_batch(
-        self, observations: Sequence[Observation], sampler: SamplerConfig, seeds: Sequence[int]
+        self,
+        observations: Sequence[Observation],
+        sampler: SamplerConfig,
+        seeds: Sequence[int],
+        stop: Callable[[], bool] | None = None,
     ) -> list[Plan]:
         """As `Policy.plan_batch`: asked for at once, the server makes batches of them.
 
@@ -103,14 +118,14 @@ class RemotePolicy(Scaled):
 
         def one(obs: Observation, seed: int) -> Plan | None:
             try:
-                return self.plan(obs, sampler, seed)
+                return self._plan(obs, sampler, seed, stop)
             except ServerBusy:
                 return None
 
         with ThreadPoolExecutor(min(max(1, len(observations)), MAX_AT_ONCE)) as threads:
             made = list(threads.map(one, observations, seeds))
         return [
-            plan or self.plan(obs, sampler, seed)
+            plan or self._plan(obs, sampler, seed, stop)
             for plan, obs, seed in zip(made, observations, seeds, strict=True)
         ]
 
@@ -262,10 +277,16 @@ def _receive(connection: ClientConnection, stop: Callable[[], bool] | None) -> s
 
 
 def _reply(reply: str | bytes) -> dict[str, Any]:
-    """The map in a reply. Raises what a text frame says: ServerBusy or ValueError."""
+    """The map in a reply.
+
+    Raises what a text frame says: ValueError of a bad request, else PolicyAway, such as ServerBusy:
+    what failed there may go well the next time.
+    """
     if isinstance(reply, bytes):
         return openpi.unpack(reply)
     kind, _, text = reply.partition(": ")
     if kind == "Busy":
         raise ServerBusy(f"The policy server is busy: {text}.", BACKOFF_S[0])
-    raise ValueError(f"the policy server says: {text or reply}")
+    if kind != "BadRequest":
+        raise PolicyAway(f"The policy server failed: {reply}", BACKOFF_S[-1])
+    raise ValueError(f"the policy server says: {text}")

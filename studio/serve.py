@@ -46,7 +46,7 @@ from studio.arguments import add_checkpoint
 from studio.batching import MAX_BATCH
 from studio.openpi import API_KEY
 from studio.ports import check_port, web_address
-from studio.serving import MAX_QUEUE, PolicyServer
+from studio.serving import MAX_QUEUE, MAX_UPDATES, PolicyServer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,6 +62,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--max-queue", type=int, default=MAX_QUEUE, help="requests waiting; more are refused"
     )
     parser.add_argument("--max-batch", type=int, default=MAX_BATCH, help="plans made together")
+    parser.add_argument(
+        "--max-updates", type=int, default=MAX_UPDATES, help="MCMC steps times chains of a plan"
+    )
     return parser.parse_args(argv)
 
 
@@ -89,8 +92,9 @@ def main(argv: list[str] | None = None) -> int:
         check_port(args.host, args.port)
         policy = Policy.from_pretrained(args.checkpoint, args.device, args.precision)
         server = PolicyServer(
-            policy, api_key=args.api_key, max_queue=args.max_queue, max_batch=args.max_batch
-        )
+            policy, api_key=args.api_key, max_queue=args.max_queue, max_batch=args.max_batch,
+            max_updates=args.max_updates,
+        )  # fmt: skip
         asyncio.run(run(server, args.host, args.port))
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

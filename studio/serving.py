@@ -38,8 +38,10 @@ from studio.openpi import BadRequest
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE = 16 * 2**20  # bytes from a client
+MAX_MESSAGE = 8 * 2**20  # bytes from a client: the largest images and as many chunks fit
+MAX_CLIENTS = 128  # connected
 MAX_QUEUE = 64  # requests in the house
+MAX_UPDATES = 1600  # MCMC steps times chains of a plan: the others wait for it
 MAX_TEXT = 500  # characters of an error: it may quote what a client sent
 SEND_S = 20.0  # a client that doesn't take its reply for so long is dropped
 SICK = 3  # failures in a row, after which /healthz says so
@@ -85,22 +87,27 @@ class PolicyServer:
         api_key: str | None = None,
         max_queue: int = MAX_QUEUE,
         max_batch: int = MAX_BATCH,
+        max_updates: int = MAX_UPDATES,
     ) -> None:
         """`max_queue`: requests taken and not answered yet; more are refused.
 
+        `max_updates`: MCMC steps times chains of a plan.
         Raises ValueError when a number is not positive, the key is empty or the policy is for
         another robot.
         """
         if api_key is not None and not api_key.strip():
             raise ValueError("the API key is empty; leave it out to let everyone in")
-        if max_queue < 1 or max_batch < 1:
-            raise ValueError("the queue and a batch must hold at least one request")
+        if min(max_queue, max_batch, max_updates) < 1:
+            raise ValueError(
+                "the queue and a batch must hold at least one request, a plan an update"
+            )
         extension.check_robot(policy.config)
         self.metrics = ServerMetrics()
-        self._policy, self._api_key = policy, api_key
-        self._max_queue, self._max_batch = max_queue, max_batch
+        self._policy, self._api_key = policy, api_key and api_key.strip()
+        self._max_queue, self._max_batch, self._max_updates = max_queue, max_batch, max_updates
         self._hello = openpi.pack(extension.metadata(policy))
-        self._in_house, self._failed, self._stopping = 0, 0, False
+        self._clients = self._in_house = self._unsent = self._failed = 0
+        self._stopping = False
 
     async def run(
         self, host: str, port: int, stop: asyncio.Event, ready: Callable[[int], None]
@@ -118,11 +125,12 @@ class PolicyServer:
         finally:
             self._batcher.close()
             self._beside.shutdown(wait=False)
+            await asyncio.to_thread(self._batcher.join, GRACE_S)
 
     async def _listen(
         self, host: str, port: int, stop: asyncio.Event, ready: Callable[[int], None]
     ) -> None:
-        options = {"compression": None, "max_size": MAX_MESSAGE, "max_queue": 2}
+        options = {"compression": None, "max_size": MAX_MESSAGE, "max_queue": 1}
         options["origins"] = [None]  # no browser's page of whatever site
         async with serve(
             self._converse, host, port, process_request=self._http, **options
@@ -144,7 +152,7 @@ class PolicyServer:
                 text = f"The last {self._failed} requests failed; the log says why.\n"
                 return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
             return connection.respond(HTTPStatus.OK, "OK\n")
-        shown = request.headers.get("Authorization", "")
+        shown = "\n".join(request.headers.get_all("Authorization"))
         wanted = f"Api-Key {self._api_key}"
         if self._api_key and not hmac.compare_digest(
             shown.encode(errors="replace"), wanted.encode()
@@ -152,7 +160,10 @@ class PolicyServer:
             text = "This server wants its API key: Authorization: Api-Key ...\n"
             return connection.respond(HTTPStatus.UNAUTHORIZED, text)
         if path != "/metrics":
-            return None
+            if self._clients < MAX_CLIENTS:
+                return None
+            text = f"{MAX_CLIENTS} clients are connected already; try again later.\n"
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
         response = connection.respond(HTTPStatus.OK, self.metrics.text().decode())
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = CONTENT_TYPE_LATEST
@@ -163,6 +174,7 @@ class PolicyServer:
         """From the metadata to the last reply."""
         gone = asyncio.create_task(connection.wait_closed())
         timing: dict[str, float] = {}
+        self._clients += 1
         try:
             with self.metrics.connections.track_inprogress():
                 await _send(connection, self._hello)
@@ -173,6 +185,7 @@ class PolicyServer:
         except ConnectionClosed as left:
             log.debug("client %s left: %s", connection.remote_address, left)
         finally:
+            self._clients -= 1
             gone.cancel()
 
     async def _serve(
@@ -180,19 +193,21 @@ class PolicyServer:
     ) -> None:
         """One reply to one message; what goes wrong is told in a text frame."""
         started, kind, outcome = time.monotonic(), "unknown", "ok"
+        self._unsent += 1
+        self._empty.clear()
         try:
-            with self._place():
-                if isinstance(message, str):
-                    raise BadRequest("requests are binary frames of msgpack, not text")
-                request = openpi.unpack(message)
-                if isinstance(request, dict) and CONTROL in request:
-                    kind, reply = "control", {"__ack__": request[CONTROL]}
-                else:
+            if isinstance(message, str):
+                raise BadRequest("requests are binary frames of msgpack, not text")
+            request = openpi.unpack(message)
+            if isinstance(request, dict) and CONTROL in request:
+                kind, reply = "control", {"__ack__": _event(request[CONTROL])}
+            else:
+                with self._place():
                     query = extension.parse(request)
                     kind = query.kind
                     reply = await self._while_there(gone, self._answer(query, timing))
-                    self._failed = 0 if reply else self._failed  # who left has none
-                await _send(connection, openpi.pack(reply))
+                self._failed = 0 if reply else self._failed  # who left has none
+            await _send(connection, openpi.pack(reply))
         except ConnectionClosed:
             outcome = "left"
             raise
@@ -209,6 +224,9 @@ class PolicyServer:
             await _send(connection, f"{type(error).__name__}: {error}"[:MAX_TEXT])
             await connection.close(CloseCode.INTERNAL_ERROR, "the reason was sent before")
         finally:
+            self._unsent -= 1
+            if not self._unsent:
+                self._empty.set()
             self.metrics.requests.labels(kind, outcome).inc()
             self.metrics.latency.labels(kind).observe(time.monotonic() - started)
 
@@ -220,15 +238,12 @@ class PolicyServer:
         if self._in_house >= self._max_queue:
             raise Busy(f"{self._max_queue} requests are waiting already; try again later")
         self._in_house += 1
-        self._empty.clear()
         self.metrics.queue.set(self._in_house)
         try:
             yield
         finally:
             self._in_house -= 1
             self.metrics.queue.set(self._in_house)
-            if not self._in_house:
-                self._empty.set()
 
     async def _while_there(self, gone: asyncio.Task, answer: Any) -> dict[str, Any]:
         """The answer, given up when the client leaves; it can't be sent any more then."""
@@ -240,24 +255,44 @@ class PolicyServer:
             work.cancel()
 
     async def _answer(self, query: Query, timing: dict[str, float]) -> dict[str, Any]:
-        if query.kind == "plan":
-            started = time.monotonic()
-            asked = self._batcher.submit(query.observation, query.sampler, query.seed)
-            plan, waited = await asyncio.wrap_future(asked), time.monotonic() - started
-            self.metrics.plans.inc()
-            took = {"infer_ms": 1e3 * plan.latency_s, "queue_ms": 1e3 * (waited - plan.latency_s)}
-            return extension.plan_reply(plan, query) | {"server_timing": {**took, **timing}}
         started, left = time.monotonic(), False
-        loop = asyncio.get_running_loop()
         try:
-            async with self._turn:  # who leaves before takes the pictures along
-                reply = await loop.run_in_executor(
-                    self._beside, extension.answer, self._policy, query, lambda: left
+            if query.kind == "plan":
+                self._check(query)
+                asked = self._batcher.submit(
+                    query.observation, query.sampler, query.seed, lambda: left
                 )
+                plan, waited = await asyncio.wrap_future(asked), time.monotonic() - started
+                self.metrics.plans.inc()
+                reply, took = extension.plan_reply(plan, query), 1e3 * plan.latency_s
+                timing = {"queue_ms": 1e3 * waited - took, **timing}
+            else:
+                loop = asyncio.get_running_loop()
+                async with self._turn:  # who leaves before takes the pictures along
+                    reply = await loop.run_in_executor(
+                        self._beside, extension.answer, self._policy, query, lambda: left
+                    )
+                took = 1e3 * (time.monotonic() - started)
         finally:
             left = True
-        took = {"infer_ms": 1e3 * (time.monotonic() - started)}
-        return reply | {"server_timing": {**took, **timing}}
+        return reply | {"server_timing": {"infer_ms": took, **timing}}
+
+    def _check(self, query: Query) -> None:
+        """Raises ValueError for a plan that would trouble those made together with it."""
+        self._policy.check(query.observation)
+        sampler = query.sampler
+        if sampler.steps * sampler.chains > self._max_updates:
+            raise BadRequest(
+                f"a plan of {sampler.steps} steps and {sampler.chains} chains keeps others waiting;"
+                f" steps times chains must be at most {self._max_updates} here"
+            )
+
+
+def _event(name: object) -> str:
+    """What a client told. Raises BadRequest if that is no short text."""
+    if not isinstance(name, str) or len(name) > MAX_TEXT:
+        raise BadRequest(f"'{CONTROL}' must be a text of at most {MAX_TEXT} characters")
+    return name
 
 
 async def _close(connections: list[ServerConnection]) -> None:

@@ -1,9 +1,13 @@
-"""A point mass with the simulator's interface: the loop's state machine needs no physics."""
+"""A point mass with the simulator's interface: the loop's state machine needs no physics.
+
+And a policy server whose policy waits until it may plan.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +17,15 @@ import numpy as np
 import pytest
 import torch
 
+from models.checkpoint import load_checkpoint
 from models.config import SamplerConfig
+from models.policy import EnergyPolicy
 from models.types import DescentTrace, Observation, Plan
 from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.loop import ControlLoop
+from studio.serving import PolicyServer, ServerThread
 from studio.sim.process import SimCrashed
+from tests.unit.openpi_client import Client
 
 # Models of this size are faster on one thread, and a busy machine's threads wait for each other.
 torch.set_num_threads(1)
@@ -166,3 +174,35 @@ def listener():
 @pytest.fixture
 def loop(point_mass, drifter, listener):
     return ControlLoop(point_mass, drifter, [listener], hz=0)
+
+
+class Gated(EnergyPolicy):
+    """Waits for its gate before each batch, and remembers how many were planned together."""
+
+    def plan_batch(self, observations, sampler, seeds, stop=None):
+        self.sizes.append(len(observations))
+        self.entered.set()
+        assert self.gate.wait(30)
+        return super().plan_batch(observations, sampler, seeds, stop)
+
+
+@pytest.fixture(scope="module")
+def policy(debug_checkpoint):
+    policy = Gated(load_checkpoint(debug_checkpoint), device="cpu")
+    policy.gate, policy.entered, policy.sizes = threading.Event(), threading.Event(), []
+    policy.gate.set()
+    return policy
+
+
+@pytest.fixture(scope="module")
+def port(policy):
+    server = ServerThread(PolicyServer(policy), "127.0.0.1", 0)
+    yield server.port
+    server.stop()
+
+
+@pytest.fixture
+def client(port):
+    client = Client(port)
+    yield client
+    client.socket.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.request
+
 import msgpack
 import numpy as np
 from websockets.sync.client import connect
@@ -66,3 +68,12 @@ def element(seed: int = 0, prompt: str = "pick up the milk") -> dict:
         "observation/state": np.random.default_rng(seed).normal(size=8),
         "prompt": prompt,
     }
+
+
+def get(port: int, path: str, **headers: str) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return reply.read().decode()
+
+
+# -- what is answered ------------------------------------------------------------------------------

@@ -27,10 +27,10 @@ def observation(seed: int, size: int = 128) -> Observation:
 class Held(EnergyPolicy):
     """Makes no batch before it is let go."""
 
-    def plan_batch(self, observations, sampler, seeds):
+    def plan_batch(self, observations, sampler, seeds, stop=None):
         self.sizes.append(len(observations))
         assert self.gate.wait(30)
-        return super().plan_batch(observations, sampler, seeds)
+        return super().plan_batch(observations, sampler, seeds, stop)
 
 
 @pytest.fixture

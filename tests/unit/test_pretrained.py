@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     Dinov2WithRegistersModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen2Model,
     SiglipConfig,
     SiglipModel,
@@ -26,7 +27,7 @@ from models.backbone import Backbone
 from models.checkpoint import load_checkpoint
 from models.config import preset
 from models.policy import Policy
-from models.pretrained import DINO, LANGUAGE, SIGLIP, Part, fetch, load_pretrained
+from models.pretrained import DINO, LANGUAGE, SIGLIP, TOKENS, Part, fetch, load_pretrained
 from models.train import main
 from models.types import Observation
 
@@ -117,6 +118,16 @@ def test_a_hub_out_of_reach_is_told_before_a_download_is_tried(tmp_path, monkeyp
 
     with pytest.raises(ValueError, match=r"neither in reach.*hf download"):
         fetch(load, LANGUAGE)
+
+
+def test_a_cache_without_the_tokenizer_is_no_tokenizer(tmp_path, monkeypatch):
+    """From the weights' config.json alone transformers would make one that knows no words."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--Qwen--Qwen2.5-0.5B" / "snapshots" / LANGUAGE.revision
+    snapshot.mkdir(parents=True)
+    Qwen2Config().save_pretrained(snapshot)
+    with pytest.raises(ValueError, match="neither in reach nor in the hub's cache"):
+        fetch(AutoTokenizer.from_pretrained, LANGUAGE, file=TOKENS)
 
 
 def test_the_fused_features_are_those_of_the_parts(parts):

@@ -136,6 +136,14 @@ def test_bad_requests_are_value_errors(remote):
         remote.energies(observation(), np.full((1, 8, 7), np.nan, np.float32))
 
 
+def test_a_server_that_fails_once_is_asked_again(remote, policy, monkeypatch):
+    with monkeypatch.context() as faulty:
+        faulty.setattr(policy, "plan_batch", lambda *_: 1 / 0)
+        with pytest.raises(PolicyAway, match="policy server failed: ZeroDivisionError"):
+            remote.plan(observation(), SAMPLER)
+    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+
+
 def test_a_slice_that_nobody_wants_any_more(remote, policy, monkeypatch):
     begun, stopped = threading.Event(), threading.Event()
 
