@@ -3,11 +3,12 @@
 The energy head of a preset (the paper's: D = 896, a context of 577 tokens) on random weights and a
 random context, batch 1. `straightforward` is the loop one would write first: the module is called
 at each step, which encodes the context in each block anew, and `backward` computes the gradients of
-all weights on its way to that of the actions. `bound` is ours without, on a CPU `packed` with the
-weights laid out for oneDNN, too. `traced` is `descend`, how plans are made: `packed` and the exact
-energies of all K + 1 points, which the loop leaves out; on a GPU as one CUDA graph. The floor is
-what reading the weights takes at the bandwidth that this run measures: those that a step needs (all
-of the head's but the context's keys and values) twice, forward and backward, in each of K steps.
+all weights on its way to that of the actions; in float32, and again in `--dtype`, if that is another.
+`bound` is ours without, on a CPU `packed` with the weights laid out for oneDNN, too. `traced` is
+`descend`, how plans are made: `packed` and the exact energies of all K + 1 points, which the loop
+leaves out; on a GPU as one CUDA graph. The floor is what reading the weights takes at the bandwidth
+that this run measures: those that a step needs (all of the head's but the context's keys and values)
+twice, forward and backward, in each of the K steps.
 Ways take turns and the best turn counts: a shared machine's milliseconds vary, its ratios less.
 """
 
@@ -103,9 +104,9 @@ def main() -> None:
     torch.manual_seed(0)
     device, dtype = choose_device(args.device), getattr(torch, args.dtype)
     config, sampler = preset(args.preset), SamplerConfig()
-    head = EnergyHead(config).to(device).to_precision(dtype)
-    frozen = EnergyHead(config).to(device).to_precision(dtype).requires_grad_(False)
-    frozen.load_state_dict(head.state_dict())
+    head = EnergyHead(config).to(device)
+    low = copy.deepcopy(head).to_precision(dtype)
+    frozen = copy.deepcopy(low).requires_grad_(False)
     context = random_context(config, device, dtype)
     shape = (config.horizon, config.action_dim)
     initial, noise = (t.to(device) for t in draw_noise(sampler, shape, [0]))
@@ -121,10 +122,13 @@ def main() -> None:
 
     centre = initial[0, 0].cpu().numpy()
     ways: dict[str, Callable[[], object]] = {
-        "straightforward": lambda: straightforward(head, context, initial, noise, sampler),
+        "straightforward": lambda: straightforward(head, context.float(), initial, noise, sampler),
         "bound": ours(bare),
         "slice 50 x 50": lambda: slice_2d(bound, centre, 0, (0, 1), 1.0, 50, device),
     }
+    if dtype != torch.float32:
+        name = f"the same in {args.dtype}"
+        ways[name] = lambda: straightforward(low, context, initial, noise, sampler)
     if device.type == "cuda":
         ways["traced"] = ours(CapturedDescents())
     else:
