@@ -3,12 +3,12 @@
 The energy head of a preset (the paper's: D = 896, a context of 577 tokens) on random weights and a
 random context, batch 1. `straightforward` is the loop one would write first: the module is called
 at each step, which encodes the context in each block anew, and `backward` computes the gradients of
-all weights on its way to that of the actions; in float32, and again in `--dtype`, if that is another.
+all weights on its way to that of the actions; in float32 and, if `--dtype` says so, in bfloat16.
 `bound` is ours without, on a CPU `packed` with the weights laid out for oneDNN, too. `traced` is
 `descend`, how plans are made: `packed` and the exact energies of all K + 1 points, which the loop
 leaves out; on a GPU as one CUDA graph. The floor is what reading the weights takes at the bandwidth
-that this run measures: those that a step needs (all of the head's but the context's keys and values)
-twice, forward and backward, in each of the K steps.
+that this run measures: those that a step needs (all of the head's but the context's keys and
+values) twice, forward and backward, in each of the K steps.
 Ways take turns and the best turn counts: a shared machine's milliseconds vary, its ratios less.
 """
 
