@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> object:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> object:
     """What `condition` finds once it is true; a test that waits longer fails."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

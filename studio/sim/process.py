@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 JPEG_QUALITY = 85
 PATIENCE_S = 120.0  # a child that is silent for so long hangs; a first visit takes 4
 _EXIT_S = 5.0  # how long a child may take to end by itself
+_REAP_S = 10.0  # from its connection's end to its own, on a busy machine
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ class SimProcess:
     def _epitaph(self) -> str:
         """How the child ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._child.wait(1.0)
+            code = self._child.wait(_REAP_S)
             if code < 0:
                 return f"its process was ended by {signal.Signals(-code).name}"
             return f"its process ended with exit code {code}"

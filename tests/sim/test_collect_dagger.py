@@ -106,6 +106,7 @@ def test_a_task_without_a_skill_ends_no_collection(sim, monkeypatch, tmp_path, c
     attempts = tuple(
         demonstrate.Attempt(SceneSpec("libero_90", stove, init), 0.0, (0,)) for init in (0, 1)
     )
+    demonstrate._tell.cache_clear()
     verdicts = demonstrate.make_part(tmp_path / "demo_0.hdf5", attempts)
     assert verdicts == (demonstrate.Verdict.UNABLE,) * 2 and not list(tmp_path.iterdir())
     assert capsys.readouterr().err.count("no skill for the goal 'turnoff'") == 1

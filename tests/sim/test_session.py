@@ -78,7 +78,8 @@ def test_a_session_that_runs_ends_without_another_simulator(manager):
     wait_for(lambda: session.feed.snapshot().state.step > 2)
     pid = session.sim.pid
     session.close()
-    assert gone(pid) and session.sim.pid == pid and not session.thread.is_alive()
+    assert gone(pid) and session.sim.pid == pid
+    wait_for(lambda: not session.thread.is_alive())
     with pytest.raises(SimError, match="closed"):
         session.sim.restart()
 

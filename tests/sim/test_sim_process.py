@@ -42,7 +42,7 @@ def test_each_scene_is_drawn_by_the_renderer_that_is_asked_for_as_it_loads(folde
         wanted = View("faithful", side=224)
         np.testing.assert_array_equal(changing.observe().images["agentview"], fast)
         faithful = picture(changing)
-        assert changing.pid != child and wait_for(lambda: gone(child), 10)
+        assert changing.pid != child and wait_for(lambda: gone(child))
         child = changing.pid
         np.testing.assert_array_equal(picture(changing), faithful)
         assert changing.pid == child
@@ -114,7 +114,7 @@ def test_a_killed_process_is_noticed_and_replaced(folder):
         process.load(SCENE)
         assert process.step(ACTION).proprio.shape == (8,)
         pid = process.pid
-    wait_for(lambda: gone(pid), 10)
+    wait_for(lambda: gone(pid))
     process.close()
 
 
@@ -126,7 +126,7 @@ def test_one_that_hangs_is_ended_and_replaced(folder, monkeypatch):
         with pytest.raises(SimCrashed, match=r"silent for 0\.3 s"):
             process.step(ACTION)
         monkeypatch.undo()
-        wait_for(lambda: gone(process.pid), 10)
+        wait_for(lambda: gone(process.pid))
         process.restart()
         process.load(SCENE)
         assert process.step(ACTION).proprio.shape == (8,)
@@ -142,4 +142,4 @@ def test_no_orphan_when_the_parent_is_killed():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    wait_for(lambda: gone(child), 10)
+    wait_for(lambda: gone(child))

@@ -17,7 +17,6 @@ def run(module: str, *arguments: object) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

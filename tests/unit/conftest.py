@@ -182,7 +182,7 @@ class Gated(EnergyPolicy):
     def plan_batch(self, observations, sampler, seeds, stop=None):
         self.sizes.append(len(observations))
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         return super().plan_batch(observations, sampler, seeds, stop)
 
 

@@ -36,14 +36,14 @@ class Client:
             max_size=None,
             additional_headers=headers,
         )
-        self.metadata = msgpack.unpackb(self.socket.recv(10), object_hook=from_map)
+        self.metadata = msgpack.unpackb(self.socket.recv(60), object_hook=from_map)
 
     def infer(self, request: dict) -> dict:
         return self.exchange(msgpack.packb(request, default=to_map))
 
     def exchange(self, frame: str | bytes) -> dict:
         self.socket.send(frame)
-        reply = self.socket.recv(30)
+        reply = self.socket.recv(120)
         if isinstance(reply, str):
             raise RuntimeError(reply)
         return msgpack.unpackb(reply, object_hook=from_map)

@@ -29,7 +29,7 @@ class Held(EnergyPolicy):
 
     def plan_batch(self, observations, sampler, seeds, stop=None):
         self.sizes.append(len(observations))
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         return super().plan_batch(observations, sampler, seeds, stop)
 
 

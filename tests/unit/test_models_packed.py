@@ -33,7 +33,9 @@ def heads(dtype: torch.dtype) -> tuple[EnergyHead, EnergyHead, Context]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
 def test_energies_gradients_and_descents_are_the_plain_ones(dtype, tolerance):
     plain, packed, context = heads(dtype)
-    assert sum(isinstance(m, PackedLinear) for m in packed.modules()) == 7 * len(packed.blocks)
+    able = dtype is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    layers = 7 * len(packed.blocks) * able
+    assert sum(isinstance(m, PackedLinear) for m in packed.modules()) == layers
     sampler = SamplerConfig(chains=2)
     initial, noise = draw_noise(sampler, (CONFIG.horizon, CONFIG.action_dim), [1, 2])
     found = []

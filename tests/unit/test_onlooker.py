@@ -1,5 +1,6 @@
 """What the policy thinks of a person's chunks, on a point mass."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,7 +39,8 @@ def judge():
 
 
 @pytest.fixture
-def watched(point_mass, judge):
+def watched(point_mass, judge, monkeypatch):
+    monkeypatch.setattr("studio.teleop.STALE_S", math.inf)  # however slow the test is
     feed, recorder = Feed(), Recorder({})
 
     def tell(comparison):
@@ -61,7 +63,7 @@ def push(watched, steps):
 
 
 def comparisons(watched, count):
-    wait_for(lambda: len(watched.feed.snapshot().comparisons) >= count, 5)
+    wait_for(lambda: len(watched.feed.snapshot().comparisons) >= count)
     return watched.feed.snapshot().comparisons
 
 
