@@ -114,6 +114,7 @@ class Feed:
             with self._lock:
                 self._forget()
                 self._episode += 1
+                self._frame = None  # the newest is of the episode before
             self.notify()
 
     def on_plan(self, step: int, plan: Plan) -> None:

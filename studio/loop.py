@@ -174,8 +174,6 @@ class ControlLoop(Instructing):
         self._forget_help()
         self._helps, self._limit, self._until = 0, info.max_steps, None
         self._set(
-            status=Status.PAUSED,
-            message="",
             task_instruction=info.instruction,
             instruction=old.instruction if retyped else info.instruction,
             sequence=Sequence(),
@@ -194,6 +192,7 @@ class ControlLoop(Instructing):
             self._mark("driver", old.driver)
         self._line_up(Sequence(items, old.sequence.after))
         self._look()
+        self._set(status=Status.PAUSED, message="")  # last: whoever sees it has the episode
 
     def _start(self) -> None:
         if self.state.status in (Status.EMPTY, Status.ENDED, Status.ERROR):

@@ -31,6 +31,7 @@ from studio.helm import PolicyAway
 from studio.openpi import API_KEY
 
 BACKOFF_S = (0.5, 1, 2, 4)  # between attempts to reach a server
+FIRST_S = 10.0  # for a server to be there at all: it may start together with who asks
 OPEN_S = 3.0  # for a connection to open
 PING_S = 4.0  # between two pings: a server plans beside them
 PONG_S = 15.0  # for each to come back, behind the pictures that a slow line still sends
@@ -53,7 +54,8 @@ class RemotePolicy(Scaled):
     def __init__(self, url: str, api_key: str | None = None) -> None:
         """Connect to `url`, such as ws://host:8000; the API key may be in the environment.
 
-        Raises ConnectionError if nothing answers there, ValueError if it serves no EB-VLA.
+        Raises ConnectionError if nothing answers there for FIRST_S seconds, ValueError if it
+        serves no EB-VLA.
         """
         if not url.startswith(("ws://", "wss://")):
             raise ValueError(f"a policy server's address begins with ws:// or wss://, not {url!r}")
@@ -64,10 +66,14 @@ class RemotePolicy(Scaled):
         self._lock = threading.Lock()
         self._failures, self._retry_at, self._reason = 0, 0.0, ""
         self._served: Served | None = None
-        try:
-            self._pool.append(self._dial())
-        except PolicyAway as away:
-            raise ConnectionError(str(away)) from None
+        deadline = time.monotonic() + FIRST_S
+        while not self._pool:
+            try:
+                self._pool.append(self._dial())
+            except PolicyAway as away:
+                if time.monotonic() + away.retry_s > deadline:
+                    raise ConnectionError(str(away)) from None
+                time.sleep(away.retry_s)
         self.config, self.checkpoint = self._served.config, self._served.checkpoint
         self.calibration, self.statistics = self._served.calibration, self._served.statistics
 

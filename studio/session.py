@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,9 +206,14 @@ class SessionManager:
             gone = [s for s in self._sessions.values() if condition(s)]
             for session in gone:
                 del self._sessions[session.token]
-        for session in gone:
-            log.info("closing session %s", session.token[:6])
-            try:
-                session.close()
-            except Exception:  # the other sessions' end does not hang on it
-                log.exception("session %s did not close", session.token[:6])
+        if gone:
+            with ThreadPoolExecutor(len(gone)) as threads:  # each may wait for its simulator
+                threads.map(_end, gone)
+
+
+def _end(session: Session) -> None:
+    log.info("closing session %s", session.token[:6])
+    try:
+        session.close()
+    except Exception:  # whoever waits for all of them goes on
+        log.exception("session %s did not close", session.token[:6])

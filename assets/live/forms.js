@@ -13,6 +13,7 @@ let due = new Set(); // groups of widgets that the next listener run fills
 const edited = {}; // group -> time of the last edit by hand
 let shown = null; // state that the widgets show
 let paused = false; // by a person, or was before the scene that loads now
+let pausing = false; // asked for; the loop may be at its last plan still
 const draft = { scene: {}, camera: {}, light: {}, sensor: {}, robot: {}, sampler: {} };
 const FORMS = Object.keys(draft).slice(1);
 const timers = {};
@@ -32,8 +33,9 @@ const settled = (group) => performance.now() - (edited[group] ?? -Infinity) > SE
 
 function sync(state, all) {
   if (!state?.scene) return;
+  if (all || state.status !== "running") pausing = false;
   // An episode that a load cuts off is "stopped" for a moment before the load shows.
-  if (state.status !== "loading" && state.outcome !== "stopped") paused = ["paused", "empty"].includes(state.status);
+  if (!pausing && state.status !== "loading" && state.outcome !== "stopped") paused = ["paused", "empty"].includes(state.status);
   const before = shown ?? {};
   const parts = {
     scene: [state.scene, state.n_inits],
@@ -59,6 +61,7 @@ function sync(state, all) {
 
 // What the server refused is not sent again with the next edit of its form.
 function refused({ refused: type }) {
+  if (type === "pause") pausing = false;
   if (!live.state?.scene) return;
   for (const group of type === "load" ? ["scene", "robot"] : [type]) {
     if (!(group in draft)) continue;
@@ -140,6 +143,11 @@ export const layout = (name) => changeScene({ layout: name });
 export function drive(scene) {
   send("load", scene);
   if (!paused) send("run");
+}
+
+// The next scene is to stand, too, even if it is asked for before this one has paused.
+export function pause() {
+  paused = pausing = send("pause");
 }
 
 export function instruct(text) {

@@ -12,6 +12,7 @@ export function explain(form) {
   });
   form.addEventListener("focusin", ({ target }) => show(target, form.getBoundingClientRect()));
   form.addEventListener("focusout", hide);
+  if (form.contains(document.activeElement)) show(document.activeElement, form.getBoundingClientRect());
 }
 
 const fieldOf = (element) => element.closest(":has(> .info-text)");

@@ -119,17 +119,22 @@ function tell(answer) {
 export class Form {
   constructor(kind, { lists = [] } = {}) {
     Object.assign(this, { kind, lists, defaults: {}, draft: {}, fields: [], due: {}, hurry: null });
+    this.ready = new Promise((resolve) => (this.configured = resolve));
     on("jobs", () => this.unanswered && this.preview());
   }
 
+  // What a person has typed by now counts more than the defaults and what was left before.
   configure(config, refill) {
+    const typed = this.draft;
     this.defaults = config.defaults;
-    this.draft = { ...config.defaults };
+    this.draft = { ...config.defaults, ...typed };
     this.fields = config.widgets.map((name) => name.split(".")[1]);
     this.refill = refill;
     const empty = Object.entries(config.defaults).filter(([, value]) => value === null);
     const left = JSON.parse(recall(`studio-form-${this.kind}`) ?? "{}");
-    this.fill({ ...Object.fromEntries(empty), ...left }); // Gradio's number boxes begin with 0 instead of nothing
+    const begin = { ...Object.fromEntries(empty), ...left }; // Gradio's number boxes begin with 0 instead of nothing
+    this.fill(Object.fromEntries(Object.entries(begin).filter(([name]) => !(name in typed))));
+    this.configured();
   }
 
   mount(element) {
@@ -142,6 +147,7 @@ export class Form {
 
   set(name, value) {
     this.draft[name] = value;
+    delete this.due[name]; // it is typed over
     this.keep();
     clearTimeout(this.hurry);
     this.hurry = setTimeout(() => this.preview(), SETTLE_MS);
@@ -149,6 +155,7 @@ export class Form {
 
   // Remembers what differs from the defaults.
   keep() {
+    if (!this.fields.length) return; // what was left before is not read yet
     const changed = Object.entries(this.draft).filter(([name, value]) => value !== this.defaults[name]);
     remember(`studio-form-${this.kind}`, JSON.stringify(Object.fromEntries(changed)));
   }
@@ -168,7 +175,8 @@ export class Form {
   }
 
   // Back to the defaults, but for the fields `kept`.
-  reset(...kept) {
+  async reset(...kept) {
+    await this.ready;
     this.fill(Object.fromEntries(Object.entries(this.defaults).filter(([name]) => !kept.includes(name))));
   }
 
@@ -204,6 +212,7 @@ export class Form {
     if (this.launching) return undefined; // a double click is one run
     this.launching = true;
     try {
+      await this.ready;
       const job = await act("/launch", this.body());
       if (job) this.fill({ name: "" });
       if (job && matchMedia(NARROW).matches) this.element.closest(".st-page").querySelector(".st-main").scrollIntoView({ behavior: scrolling() });

@@ -1,7 +1,7 @@
 // The stage: both camera views, the transport under them and the verdict beside them.
 
 import { emit, latestPlan, level, live, number, on, planAt, score, scoreLabel, scoreName, setK, threshold, verdict } from "./bus.js";
-import { drive } from "./forms.js";
+import { drive, pause } from "./forms.js";
 import { connect, send } from "./socket.js";
 
 const ICON = {
@@ -55,7 +55,7 @@ const TEMPLATE = `
 
 // Each has the button `live-<name>`, whose being disabled counts for the key, too.
 export const actions = {
-  run: () => send(live.state?.status === "running" ? "pause" : "run"),
+  run: () => (live.state?.status === "running" ? pause() : send("run")),
   step: () => send("advance", { steps: 1, chunk: false }),
   chunk: () => send("advance", { steps: 1, chunk: true }),
   reset: () => send("reset"),
@@ -104,7 +104,7 @@ function showPolicyView(shown) {
 
 const wipe = (canvas) => canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
 
-function drawFrame({ step, cameras, pictures }) {
+function drawFrame({ episode, step, cameras, pictures }) {
   cameras.forEach((camera, i) => {
     const canvas = $(`#live-${camera.replace("_", "-")}`);
     if (!canvas) return;
@@ -112,7 +112,7 @@ function drawFrame({ step, cameras, pictures }) {
     if (canvas.width !== width) Object.assign(canvas, { width, height });
     canvas.getContext("2d").drawImage(pictures[i], 0, 0);
   });
-  root.dataset.frameStep = step;
+  Object.assign(root.dataset, { frameEpisode: episode, frameStep: step });
   root.dataset.frames = 1 + Number(root.dataset.frames ?? 0);
 }
 

@@ -15,14 +15,12 @@ const remembered = JSON.parse(recall("studio-runs") ?? "{}");
 let selected = remembered.selected ?? null;
 const compared = new Set(remembered.compared ?? []);
 let choice = null; // folders of demonstrations, checkpoints, and the one that the studio began with
-let configured;
-const ready = new Promise((resolve) => (configured = resolve));
 
 window.train = {
   set: (name, value) => form.set(name, value),
   widgets: () => form.widgets(),
   reset: () => form.reset("data"),
-  choices,
+  choices: () => form.ready.then(choices),
   launch: async () => {
     const job = await form.launch();
     if (job) select(job.name);
@@ -34,7 +32,6 @@ export const mount = (name, root) => mountPanel(PANELS, name, root);
 export function configure(config, refill) {
   form.configure(config, refill);
   choices();
-  configured();
 }
 
 // -- the form -------------------------------------------------------------------------------------
@@ -60,7 +57,7 @@ const folderChoices = () =>
 // where that is known. Returns its path, "" where neither is one of the choices.
 export async function trainOn(path, driver) {
   openTab("Train");
-  await ready;
+  await form.ready;
   await choices();
   const named = (name) => name && choice?.checkpoints.find((one) => `/${one}`.endsWith(`/${name}`));
   const init = named(driver) ?? named(live.checkpoint?.name) ?? "";

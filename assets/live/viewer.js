@@ -3,7 +3,7 @@
 import { escapeHtml, on } from "./bus.js";
 import { button, draw, onAction } from "./jobs.js";
 import { CONFIG, css, onTheme, plotly, themed } from "./plot.js";
-import { discard, driverBar, outcomePill, read, redo, shelf, tell, titleHtml, url, working } from "./shelf.js";
+import { discard, driverBar, look, outcomePill, read, redo, shelf, tell, titleHtml, url, working } from "./shelf.js";
 
 const HZ = 20;
 const CAMERAS = { agentview: "agentview", wrist: "wrist" };
@@ -128,9 +128,12 @@ async function scores() {
   paint();
 }
 
+// Marked once the server knows of it: an older list that still comes would look like its end.
 async function score() {
-  root.dataset.scoring = recording.id;
-  await tell("/score", { name: recording.id, checkpoint });
+  const { id } = recording;
+  if (!(await tell("/score", { name: id, checkpoint }))) return;
+  root.dataset.scoring = id;
+  await look();
 }
 
 // -- drawing --------------------------------------------------------------------------------------

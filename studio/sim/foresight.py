@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from studio.sim.libero_sim import LiberoSim
 
 MOMENTS = 256  # that are remembered, the newest
-LIMIT_S = 20  # a fork that takes longer ends itself
+LIMIT_S = 20  # of computing; a fork that takes more ends itself
+HUNG = 10  # or one that has not ended after so many times as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ class Foresight:
 
 def _answer_and_end(sim: LiberoSim, moment: Moment, horizon: int, reply: Connection) -> None:
     """The fork's whole life. Nothing of the process that it copies may run at its end."""
-    signal.alarm(LIMIT_S)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)  # a busy machine may give it little at a time
+    signal.alarm(HUNG * LIMIT_S)
     os.nice(10)  # the scene comes first
     try:
         sim.env.parsed_problem |= moment.goal  # the copy's: another one may count by now

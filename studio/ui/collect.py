@@ -12,6 +12,7 @@ from studio.collect import HELD_OUT
 from studio.collecting import CollectForm
 from studio.ui.widgets import (
     bridge,
+    call,
     defaults_button,
     entry,
     heading,
@@ -109,7 +110,7 @@ def _form(suites: list[str]) -> dict[str, gr.components.Component]:
         panel("command", "collect")
         launch = gr.Button("Collect", variant="primary", elem_id="collect-launch")
         defaults_button("collect")
-    listen(launch.click, "() => { collect.launch() }")
+    listen(launch.click, f"() => {call('collect', 'launch()')}")
     for name, widget in widgets.items():
         entry("collect", name, widget)
     return widgets

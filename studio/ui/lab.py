@@ -12,7 +12,7 @@ from studio.events import CAMERA_BOUNDS
 from studio.sim import catalog
 from studio.sweeping import MOVES, SweepForm
 from studio.trial import NOMINAL
-from studio.ui.widgets import bridge, defaults_button, entry, heading, listen, number, panel
+from studio.ui.widgets import bridge, call, defaults_button, entry, heading, listen, number, panel
 
 Widgets = dict[str, gr.components.Component]
 LABELS = {
@@ -134,7 +134,7 @@ def _sweep() -> Widgets:
 def _launch(tab: str, kind: str, text: str) -> None:
     panel("command", tab)
     button = gr.Button(text, variant="primary", elem_id=f"{kind}-launch")
-    listen(button.click, f"() => {{ {tab}.launch() }}")
+    listen(button.click, f"() => {call(tab, 'launch()')}")
     defaults_button(tab)
 
 

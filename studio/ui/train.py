@@ -14,6 +14,7 @@ from studio.sim import catalog
 from studio.training import TUNED, TrainForm
 from studio.ui.widgets import (
     bridge,
+    call,
     defaults_button,
     entry,
     heading,
@@ -181,8 +182,8 @@ def _form() -> Widgets:
         with card, gr.Row(elem_classes="st-numbers"):
             widgets |= {name: _widget(name, shown[name]) for name in names}
     defaults_button("train")
-    listen(launch.click, "() => { train.launch() }")
-    listen(widgets["data"].focus, "() => { train.choices() }")
+    listen(launch.click, f"() => {call('train', 'launch()')}")
+    listen(widgets["data"].focus, f"() => {call('train', 'choices()')}")
     for name, widget in widgets.items():
         entry("train", name, widget)
     return widgets

@@ -55,6 +55,14 @@ def module(tab: str) -> str:
     return f"import(new URL('{address(SCRIPTS[tab])}', document.baseURI))"
 
 
+def call(tab: str, method: str) -> str:
+    """JavaScript that calls a method of `window.<tab>`, once the tab's scripts are there.
+
+    A tab can be typed into before a slow line has brought them.
+    """
+    return f"{{ {module(tab)}.then(() => {{ window.{tab}.{method} }}) }}"
+
+
 def panel(name: str, tab: str = "live", **options: Any) -> gr.HTML:
     """A region that the tab's scripts draw and keep alive; its id is `<tab>-<name>`."""
     return gr.HTML(
@@ -70,7 +78,8 @@ def entry(tab: str, name: str, widget: gr.components.Component) -> None:
     """Hand what is typed into `widget` to the tab's scripts as the field `name` of its form."""
     # a text box does not count pasting as input
     event = widget.change if isinstance(widget, gr.Textbox) else widget.input
-    listen(event, f"(v) => {{ window.{tab}.set('{name}', v) }}", [widget])
+    typed = call(tab, f"set('{name}', v)")
+    listen(event, f"(v) => {typed}", [widget])
 
 
 def sentence(text: str) -> str:
@@ -99,7 +108,7 @@ def number(
 def defaults_button(tab: str) -> None:
     """Fills the tab's form anew."""
     reset = gr.Button("Defaults", size="sm", elem_id=f"{tab}-reset", elem_classes="st-reset")
-    listen(reset.click, f"() => {{ window.{tab}.reset() }}")
+    listen(reset.click, f"() => {call(tab, 'reset()')}")
 
 
 def heading(text: str) -> gr.HTML:

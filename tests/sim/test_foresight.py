@@ -1,11 +1,14 @@
 """What the expert would do: asked at any moment, without a trace in the running episode."""
 
+import time
+
 import numpy as np
 import pytest
 
 from studio.events import SceneSpec
+from studio.sim import foresight
 from studio.sim.expert import Expert
-from studio.sim.foresight import expert_chunk
+from studio.sim.foresight import ExpertChunk, Foresight, expert_chunk
 from studio.sim.libero_sim import LiberoSim
 from studio.sim.process import SimError, SimProcess
 from tests.helpers import wait_for
@@ -104,3 +107,26 @@ def test_it_goes_for_what_was_asked_at_the_time():
         process.observe(BUTTER)  # at the same control step
         phases = [answers(process, 0, words).phase for words in (SOUP, BUTTER)]
         assert phases == ["pick alphabet_soup_1", "pick butter_1"]
+
+
+def test_an_answer_may_take_long_but_no_more_than_so_much_computing(sim, monkeypatch):
+    def slow(*_):
+        time.sleep(1.5)
+        return ExpertChunk(np.zeros((HORIZON, 7)), "pick")
+
+    def endless(*_):
+        while True:
+            pass
+
+    def answer(expert):
+        monkeypatch.setattr(foresight, "expert_chunk", expert)
+        ticket = asked.ask(0, SOUP, HORIZON)
+        return wait_for(lambda: asked.answer(ticket), 60)
+
+    monkeypatch.setattr(foresight, "LIMIT_S", 1)
+    sim.load(PICK)
+    asked = Foresight(sim)
+    asked.note(0, SOUP, np.zeros(7))
+    assert answer(slow).phase == "pick"
+    with pytest.raises(ValueError, match="in time"):
+        answer(endless)

@@ -82,7 +82,10 @@ def app(checkpoint: Path, folder: Path, *options: str) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(120)
+        finally:
+            process.kill()  # if that took too long
 
 
 def _wait(url: str, app: subprocess.Popen, log: Path, seconds: float = 300) -> None:
@@ -115,8 +118,9 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
         tab.context.add_init_script(f"sessionStorage.setItem('studio-token', '{TOKEN}')")
         tab.goto(address)
         wait_until_ready(tab, "running", "paused", "ended")
-        if tab.evaluate("studio.live.state.status") == "running":
-            tab.click("#live-run")
+        if tab.evaluate("studio.live.state.status") != "paused":
+            tab.click("#live-reset")
+            wait_until_ready(tab)
         episode = tab.evaluate(RESTORE)
         tab.wait_for_function(f"window.studio.live.state.episode > {episode}", timeout=120_000)
         wait_until_ready(tab)
@@ -153,8 +157,10 @@ def watched_tab(chromium: Browser, *inside: str) -> Iterator[Page]:
     tab.on("pageerror", lambda error: faults.append(f"exception: {error}"))
     tab.on("console", lambda m: m.type == "error" and faults.append(f"{m.text} {m.location}"))
     tab.on("request", lambda r: r.url.startswith(here) or faults.append(f"left: {r.url}"))
-    yield tab
-    context.close()
+    try:
+        yield tab
+    finally:
+        context.close()
     assert faults == []
 
 
@@ -170,9 +176,10 @@ def until(tab: Page, condition: str, seconds: float = 150) -> None:
 
 
 def wait_until_ready(tab: Page, *statuses: str) -> None:
-    """Wait until the scene stands (paused, unless told) and the first picture is drawn."""
+    """Wait until the scene stands (paused, unless told) and a picture of it is drawn."""
+    drawn = "document.querySelector('.st-stage')?.dataset.frameEpisode"
     tab.wait_for_function(
         f"{list(statuses or ['paused'])}.includes(window.studio?.live.state?.status)"
-        " && Number(document.querySelector('.st-stage')?.dataset.frames) > 0",
+        f" && {drawn} == studio.live.state.episode",
         timeout=120_000,
     )

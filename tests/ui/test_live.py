@@ -26,8 +26,7 @@ def state(page: Page, field: str):
 
 
 def pause(page: Page) -> None:
-    if state(page, "status") == "running":
-        page.click("#live-run")
+    page.evaluate("studio.pause()")
     until(page, f"{STATE}.status !== 'running'")
 
 
@@ -101,7 +100,7 @@ def test_step_chunk_and_reset(page):
     until(page, f"{STATE}.step > 1 && {STATE}.status === 'paused'")
     page.click("#live-reset")
     until(page, f"{STATE}.step === 0 && {STATE}.status === 'paused'")
-    assert page.locator("#live-filmstrip button").count() == 0
+    expect(page.locator("#live-filmstrip button")).to_have_count(0)
 
 
 def test_a_new_instruction_is_used_and_marked(page):
@@ -117,8 +116,8 @@ def test_a_new_instruction_is_used_and_marked(page):
     assert page.evaluate("window.studio.live.marks.map(m => m.kind)") == ["instruction"]
     until(
         page,
-        "document.getElementById('live-trace-plot').layout.annotations"
-        ".some(a => a.text.includes('open the drawer'))",
+        "document.getElementById('live-trace-plot').layout?.annotations"
+        "?.some(a => a.text.includes('open the drawer'))",
     )
 
 
@@ -223,9 +222,9 @@ def test_landscape_and_descent_of_a_clicked_plan(page):
     marks = page.locator("#live-landscape .st-reading [data-mark]")
     expect(marks).to_have_count(3)
     expect(marks.last).to_contain_text("expert, pick alphabet soup 1 · E")
-    until(page, "document.getElementById('live-landscape-plot').data.at(-1).name === 'expert'")
+    until(page, "document.getElementById('live-landscape-plot').data?.at(-1)?.name === 'expert'")
     page.locator("#live-slice-mode").get_by_text("3D").click()
-    until(page, "document.getElementById('live-landscape-plot').data[0].type === 'surface'")
+    until(page, "document.getElementById('live-landscape-plot').data?.[0]?.type === 'surface'")
     page.locator("#live-descent").scroll_into_view_if_needed()
     until(page, "document.querySelector('.st-descent').dataset.k === '15'")
     page.click("#live-descent-play")
@@ -429,14 +428,20 @@ def test_a_narrow_page_has_one_column_and_no_overflow(page):
     page.wait_for_timeout(500)
     page.get_by_role("tab", name="Live").click()
     plot = "document.getElementById('live-trace-plot')"
-    until(page, f"Math.abs({plot}.querySelector('.main-svg').clientWidth - {plot}.clientWidth) < 2")
+    drawn = f"{plot}.querySelector('.main-svg')?.clientWidth"
+    until(page, f"Math.abs({drawn} - {plot}.clientWidth) < 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     main, controls = (page.locator(s).bounding_box() for s in ("#live-main", "#live-controls"))
     assert controls["y"] > main["y"] + main["height"] - 1
 
 
 def test_a_lost_connection_is_told_and_comes_back(page):
-    page.evaluate("window.studio.disconnect()")
-    expect(page.locator("#live-banner")).to_be_visible()
+    told = """() => new Promise((done) => {
+        const banner = document.getElementById("live-banner");
+        new MutationObserver(() => banner.hidden || done(true))
+            .observe(banner, { attributeFilter: ["hidden"] });
+        studio.disconnect();
+    })"""
+    assert page.evaluate(told)  # for half a second
     expect(page.locator("#live-banner")).to_be_hidden(timeout=15_000)
     assert state(page, "status") == "paused"

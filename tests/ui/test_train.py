@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from studio import static
-from tests.ui.conftest import app, wait_until_ready, watched_tab
+from tests.ui.conftest import app, until, wait_until_ready, watched_tab
 from tests.unit.test_models_data import write_demos
 
 SLOW = 300_000  # ms: a training loads torch and its data before the first loss
@@ -43,8 +43,20 @@ def tab(chromium: Browser, studio: str) -> Iterator[Page]:
         yield tab
 
 
+FORMS = {"Train": "train", "Collect": "collect", "OOD lab": "lab"}  # by tab
+
+
 def open_tab(page: Page, name: str) -> None:
+    """Open a tab; a form is there with its command."""
     page.get_by_role("tab", name=name, exact=True).click()
+    if form := FORMS.get(name):
+        expect(page.locator(f"#{form}-command .st-command[data-state]")).to_be_attached()
+
+
+def open_train(page: Page) -> None:
+    """Open Train; its demonstrations are listed, and some are chosen."""
+    open_tab(page, "Train")
+    expect(page.locator("#train-data input").first).not_to_have_value("")
 
 
 def choose(page: Page, elem_id: str, text: str) -> None:
@@ -91,7 +103,7 @@ def press(page: Page, action: str, tab: str = "train") -> None:
 
 
 def test_the_command_follows_the_form_and_says_what_is_wrong(tab: Page, folder: Path):
-    open_tab(tab, "Train")
+    open_train(tab)
     expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
     assert str(folder / "data" / "bad") in command(tab)
     fill(tab, "train-minutes", "")
@@ -108,7 +120,7 @@ def test_the_command_follows_the_form_and_says_what_is_wrong(tab: Page, folder: 
 
 def test_what_is_filled_in_outlives_a_reload(tab: Page, folder: Path):
     milk = str(folder / "data" / "milk")
-    open_tab(tab, "Train")
+    open_train(tab)
     choose(tab, "train-data", milk)
     fill(tab, "train-minutes", "")
     fill(tab, "train-steps", "33")
@@ -135,7 +147,7 @@ def test_what_is_filled_in_outlives_a_reload(tab: Page, folder: Path):
 
 
 def test_the_field_that_has_the_focus_says_what_it_is(tab: Page):
-    open_tab(tab, "Train")
+    open_train(tab)
     tab.locator("#train-steps input").focus()
     expect(tab.locator(".st-explained")).to_contain_text("Optimiser steps")
     expect(tab.locator("#train-steps input")).to_have_accessible_description(re.compile("^Optim"))
@@ -148,7 +160,7 @@ def test_the_field_that_has_the_focus_says_what_it_is(tab: Page):
 
 
 def test_a_lost_connection_is_no_fault_of_the_form(tab: Page):
-    open_tab(tab, "Train")
+    open_train(tab)
     expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
     bend(tab, "jobs/preview", UNREACHED)
     fill(tab, "train-minutes", "7")
@@ -164,8 +176,8 @@ def test_a_lost_connection_is_no_fault_of_the_form(tab: Page):
 
 
 def test_visitors_of_a_public_studio_launch_nothing(tab: Page):
-    open_tab(tab, "Train")
-    expect(tab.locator("#train-launch")).to_be_enabled()
+    open_train(tab)
+    until(tab, "window.studio?.live.config")
     tab.evaluate("() => { studio.live.config.owners = 'Its owner does that.' }")
     fill(tab, "train-steps", "7")
     expect(tab.locator("#train-command code")).to_contain_text("--steps 7")
@@ -186,7 +198,7 @@ def test_a_list_that_fails_is_told(tab: Page):
 
 
 def test_a_failed_run_says_why(tab: Page, folder: Path):
-    open_tab(tab, "Train")
+    open_train(tab)
     choose(tab, "train-data", str(folder / "data" / "bad"))
     fill(tab, "train-name", "broken")
     expect(tab.locator("#train-command code")).to_contain_text("runs/broken")
@@ -205,7 +217,7 @@ def test_a_failed_run_says_why(tab: Page, folder: Path):
 
 
 def test_a_training_from_launch_to_live(tab: Page, folder: Path, studio: str):
-    open_tab(tab, "Train")
+    open_train(tab)
     choose(tab, "train-data", str(folder / "data" / "milk"))
     choose(tab, "train-preset", "debug")
     for name, value in {"minutes": "", "steps": "100000", "name": "first"}.items():
@@ -271,7 +283,7 @@ def test_runs_are_compared_in_one_plot(tab: Page, folder: Path):
     tab.wait_for_function(f"{LOSS}?.data?.length === 2", timeout=SLOW)
     assert tab.evaluate(f"{LOSS}.data.map(t => t.y[0])") == [0.5, 0.2]
     tab.locator("#train-curves [data-axis=minutes]").click()
-    tab.wait_for_function(f"{LOSS}.data[0].x[2] === 1")
+    tab.wait_for_function(f"{LOSS}?.data?.[0]?.x[2] === 1")
 
 
 def test_curves_that_come_late_fit_their_place(tab: Page):
@@ -288,7 +300,7 @@ def test_curves_that_come_late_fit_their_place(tab: Page):
 
 def test_what_is_handed_over_goes_on_from_its_checkpoint(tab: Page, folder: Path):
     milk = str(folder / "data" / "milk")
-    open_tab(tab, "Train")
+    open_train(tab)
     expect(tab.locator("#train-command code")).to_contain_text("--minutes 60")
     tab.evaluate(f"""async () => {{
         const train = await import(new URL("{static.address("train.js")}", document.baseURI));
@@ -314,6 +326,27 @@ def test_demonstrations_are_listed_and_shown(tab: Page, folder: Path):
     open_tab(tab, "Collect")
     tab.locator("#collect-run .st-chip", has_text=re.compile("/bad$")).click()
     expect(tab.locator("#collect-contents tbody em")).to_be_visible()
+
+
+def test_what_is_typed_before_the_script_is_there_counts(tab: Page):
+    open_tab(tab, "Collect")
+    tab.locator("#collect-tasks textarea").fill("3")
+    expect(tab.locator("#collect-command code")).to_contain_text("--tasks 3")
+    held = []
+    tab.route("**/collect.js*", lambda route: held.append(route))
+    tab.reload()
+    tab.get_by_role("tab", name="Collect", exact=True).click()
+    for name, value in {"per_task": "2", "workers": "1", "name": "early"}.items():
+        fill(tab, f"collect-{name}", value)
+    assert held
+    for route in held:
+        route.continue_()
+    for option in ("--per-task 2", "--workers 1", "runs/early", "--tasks 3"):
+        expect(tab.locator("#collect-command code")).to_contain_text(option)
+    expect(tab.locator("#collect-workers input")).to_have_value("1")
+    expect(tab.locator("#collect-tasks textarea")).to_have_value("3")
+    tab.unroute("**/collect.js*")
+    tab.click("#collect-reset")
 
 
 def test_a_collection_starts_and_stops(tab: Page):

@@ -32,9 +32,8 @@ def marks(page: Page, kind: str) -> list[str]:
 
 def give_back(page: Page) -> None:
     """Paused, the policy at the wheel: as the other tests expect it."""
-    if state(page, "status") == "running":
-        page.click("#live-run")
-        until(page, f"{STATE}.status !== 'running'")
+    page.evaluate("studio.pause()")
+    until(page, f"{STATE}.status !== 'running'")
     page.click(DRIVER.format("policy"))
     until(page, f"{STATE}.driver === 'policy'")
 
@@ -164,10 +163,10 @@ def test_taking_over_and_giving_back(page):
     assert marks(page, "driver") == ["human", "policy"]
     until(
         page,
-        "document.getElementById('live-trace-plot').layout.shapes.some(s => s.name === 'human')",
+        "document.getElementById('live-trace-plot').layout?.shapes?.some(s => s.name === 'human')",
     )
-    person = "document.getElementById('live-trace-plot').data.at(-1)"
-    until(page, f"{person}.visible && {person}.y.length >= 1")
+    person = "document.getElementById('live-trace-plot').data?.at(-1)"
+    until(page, f"{person}?.visible && {person}.y?.length >= 1")
 
 
 def test_the_guard_asks_for_help_and_takes_an_answer(page):
@@ -211,6 +210,29 @@ def test_a_number_is_typed_while_the_scene_runs(page):
     box.press("Enter")
     until(page, f"{STATE}.guard.plans === {before}")
     page.click("#live-run")
+
+
+def test_who_pauses_gets_the_next_scene_paused(page):
+    """Even if the loop has not paused by then."""
+    page.click("#live-run")
+    until(page, f"{STATE}.status === 'running'")
+    asked = page.evaluate(
+        """() => {
+          const { send } = WebSocket.prototype;
+          const asked = [];
+          WebSocket.prototype.send = function (text) {
+            asked.push(JSON.parse(text).type);
+            send.call(this, text);
+          };
+          for (const key of [" ", "n"]) {
+            document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+          }
+          WebSocket.prototype.send = send;
+          return asked;
+        }"""
+    )
+    assert asked == ["pause", "load"]
+    until(page, f"{STATE}.scene.init === 41 && {STATE}.status === 'paused'")
 
 
 def test_instructions_in_sequence(page):

@@ -50,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def studio(folder: Path) -> Iterator[str]:
-    with app(SHIPPED, folder, "--paused", "--sessions", "8") as address:
+    with app(SHIPPED, folder, "--paused", "--sessions", "8", "--linger", "5") as address:
         yield address
 
 
@@ -109,6 +109,7 @@ def test_runs_are_found_and_tables_sorted(tab: Page):
     expect(first).to_have_text("3.0 σ")  # the highest
     tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab.get_by_role("button", name="Copy as CSV").click()
+    expect(tab.locator("#live-toasts")).to_contain_text("Copied.")
     lines = list(csv.reader(tab.evaluate("navigator.clipboard.readText()").splitlines()))
     assert lines[0][:2] == ["k", "threshold"] and lines[1][0] == "3.0 σ" and len(lines) == 10
 
@@ -200,8 +201,8 @@ def test_what_was_not_answered_is_asked_again(tab: Page):
 def test_a_map_is_of_the_chosen_sweep(tab: Page):
     open_lab(tab)
     chosen = tab.locator("#sweep-map .st-head h3")
-    other = "low" if chosen.inner_text() == "high" else "high"
     expect(tab.locator("#sweep-plot[data-points='9']")).to_be_visible()
+    other = "low" if chosen.inner_text() == "high" else "high"
     bend(tab, "lab/sweep", "new Promise(() => {})")
     tab.locator(f"#sweep-map [data-name={other}]").click()
     expect(chosen).to_have_text(other)
@@ -211,7 +212,7 @@ def test_a_map_is_of_the_chosen_sweep(tab: Page):
     expect(tab.locator("#sweep-plot")).to_be_visible()
     tab.locator("#sweep-map select").select_option("final_energy")
     first = 100 if other == "high" else 0
-    tab.wait_for_function(f"document.getElementById('sweep-plot').data[0].z[0][0] === {first}")
+    tab.wait_for_function(f"document.getElementById('sweep-plot').data?.[0]?.z[0][0] === {first}")
 
 
 def test_an_episode_is_told_and_then_played_again_in_live(tab: Page):

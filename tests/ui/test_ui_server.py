@@ -64,4 +64,4 @@ def test_the_page_waits_for_a_server_that_is_away_and_goes_on(
         until(tab, f"studio.live.state.step > {known['step']}")
         expect(overlay).to_be_hidden()
         health = f"http://127.0.0.1:{server.port}/healthz"
-        assert urllib.request.urlopen(health, timeout=5).status == 200
+        assert urllib.request.urlopen(health, timeout=60).status == 200

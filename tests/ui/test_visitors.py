@@ -18,7 +18,7 @@ DRIVES = (
 def test_a_fresh_visitor_sees_the_scene_drive(visit):
     tab = visit()
     until(tab, DRIVES)
-    tab.click("#live-run")
+    tab.evaluate("studio.pause()")
     until(tab, "studio.live.state.status === 'paused'")
     step = tab.evaluate("studio.live.state.step")
     tab.reload()  # the same visitor finds the scene as it was
@@ -69,9 +69,9 @@ def test_an_unused_page_rests_until_it_is_asked_again(visit_drowsy):
     expect(tab.locator("#live-link")).to_have_text("resting")
     expect(tab.locator("#live-banner")).to_be_hidden()
     tab.click("#live-wake")
+    expect(tab.locator("#live-toasts")).to_contain_text("The earlier session has ended")
     until(tab, DRIVES)
     expect(overlay).to_be_hidden()
-    expect(tab.locator("#live-toasts")).to_contain_text("The earlier session has ended")
     expect(tab.locator("#live-record")).to_be_checked()  # what it was told to do, it goes on doing
 
 

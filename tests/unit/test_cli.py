@@ -90,7 +90,10 @@ def test_a_training_that_is_launched_may_download():
     assert ended.stdout.decode().strip() == "None", ended.stderr
 
 
-def test_a_policy_server_has_no_folder_to_calibrate_and_must_answer(capsys, port, tmp_path):
+def test_a_policy_server_has_no_folder_to_calibrate_and_must_answer(
+    capsys, monkeypatch, port, tmp_path
+):
+    monkeypatch.setattr("studio.remote.FIRST_S", 0)
     away = ["--policy", f"ws://127.0.0.1:{port}", "--out", str(tmp_path)]
     assert evaluate.main([*away, "--calibrate"]) == 2
     assert "leave --policy out" in complaint(capsys)
@@ -216,7 +219,8 @@ def test_sweep(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("url", "says"), [("ws://127.0.0.1:1", "studio.serve"), ("localhost:8000", "ws://")]
 )
-def test_no_policy_server(capsys, port, url, says):
+def test_no_policy_server(capsys, monkeypatch, port, url, says):
+    monkeypatch.setattr("studio.remote.FIRST_S", 0)
     assert app.main(["--port", port, "--policy", url]) == 2
     assert says in complaint(capsys)
 

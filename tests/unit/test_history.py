@@ -109,5 +109,10 @@ def test_a_page_that_does_not_acknowledge_gets_no_more_pictures_and_then_the_new
         await link._send_frame(feed.snapshot())  # the same picture
         newest = wire.frame_message(feed.snapshot().frame, feed.snapshot().episode, None)
         assert len(socket.pictures) == CREDIT + 1 and socket.pictures[-1] == newest
+        feed.on_frame(Frame(5, {"agentview": b"5", "wrist": b"w"}, 0.0))
+        feed.on_episode(EpisodeEvent(SceneSpec(), "reach"))
+        link._handle({"type": "ack"})
+        await link._send_frame(feed.snapshot())
+        assert len(socket.pictures) == CREDIT + 1  # that one is not of this episode
 
     asyncio.run(scenario())

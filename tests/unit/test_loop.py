@@ -50,6 +50,13 @@ def test_an_episode_times_out_after_its_steps(loop, listener, drifter):
     assert begin.outcome is None and end.outcome is Outcome.TIMEOUT and end.steps == 40
 
 
+def test_a_scene_stands_once_its_episode_and_picture_are_told(loop, listener):
+    loop.apply(LoadScene(SceneSpec()))
+    told = [name if name != "on_state" else args[0].status for name, args in listener.heard]
+    assert told[-1] is Status.PAUSED and told.count(Status.PAUSED) == 1
+    assert {"on_episode", "on_frame"} <= set(told)
+
+
 def test_success_ends_the_episode(loop, point_mass):
     point_mass.goal = 1.05
     loop.apply(Run())  # loads the default scene by itself

@@ -28,7 +28,7 @@ from studio.loop import ControlLoop
 from studio.policies import describe
 from studio.remote import RemotePolicy
 from studio.serving import PolicyServer, ServerThread
-from tests.helpers import wait_for
+from tests.helpers import free_port, wait_for
 
 SAMPLER = SamplerConfig(steps=3, chains=2)
 BACKOFF = (0.05, 0.1, 0.2)
@@ -257,7 +257,24 @@ def test_a_scene_waits_for_its_server_and_goes_on(remote, server, policy, point_
     back.stop()
 
 
-def test_no_server_at_all():
+def test_a_server_that_starts_late(policy, monkeypatch):
+    now, started, port = [0.0], [], free_port()
+
+    def slept(seconds: float) -> None:
+        now[0] += seconds
+        started.append(again(policy, port))
+
+    clock = {"monotonic": lambda: now[0], "perf_counter": time.perf_counter, "sleep": slept}
+    monkeypatch.setattr("studio.remote.time", SimpleNamespace(**clock))
+    remote = RemotePolicy(f"ws://127.0.0.1:{port}")
+    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+    remote.close()
+    (server,) = started
+    server.stop()
+
+
+def test_no_server_at_all(monkeypatch):
+    monkeypatch.setattr("studio.remote.FIRST_S", 0)
     with pytest.raises(ConnectionError, match=r"python -m studio\.serve"):
         RemotePolicy("ws://127.0.0.1:1")
     with pytest.raises(ValueError, match="ws://"):

@@ -1,5 +1,6 @@
 """Which pages watch which session, without a simulator."""
 
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -28,3 +29,18 @@ def test_a_page_that_closes_late_leaves_the_next_session_of_its_tab_alone(monkey
     manager.detach(old)
     assert (old.watchers, new.watchers) == (0, 1)
     manager.close()
+
+
+def test_sessions_end_together(monkeypatch):
+    """Each may wait for its simulator: none of them waits for another."""
+    both, ended = Barrier(2), []
+
+    def opened(token, *_):
+        return SimpleNamespace(token=token, close=lambda: ended.append(both.wait(10)))
+
+    monkeypatch.setattr(Session, "open", opened)
+    manager = SessionManager(None, {}, SessionOptions())
+    for digit in "12":
+        manager.attach(digit * 32)
+    manager.close()
+    assert sorted(ended) == [0, 1]
