@@ -100,8 +100,8 @@ class ControlLoop(Instructing):
                     return
                 wait = self.tick()
             except SimCrashed as crash:
-                self._fail(f"The simulator stopped ({crash}); it has been restarted.", crash)
-                wait = self._recover()
+                self._recover(crash)
+                wait = IDLE_S
             except Exception as error:
                 self._fail(str(error) or type(error).__name__, error)
                 wait = IDLE_S
@@ -364,10 +364,12 @@ class ControlLoop(Instructing):
         else:
             self._set(status=Status.ERROR, outcome=Outcome.ERROR, message=message)
 
-    def _recover(self) -> float:
-        """A fresh simulator after a crash; the scene is loaded again on the next Run or Reset."""
+    def _recover(self, crash: SimCrashed) -> None:
+        """A fresh simulator; the scene is loaded again on the next Run or Reset."""
+        told = f"The simulator stopped ({crash})"
         try:
             self._sim.restart()
         except Exception as error:
-            self._fail(f"The simulator could not be restarted: {error}", error)
-        return IDLE_S
+            self._fail(f"{told} and could not be restarted: {error}", error)
+        else:
+            self._fail(f"{told}; it has been restarted.", crash)

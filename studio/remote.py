@@ -8,6 +8,7 @@ longer. Meanwhile calls raise `PolicyAway`, which a control loop waits out.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -29,6 +30,8 @@ from studio import openpi
 from studio.extension import EXTENSION, Served, check_robot, slice_of, trace_of
 from studio.helm import PolicyAway
 from studio.openpi import API_KEY
+
+log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.5, 1, 2, 4)  # between attempts to reach a server
 FIRST_S = 10.0  # for a server to be there at all: it may start together with who asks
@@ -73,6 +76,7 @@ class RemotePolicy(Scaled):
             except PolicyAway as away:
                 if time.monotonic() + away.retry_s > deadline:
                     raise ConnectionError(str(away)) from None
+                log.info("waiting for %s: %s", self.url, away)
                 time.sleep(away.retry_s)
         self.config, self.checkpoint = self._served.config, self._served.checkpoint
         self.calibration, self.statistics = self._served.calibration, self._served.statistics

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -418,13 +417,18 @@ def test_a_killed_export_leaves_nothing_that_is_read(tmp_path):
     demos, root = tmp_path / "demos", tmp_path / "out"
     for task in range(4):
         write_hdf5(demos / f"{task}_demo.hdf5", f"task {task}", (20,))
-    command = [sys.executable, "-m", "studio.lerobot", str(demos), str(root / "set")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
-    deadline = time.monotonic() + 120
-    while not any(root.rglob("file-001.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    code = (  # it dies as soon as its second file is open
+        "import os, sys, studio.lerobot as lerobot\n"
+        "class Deadly(lerobot._Files):\n"
+        "    def __init__(self, folder, schema, index, *rest):\n"
+        "        super().__init__(folder, schema, index, *rest)\n"
+        "        if index: os.kill(os.getpid(), 9)\n"
+        "lerobot._Files = Deadly\n"
+        "lerobot.main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", code, str(demos), str(root / "set")]
+    done = subprocess.run(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
     assert any(root.rglob("*.parquet")) and not (root / "set").exists()
     with pytest.raises(ValueError, match="no demonstrations here"):
         load_demonstrations(root, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 import tracemalloc
 import zipfile
@@ -21,7 +22,7 @@ from fastapi.testclient import TestClient
 
 from models.data import HUMAN, POLICY, load_demonstrations
 from models.policy import Policy
-from studio import lerobot, recording, recording_routes
+from studio import lerobot, recording, recording_routes, rescore
 from studio.events import EpisodeEvent, Outcome, SceneSpec
 from studio.gather import gather, held_out, segments
 from studio.library import Library
@@ -353,11 +354,20 @@ def rest(client) -> None:
         time.sleep(0.05)
 
 
-def test_what_is_worked_on_is_not_thrown_away(client, library):
-    name = record(library.path, "h" * 160)  # twenty plans
+def test_what_is_worked_on_is_not_thrown_away(client, library, monkeypatch):
+    go_on = threading.Event()
+
+    def held(*arguments):
+        assert go_on.wait(120)
+        return scored(*arguments)
+
+    scored = rescore.rescore
+    monkeypatch.setattr(rescore, "rescore", held)
+    name = record(library.path, "h" * 16)
     assert post(client, "/score", name=name) == {}
     assert "under way" in post(client, "/discard", names=[name])["error"]
     assert "under way" in post(client, "/score", name=name)["error"]
+    go_on.set()
     rest(client)
     assert post(client, "/discard", names=[name]) == {}
 

@@ -303,8 +303,8 @@ def test_a_pause_while_the_policy_plans_comes_before_its_step(running, drifter, 
 
 def test_speed_paces_the_steps(point_mass, drifter):
     loop = ControlLoop(point_mass, drifter, hz=50)
-    loop.apply(Run())
     began = time.monotonic()
+    loop.apply(Run())
     while loop.state.status is Status.RUNNING:
         time.sleep(loop.tick())
     assert time.monotonic() - began >= 39 / 50
