@@ -10,7 +10,7 @@ import time
 import msgpack
 
 from tests.helpers import ROOT, free_port, wait_for
-from tests.unit.openpi_client import Client, element, get, to_map
+from tests.unit.protocol_client import Client, element, get, to_map
 
 
 def test_it_ends_amid_a_plan_that_nobody_waits_for():

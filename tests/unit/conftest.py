@@ -25,7 +25,7 @@ from studio.events import CameraPerturbation, LightPerturbation, SceneSpec
 from studio.loop import ControlLoop
 from studio.serving import PolicyServer, ServerThread
 from studio.sim.process import SimCrashed
-from tests.unit.openpi_client import Client
+from tests.unit.protocol_client import Client
 
 # Models of this size are faster on one thread, and a busy machine's threads wait for each other.
 torch.set_num_threads(1)

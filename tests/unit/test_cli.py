@@ -24,7 +24,7 @@ from studio.arguments import parse_args, trusted_hosts
 from studio.ports import check_port, web_address
 from studio.web import same_origin
 from tests.helpers import ROOT, complaint, free_port
-from tests.unit.openpi_client import Client, element
+from tests.unit.protocol_client import Client, element
 
 
 @pytest.fixture

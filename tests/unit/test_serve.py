@@ -26,7 +26,7 @@ from models.types import Observation
 from studio import serve
 from studio.serving import PolicyServer, ServerThread
 from tests.helpers import free_port, wait_for
-from tests.unit.openpi_client import Client, element, from_map, get, robosuite_images, to_map
+from tests.unit.protocol_client import Client, element, from_map, get, robosuite_images, to_map
 
 
 def upright(seed: int = 0, prompt: str = "pick up the milk") -> Observation:

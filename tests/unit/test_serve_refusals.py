@@ -18,7 +18,7 @@ from studio import openpi
 from studio.openpi import BadRequest
 from studio.serving import MAX_MESSAGE, PolicyServer, ServerThread
 from tests.helpers import wait_for
-from tests.unit.openpi_client import Client, element, get, to_map
+from tests.unit.protocol_client import Client, element, get, to_map
 
 
 def nested(depth: int) -> list:
