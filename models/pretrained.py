@@ -63,7 +63,11 @@ def fetch(
             if not (local / file).is_file():
                 raise FileNotFoundError(f"no {file}")
             return load(local, local_files_only=True, **options)
-        cached = isinstance(try_to_load_from_cache(part.repo, file, revision=part.revision), str)
+        found = (
+            try_to_load_from_cache(part.repo, name, revision=part.revision)
+            for name in ("config.json", file)
+        )
+        cached = all(isinstance(place, str) for place in found)
         if not cached:
             _reach(part)
         return load(part.repo, revision=part.revision, local_files_only=cached, **options)

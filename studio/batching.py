@@ -119,6 +119,9 @@ class Batcher:
                 [asked.seed for asked in batch],
                 lambda: all(asked.stop() for asked in batch),
             )
+        except InterruptedError as stopped:
+            for asked in batch:
+                asked.plan.set_exception(stopped)
         except Exception as error:  # it belongs to who asked
             if len(batch) == 1:
                 batch[0].plan.set_exception(error)

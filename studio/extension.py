@@ -85,7 +85,7 @@ def whole(name: str, value: object) -> int:
     """A whole number. Raises BadRequest."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadRequest(f"{name!r} must be a whole number, not {short(value)}")
-    return int(value)
+    return value
 
 
 def plan_reply(plan: Plan, query: Query) -> dict[str, Any]:

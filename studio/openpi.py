@@ -99,7 +99,9 @@ def _unpack_array(found: dict) -> object:
         # A number where a text belongs would be its length.
         if not isinstance(data, SCALARS.get(dtype.kind, bool | int | float)):
             raise BadRequest("a scalar's data don't fit its dtype")
-        return dtype.type(data).item()
+        with np.errstate(over="ignore"):
+            value = dtype.type(data)
+        return float(value) if dtype.kind == "f" else value.item()
     return found
 
 

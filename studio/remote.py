@@ -57,8 +57,8 @@ class RemotePolicy(Scaled):
     def __init__(self, url: str, api_key: str | None = None) -> None:
         """Connect to `url`, such as ws://host:8000; the API key may be in the environment.
 
-        Raises ConnectionError if nothing answers there for FIRST_S seconds, ValueError if it
-        serves no EB-VLA.
+        Raises ConnectionError if nothing answers there for about FIRST_S seconds, ValueError if
+        it serves no EB-VLA.
         """
         if not url.startswith(("ws://", "wss://")):
             raise ValueError(f"a policy server's address begins with ws:// or wss://, not {url!r}")
@@ -76,7 +76,7 @@ class RemotePolicy(Scaled):
             except PolicyAway as away:
                 if time.monotonic() + away.retry_s > deadline:
                     raise ConnectionError(str(away)) from None
-                log.info("waiting for %s: %s", self.url, away)
+                log.warning("waiting for %s: %s", self.url, away)
                 time.sleep(away.retry_s)
         self.config, self.checkpoint = self._served.config, self._served.checkpoint
         self.calibration, self.statistics = self._served.calibration, self._served.statistics
@@ -182,7 +182,10 @@ class RemotePolicy(Scaled):
     def _ask(
         self, obs: Observation, asked: dict[str, Any], stop: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
-        """The reply, with a fresh connection if an old one turns out to be broken."""
+        """The reply, with a fresh connection if an old one turns out to be broken.
+
+        Raises RuntimeError when the server itself has failed, twice.
+        """
         request = openpi.pack(openpi.to_request(obs) | {EXTENSION: asked})
         for connection in (self._idle(), None):
             connection = connection or self._dial()
@@ -196,9 +199,15 @@ class RemotePolicy(Scaled):
             except BaseException:
                 connection.close()  # whatever it still sends answers nobody
                 raise
+            if failure := _failure(reply):  # the server closes it; the next time may go well
+                connection.close()
+                broken = failure
+                continue
             with self._lock:
                 self._pool.append(connection)
             return _reply(reply)
+        if isinstance(broken, RuntimeError):
+            raise broken
         raise self._away(f"it closed the connection: {broken}")
 
     def _idle(self) -> ClientConnection | None:
@@ -226,6 +235,9 @@ class RemotePolicy(Scaled):
                 raise ValueError(
                     f"the policy server at {self.url} wants an API key; set {API_KEY}"
                 ) from None
+            if refused.response.status_code == 503:  # and says why
+                text = refused.response.body.decode(errors="replace").strip()
+                raise ServerBusy(f"The policy server is busy: {text}", BACKOFF_S[-1]) from None
             raise self._away(f"it answers {refused.response.status_code}") from None
         except (OSError, WebSocketException) as error:
             raise self._away(str(error) or type(error).__name__) from None
@@ -286,17 +298,18 @@ def _receive(connection: ClientConnection, stop: Callable[[], bool] | None) -> s
     raise PolicyAway(f"The policy server has not answered for {REPLY_S:g} s.", BACKOFF_S[0])
 
 
-def _reply(reply: str | bytes) -> dict[str, Any]:
-    """The map in a reply.
+def _failure(reply: str | bytes) -> RuntimeError | None:
+    """The server's own fault, if that is the reply, and none of the request's."""
+    if isinstance(reply, str) and not reply.startswith(("Busy: ", "BadRequest: ")):
+        return RuntimeError(f"the policy server failed: {reply}")
+    return None
 
-    Raises what a text frame says: ValueError of a bad request, else PolicyAway, such as ServerBusy:
-    what failed there may go well the next time.
-    """
+
+def _reply(reply: str | bytes) -> dict[str, Any]:
+    """The map in a reply. Raises what a text frame says: ServerBusy or ValueError."""
     if isinstance(reply, bytes):
         return openpi.unpack(reply)
     kind, _, text = reply.partition(": ")
     if kind == "Busy":
         raise ServerBusy(f"The policy server is busy: {text}.", BACKOFF_S[0])
-    if kind != "BadRequest":
-        raise PolicyAway(f"The policy server failed: {reply}", BACKOFF_S[-1])
     raise ValueError(f"the policy server says: {text}")

@@ -4,7 +4,8 @@ It speaks openpi's WebSocket protocol, so that openpi's client and its LIBERO ex
 it, and drives a studio elsewhere: `python app.py --policy ws://HOST:8000`.
 
 On connecting the client is sent a map: what is served. Then each request, a binary frame, gets one
-reply. Frames hold msgpack (see `studio.openpi` for arrays). A request is a map of
+reply, which the client waits for before it asks again. Frames hold msgpack (see `studio.openpi` for
+arrays). A request is a map of
 
     observation/image, observation/wrist_image  uint8 [S, S, 3], robosuite's image turned by 180°
     observation/state    8 numbers: end-effector position (m), axis-angle (rad), gripper joints (m)
@@ -63,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--max-batch", type=int, default=MAX_BATCH, help="plans made together")
     parser.add_argument(
-        "--max-updates", type=int, default=MAX_UPDATES, help="MCMC steps times chains of a plan"
+        "--max-updates", type=int, default=MAX_UPDATES, help="MCMC steps times chains of a descent"
     )
     return parser.parse_args(argv)
 

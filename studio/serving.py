@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE = 8 * 2**20  # bytes from a client: the largest images and as many chunks fit
 MAX_CLIENTS = 128  # connected
 MAX_QUEUE = 64  # requests in the house
-MAX_UPDATES = 1600  # MCMC steps times chains of a plan: the others wait for it
+MAX_UPDATES = 6400  # MCMC steps times chains of a descent: all that a sampler may ask for
 MAX_TEXT = 500  # characters of an error: it may quote what a client sent
 SEND_S = 20.0  # a client that doesn't take its reply for so long is dropped
 SICK = 3  # failures in a row, after which /healthz says so
@@ -91,7 +91,7 @@ class PolicyServer:
     ) -> None:
         """`max_queue`: requests taken and not answered yet; more are refused.
 
-        `max_updates`: MCMC steps times chains of a plan.
+        `max_updates`: MCMC steps times chains of a descent; the others wait for it.
         Raises ValueError when a number is not positive, the key is empty or the policy is for
         another robot.
         """
@@ -257,8 +257,8 @@ class PolicyServer:
     async def _answer(self, query: Query, timing: dict[str, float]) -> dict[str, Any]:
         started, left = time.monotonic(), False
         try:
+            self._check(query)
             if query.kind == "plan":
-                self._check(query)
                 asked = self._batcher.submit(
                     query.observation, query.sampler, query.seed, lambda: left
                 )
@@ -278,13 +278,13 @@ class PolicyServer:
         return reply | {"server_timing": {"infer_ms": took, **timing}}
 
     def _check(self, query: Query) -> None:
-        """Raises ValueError for a plan that would trouble those made together with it."""
+        """Raises ValueError for what would trouble those whose plans are made together with it."""
         self._policy.check(query.observation)
-        sampler = query.sampler
-        if sampler.steps * sampler.chains > self._max_updates:
+        steps, chains = query.sampler.steps, query.sampler.chains
+        if steps * chains > self._max_updates:
             raise BadRequest(
-                f"a plan of {sampler.steps} steps and {sampler.chains} chains keeps others waiting;"
-                f" steps times chains must be at most {self._max_updates} here"
+                f"a descent of {steps} steps and {chains} chains keeps others waiting; "
+                f"steps times chains must be at most {self._max_updates} here"
             )
 
 

@@ -13,7 +13,7 @@ let due = new Set(); // groups of widgets that the next listener run fills
 const edited = {}; // group -> time of the last edit by hand
 let shown = null; // state that the widgets show
 let paused = false; // by a person, or was before the scene that loads now
-let pausing = false; // asked for; the loop may be at its last plan still
+let pausing = null; // step at which a pause was asked for; the loop may be at its last plan still
 const draft = { scene: {}, camera: {}, light: {}, sensor: {}, robot: {}, sampler: {} };
 const FORMS = Object.keys(draft).slice(1);
 const timers = {};
@@ -33,9 +33,10 @@ const settled = (group) => performance.now() - (edited[group] ?? -Infinity) > SE
 
 function sync(state, all) {
   if (!state?.scene) return;
-  if (all || state.status !== "running") pausing = false;
+  // Somebody else may run the scene again before this page has seen it stand.
+  if (all || state.status !== "running" || state.step > pausing + 2) pausing = null;
   // An episode that a load cuts off is "stopped" for a moment before the load shows.
-  if (!pausing && state.status !== "loading" && state.outcome !== "stopped") paused = ["paused", "empty"].includes(state.status);
+  if (pausing === null && state.status !== "loading" && state.outcome !== "stopped") paused = ["paused", "empty"].includes(state.status);
   const before = shown ?? {};
   const parts = {
     scene: [state.scene, state.n_inits],
@@ -61,7 +62,7 @@ function sync(state, all) {
 
 // What the server refused is not sent again with the next edit of its form.
 function refused({ refused: type }) {
-  if (type === "pause") pausing = false;
+  if (type === "pause") pausing = null;
   if (!live.state?.scene) return;
   for (const group of type === "load" ? ["scene", "robot"] : [type]) {
     if (!(group in draft)) continue;
@@ -147,7 +148,8 @@ export function drive(scene) {
 
 // The next scene is to stand, too, even if it is asked for before this one has paused.
 export function pause() {
-  paused = pausing = send("pause");
+  paused = send("pause");
+  pausing = paused ? (live.state?.step ?? 0) : null;
 }
 
 export function instruct(text) {

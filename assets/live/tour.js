@@ -1,7 +1,7 @@
 // A guided tour for a lab meeting: five steps on live runs, one key, large type.
 
 import { latestPlan, live, on, scrolling, select } from "./bus.js";
-import { apply, drive, instruct } from "./forms.js";
+import { apply, drive, instruct, pause } from "./forms.js";
 import { openTab } from "./jobs.js";
 import { send } from "./socket.js";
 
@@ -38,7 +38,7 @@ const STEPS = [
     title: "Inside one plan",
     text: "The landscape around the chosen action, and the descent that found it. A known context has a valley; an unknown one is flat and high.",
     play() {
-      send("pause");
+      pause();
       if (latestPlan()) select(latestPlan().index);
       show("live-landscape");
       later(() => document.getElementById("live-descent-play")?.click(), 4000);
@@ -58,7 +58,7 @@ const STEPS = [
     title: "From energies to a detector",
     text: "Hundreds of episodes later: move k, and watch the operating point walk along the ROC curve.",
     play() {
-      send("pause");
+      pause();
       openTab("OOD lab");
       later(() => show("lab-study"), 300);
     },

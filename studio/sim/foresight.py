@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOMENTS = 256  # that are remembered, the newest
 LIMIT_S = 20  # of computing; a fork that takes more ends itself
-HUNG = 10  # or one that has not ended after so many times as long
+HUNG = 3  # or one that has not ended after so many times as long
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ def test_an_answer_may_take_long_but_no_more_than_so_much_computing(sim, monkeyp
         return wait_for(lambda: asked.answer(ticket), 60)
 
     monkeypatch.setattr(foresight, "LIMIT_S", 1)
+    monkeypatch.setattr(foresight, "HUNG", 1000)
     sim.load(PICK)
     asked = Foresight(sim)
     asked.note(0, SOUP, np.zeros(7))

@@ -15,7 +15,7 @@ from tests.unit.protocol_client import Client, element, get, to_map
 
 def test_it_ends_amid_a_plan_that_nobody_waits_for():
     port = free_port()
-    command = [sys.executable, "-m", "studio.serve", "--port", str(port), "--max-updates", "6400"]
+    command = [sys.executable, "-m", "studio.serve", "--port", str(port)]
     with subprocess.Popen(
         command,
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -27,6 +27,7 @@ def test_it_ends_amid_a_plan_that_nobody_waits_for():
             leaving.socket.send(msgpack.packb(element() | {"eb_vla": heavy}, default=to_map))
             wait_for(lambda: "eb_vla_batch_size_count 1.0" in get(port, "/metrics"))
             time.sleep(1)  # of the many that it takes
+            assert "eb_vla_plans_total 0.0" in get(port, "/metrics")
             leaving.socket.close()
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0

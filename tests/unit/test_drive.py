@@ -321,11 +321,12 @@ def test_a_reset_begins_with_the_first(driven):
 
 
 def test_silence_lets_go(driven, point_mass, monkeypatch):
-    monkeypatch.setattr("studio.teleop.STALE_S", 0.05)
     driven.apply(SetDriver("human"))
     hold(driven, x=1.0, speed=1.0)
     steps(driven, 1)
     moved = point_mass.x[0]
+    assert moved > 0
+    monkeypatch.setattr("studio.teleop.STALE_S", 0.05)
     time.sleep(0.1)
     steps(driven, 2)
     assert point_mass.x[0] == moved

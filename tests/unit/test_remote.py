@@ -136,12 +136,29 @@ def test_bad_requests_are_value_errors(remote):
         remote.energies(observation(), np.full((1, 8, 7), np.nan, np.float32))
 
 
-def test_a_server_that_fails_once_is_asked_again(remote, policy, monkeypatch):
-    with monkeypatch.context() as faulty:
-        faulty.setattr(policy, "plan_batch", lambda *_: 1 / 0)
-        with pytest.raises(PolicyAway, match="policy server failed: ZeroDivisionError"):
-            remote.plan(observation(), SAMPLER)
+def test_a_server_that_fails_is_asked_once_more(remote, policy, monkeypatch):
+    asked, whole = [], policy.plan_batch
+
+    def faulty(*arguments):
+        asked.append(arguments)
+        if len(asked) in faults:
+            raise RuntimeError("out of memory")
+        return whole(*arguments)
+
+    monkeypatch.setattr(policy, "plan_batch", faulty)
+    faults = {1}
+    assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7) and len(asked) == 2
+    faults = {3, 4}
+    with pytest.raises(RuntimeError, match="policy server failed: RuntimeError: out of memory"):
+        remote.plan(observation(), SAMPLER)
     assert remote.plan(observation(), SAMPLER).actions.shape == (8, 7)
+
+
+def test_a_server_that_is_full_says_so(server, monkeypatch):
+    monkeypatch.setattr("studio.serving.MAX_CLIENTS", 0)
+    monkeypatch.setattr("studio.remote.FIRST_S", 0)
+    with pytest.raises(ConnectionError, match=r"is busy: 0 clients are connected"):
+        RemotePolicy(f"ws://127.0.0.1:{server.port}")
 
 
 def test_a_slice_that_nobody_wants_any_more(remote, policy, monkeypatch):

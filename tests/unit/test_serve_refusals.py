@@ -60,9 +60,6 @@ BAD = {
     "a map of steps, .*grad_cutoff$": broken(eb_vla={"sampler": nested(900)}),
     "numbers(?#nested)": broken(**{"observation/state": nested(900)}),
     "array of numbers(?#a text)": broken(**{"observation/state": [0.0] * 7 + ["x"]}),
-    "steps times chains must be at most 1600": broken(
-        eb_vla={"sampler": {"steps": 100, "chains": 17}}
-    ),
     "'trace' must be true or false": broken(eb_vla={"trace": np.ones(2)}),
     "below 1e": broken(
         eb_vla={"kind": "energies", "actions": np.full((1, 8, 7), 3e38, np.float32)}
@@ -157,10 +154,11 @@ def test_an_oversized_message_ends_its_connection_only(port, client):
 
 def test_a_client_that_takes_no_reply_is_dropped_and_holds_nothing_up(policy, monkeypatch):
     monkeypatch.setattr("studio.serving.SEND_S", 0.3)
-    monkeypatch.setattr("studio.serving.MAX_TEXT", MAX_MESSAGE)  # for long replies
+    reply = {"actions": bytes(MAX_MESSAGE // 2)}
+    monkeypatch.setattr("studio.extension.plan_reply", lambda *_: reply)
     server = ServerThread(PolicyServer(policy, max_queue=1), "127.0.0.1", 0)
     deaf, other = Client(server.port), Client(server.port)
-    frame = msgpack.packb({"__ctrl__": "x" * (MAX_MESSAGE // 2)})
+    frame = msgpack.packb(element(), default=to_map)
 
     def talk() -> None:
         with pytest.raises(ConnectionClosed):
@@ -171,7 +169,21 @@ def test_a_client_that_takes_no_reply_is_dropped_and_holds_nothing_up(policy, mo
     talking.start()
     talking.join(120)
     assert not talking.is_alive()
-    assert other.infer(element())["actions"].shape == (8, 7)
+    assert len(other.infer(element())["actions"]) == MAX_MESSAGE // 2  # the only place is free
+    server.stop()
+
+
+def test_a_descent_may_have_its_limit(policy):
+    server = ServerThread(PolicyServer(policy, max_updates=30), "127.0.0.1", 0)
+    client = Client(server.port)
+    for kind in ("plan", "explore"):
+        for chains, refused in ((2, False), (3, True)):
+            asked = {"kind": kind, "sampler": {"steps": 15, "chains": chains}}
+            if refused:
+                with pytest.raises(RuntimeError, match="steps times chains must be at most 30"):
+                    client.infer(element() | {"eb_vla": asked})
+            else:
+                assert client.infer(element() | {"eb_vla": asked})
     server.stop()
 
 
