@@ -125,7 +125,8 @@ export class Form {
 
   // What a person has typed by now counts more than the defaults and what was left before.
   configure(config, refill) {
-    const typed = this.draft;
+    const early = config.widgets.filter((name) => name in (window.typed ?? {}));
+    const typed = Object.fromEntries(early.map((name) => [name.split(".")[1], window.typed[name]]));
     this.defaults = config.defaults;
     this.draft = { ...config.defaults, ...typed };
     this.fields = config.widgets.map((name) => name.split(".")[1]);

@@ -75,11 +75,15 @@ def panel(name: str, tab: str = "live", **options: Any) -> gr.HTML:
 
 
 def entry(tab: str, name: str, widget: gr.components.Component) -> None:
-    """Hand what is typed into `widget` to the tab's scripts as the field `name` of its form."""
+    """Hand what is typed into `widget` to the tab's scripts as the field `name` of its form.
+
+    `window.typed` has it at once, for a form that is about to fill its widgets.
+    """
     # a text box does not count pasting as input
     event = widget.change if isinstance(widget, gr.Textbox) else widget.input
-    typed = call(tab, f"set('{name}', v)")
-    listen(event, f"(v) => {typed}", [widget])
+    typed = f"(window.typed ??= {{}})['{tab}.{name}'] = v"
+    later = call(tab, f"set('{name}', v)")
+    listen(event, f"(v) => {{ {typed}; {later} }}", [widget])
 
 
 def sentence(text: str) -> str:

@@ -338,7 +338,8 @@ def test_what_is_typed_before_the_script_is_there_counts(tab: Page):
     tab.get_by_role("tab", name="Collect", exact=True).click()
     for name, value in {"per_task": "2", "workers": "1", "name": "early"}.items():
         fill(tab, f"collect-{name}", value)
-    assert held
+    while not held:  # it has not been asked for yet
+        tab.wait_for_timeout(50)
     for route in held:
         route.continue_()
     for option in ("--per-task 2", "--workers 1", "runs/early", "--tasks 3"):
