@@ -1,6 +1,7 @@
 """One story, command by command: demonstrations, training, resuming, and the robot moves."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,14 @@ def test_from_demonstrations_to_an_acting_policy(tmp_path):
     assert (out / "best").is_dir()
     run(*train, "--out", tmp_path / "compiled", "--steps", 4, "--compile")
     assert losses(tmp_path / "compiled") == pytest.approx(found, rel=0.02)
+    without = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    argv = (*train, "--out", tmp_path / "plain", "--steps", 1, "--compile")
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, argv)],
+        cwd=ROOT, env=os.environ | without, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "leave --compile out" in done.stderr.splitlines()[-1]
     scene = ("--suite", "libero_object", "--task", 0, "--init", 40)
     episode = ("--checkpoint", out / "last", "--out", tmp_path / "episode")
     line = json.loads(run("studio.rollout", *scene, *episode).splitlines()[-1])

@@ -257,17 +257,6 @@ def test_what_a_killed_run_left_is_swept_up(tmp_path):
     assert {path.name for path in run.glob(".*")} == set() and (run / "best").is_dir()
 
 
-def test_without_a_compiler_compile_is_one_line(tmp_path):
-    argv = argv_of(tmp_path, "--steps", "1", "--compile")
-    without = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", "models.train", *argv],
-        cwd=ROOT, env=os.environ | without, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "leave --compile out" in done.stderr.splitlines()[-1]
-
-
 def test_an_evaluation_that_fails_or_is_stopped_ends_no_training(tmp_path, capsys):
     """The studio's own command line: a failure is told, a stop ends the process."""
     evaluation = Evaluation(tmp_path, "libero_object", "77", "0", "cpu")
